@@ -1,0 +1,1 @@
+"""The worker side: everything a Ray worker may import. Runs without Ray too."""

@@ -1,0 +1,193 @@
+"""The types a stage meets: its data, what it yields, what it leaves behind, and the runtime it stands on.
+
+A stage is a module in ``trainables/stages`` with these names (see ``Stage``):
+
+    NAMESPACE   the prefix of its settings and metrics, and its slot in a pipeline ("pretext", "scan", ...)
+    INPUTS      the slots whose results it reads
+    VERSION     raised whenever its numbers change, so that old artifacts are no longer found
+    METRICS     the names it may report
+    CRITERION   (metric, "min" | "max"), label-free, or None where the stage ranks nothing
+    Config      a frozen dataclass of ``checks.setting`` fields
+    limits      what the data set's size forbids, found before anything starts
+    train       the whole method, a generator of epochs that returns its result
+
+A stage imports no other stage, no Ray and no tracker, and runs on a bare machine:
+
+    for epoch in simclr.train(config, data, {}, LocalSession(seed=0)): print(epoch.metrics)
+
+Axes: N images, B batch, C channels or clusters, H height, W width, D feature width, K neighbors.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+State = Mapping[str, Any]
+"""Tensors, numbers, text, lists and dicts of these: what ``torch.load(weights_only=True)`` opens."""
+
+Metric = Literal["inner_product", "l2"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set, whole in memory.
+
+    images_NCHW: uint8. labels_N: int64, -1 where unknown.
+    """
+
+    images_NCHW: Tensor
+    labels_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images_NCHW)
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.images_NCHW.to(device), self.labels_N.to(device))
+
+
+@dataclass(frozen=True)
+class DataShape:
+    """What can be known of a data set without its pixels; enough to judge a study file."""
+
+    num_train: int
+    num_eval: int
+    num_classes: int
+    num_channels: int
+    image_size_px: int
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set as a stage meets it: uint8 images on the device, labels for evaluation only.
+
+    mean, std: per channel, of pixels scaled to [0, 1]. fingerprint: of pixels, labels and their order.
+    """
+
+    name: str
+    train: Split
+    eval: Split
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+
+    @property
+    def shape(self) -> DataShape:
+        _, channels, height, _ = self.train.images_NCHW.shape
+        return DataShape(len(self.train), len(self.eval), len(self.class_names), channels, height)
+
+    def to(self, device: torch.device) -> "ImageData":
+        parts = (self.class_names, self.mean, self.std, self.fingerprint)
+        return ImageData(self.name, self.train.to(device), self.eval.to(device), *parts)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One finished epoch. ``state`` gives what ``train`` needs to go on from here; it is called only to be saved."""
+
+    number: int
+    total: int
+    metrics: Mapping[str, float]
+    state: Callable[[], State]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage leaves behind, in memory or read back from the store.
+
+    weights: state dicts by part ("backbone", "head", ...). arrays: NumPy arrays by name, read-only when read back.
+    facts: plain values that later stages or reports need (network name, chosen head, warnings counted).
+    metrics: the stage's final numbers, a subset of METRICS.
+    """
+
+    weights: Mapping[str, State] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """k-means result. centroids_CD float32; labels_N int64; distances_N float32, squared L2 to the own centroid."""
+
+    centroids_CD: NDArray[np.float32]
+    labels_N: NDArray[np.int64]
+    distances_N: NDArray[np.float32]
+    inertia: float
+    num_empty: int
+
+
+class Search(Protocol):
+    """Neighbor search and k-means, in this process or in an actor that all trials share."""
+
+    def knn(
+        self, base_ND: NDArray[np.float32], queries_MD: NDArray[np.float32] | None, k: int, metric: Metric
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The k nearest rows of ``base_ND`` for each query, nearest first; ties by index.
+
+        ``queries_MD`` None means: the base itself, with each row's own index always in column 0.
+        Returns (M, k) similarities (inner product) or squared distances (l2), and (M, k) indices; never -1.
+        """
+        ...
+
+    def kmeans(
+        self, points_ND: NDArray[np.float32], k: int, seed: int, iterations: int, restarts: int
+    ) -> Clustering: ...
+
+    def assign(
+        self, points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Nearest centroid (L2) of each point: (N,) labels and (N,) squared distances."""
+        ...
+
+
+class Runtime(Protocol):
+    """Where a stage runs: one process, or one rank of a worker group. Collective calls are made by every rank."""
+
+    device: torch.device
+    rank: int
+    world_size: int
+    seed: int
+    search: Search
+
+    def generator(self, purpose: str, epoch: int = 0) -> torch.Generator:
+        """A fresh generator on the device, fixed by (seed, stage, purpose, epoch) alone: the same on every rank."""
+        ...
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Rows of all ranks in rank order, with gradients. Every rank brings as many rows."""
+        ...
+
+    def prepare(self, model: nn.Module) -> nn.Module:
+        """The model on the device, wrapped for gradient averaging where there are several ranks."""
+        ...
+
+    def resume(self) -> State | None:
+        """The state of the last saved epoch of this very stage, or None to start at the beginning."""
+        ...
+
+
+class Stage(Protocol):
+    """The names every module in ``trainables/stages`` has."""
+
+    NAMESPACE: str
+    INPUTS: tuple[str, ...]
+    VERSION: int
+    METRICS: tuple[str, ...]
+    CRITERION: tuple[str, Literal["min", "max"]] | None
+    Config: type[Any]
+
+    @staticmethod
+    def limits(config: Any, shape: DataShape) -> Iterator[tuple[str, str]]:
+        """(setting, sentence) for each setting that this data set cannot carry."""
+        ...
+
+    @staticmethod
+    def train(
+        config: Any, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
+    ) -> Generator[Epoch, None, Result]: ...
