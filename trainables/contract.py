@@ -83,7 +83,13 @@ class ImageData:
 
     def to(self, device: torch.device) -> "ImageData":
         parts = (self.class_names, self.mean, self.std, self.fingerprint)
-        return ImageData(self.name, self.train.to(device), self.eval.to(device), *parts)
+        train = self.train.to(device)
+        return ImageData(self.name, train, train if self.is_union else self.eval.to(device), *parts)
+
+    @property
+    def is_union(self) -> bool:
+        """Whether the images that are judged are those that are trained on (protocol: union)."""
+        return self.eval is self.train
 
 
 @dataclass(frozen=True)
