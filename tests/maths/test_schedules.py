@@ -1,0 +1,32 @@
+"""Learning rates at the epochs where they can be worked by hand."""
+
+import pytest
+
+from trainables.maths import schedules
+
+
+def test_constant_is_the_base_rate() -> None:
+    assert schedules.constant(0.4, 7) == 0.4
+
+
+def test_cosine_starts_at_the_base_rate_is_halfway_in_the_middle_and_ends_at_a_thousandth() -> None:
+    rates = [schedules.cosine_scan(0.4, epoch, epochs=500) for epoch in (0, 250, 500)]
+    assert rates == pytest.approx([0.4, 0.2002, 0.0004])
+
+
+def test_step_counts_a_milestone_from_its_own_epoch_on() -> None:
+    rates = [schedules.step(1.0, epoch, milestones=(10, 20), decay=0.1) for epoch in (9, 10, 19, 20)]
+    assert rates == pytest.approx([1.0, 0.1, 0.1, 0.01])
+
+
+def test_rampdown_of_spc_counts_iterations_and_runs_over_ten_epochs_more() -> None:
+    # 50 epochs: half the cosine of 60 epochs is at epoch 30, and 29 + 4/4 is the same moment.
+    at = [
+        schedules.cosine_rampdown_spc(0.03, epoch, iteration, epochs=50, iterations=4)
+        for epoch, iteration in ((0, 0), (30, 0), (29, 4))
+    ]
+    assert at == pytest.approx([0.03, 0.015, 0.015])
+
+
+def test_rampdown_of_spc_is_above_zero_at_the_last_step() -> None:
+    assert schedules.cosine_rampdown_spc(0.03, 49, 3, epochs=50, iterations=4) > 0.03 * 0.05
