@@ -1,0 +1,130 @@
+"""What stands under fixed, search, ablate, published and dataset, checked against the stages and the data sets."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainables import checks
+from trainables.checks import Plain
+from trainables.data import sets
+
+from .document import Document, Where
+from .domains import Domain, read_domain
+from .faults import Fault, did_you_mean
+from .pages import Page
+from .settings import Stages, config_of, unknown, value_fault
+
+
+@dataclass(frozen=True)
+class Row:
+    """One named setting of an ablation. published: metric -> value, as printed in the paper."""
+
+    name: str
+    changes: Mapping[str, Plain]
+    published: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A page being judged: where it stands, the pipeline it names, and the faults found so far."""
+
+    document: Document
+    page: Page
+    stages: Stages
+    faults: list[Fault]
+
+    @property
+    def dropped(self) -> set[str]:
+        """Keys of the file that are at fault already, so that the page has a default in their place."""
+        return set(self.document.data) - self.page.model_fields_set
+
+    def note(self, where: Where, sentence: str, *, key: str = "", at_key: bool = False) -> None:
+        self.faults.append(self.document.fault(where, sentence, key=key, at_key=at_key))
+
+
+def read_values(reading: Reading, where: Where, given: Mapping[str, Any]) -> dict[str, Plain]:
+    """The settings under ``where`` that are right; whole numbers become floats where a float is declared."""
+    values: dict[str, Plain] = {}
+    for name, value in given.items():
+        missing = unknown(reading.stages, name, reading.page.method)
+        if missing:
+            reading.note((*where, name), missing, at_key=True)
+            continue
+        config, own = config_of(reading.stages, name), name.partition(".")[2]
+        sentence = value_fault(config, own, value, name)
+        if sentence:
+            reading.note((*where, name), sentence)
+        else:
+            values[name] = float(value) if checks.kind_of(config, own) is float else value
+    return values
+
+
+def read_search(reading: Reading) -> dict[str, Domain]:
+    """The domains that are right."""
+    domains = {}
+    for name in reading.page.search:
+        missing = unknown(reading.stages, name, reading.page.method)
+        if missing:
+            reading.note(("search", name), missing, at_key=True)
+            continue
+        domain = read_domain(reading.document, name, config_of(reading.stages, name), reading.faults)
+        if domain is not None:
+            domains[name] = domain
+    return domains
+
+
+def read_row(reading: Reading, label: str) -> Row:
+    """One row of an ablation, with what is right of it."""
+    where: Where = ("ablate", label)
+    if not 1 <= len(label) <= 100 or not label.isprintable():
+        reading.note(where, "a row's name has 1 to 100 printable letters. Rename it.", at_key=True)
+    given = dict(reading.page.ablate[label])
+    published = given.pop("published", {})
+    return Row(label, read_values(reading, where, given), read_published(reading, (*where, "published"), published))
+
+
+def read_published(reading: Reading, where: Where, given: Any) -> dict[str, float]:
+    """Published values of metrics ("acc" or "spc/acc") that are right."""
+    if not isinstance(given, dict):
+        sentence = f"published must be a mapping of metrics to numbers, but is {given!r}. Write {{acc: 83.6}}."
+        reading.note(where, sentence)
+        return {}
+    known = dict.fromkeys(metric for stage in reading.stages.values() for metric in stage.METRICS)
+    known |= dict.fromkeys(f"{slot}/{metric}" for slot, stage in reading.stages.items() for metric in stage.METRICS)
+    right = {}
+    for metric, value in given.items():
+        if metric not in known:
+            sentence = f"{metric} is no metric of this pipeline. {did_you_mean(metric, list(known))}"
+            reading.note((*where, metric), sentence, at_key=True)
+        elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            sentence = f"{metric} must be a finite number, as published, but is {value!r}. Write it as printed."
+            reading.note((*where, metric), sentence)
+        else:
+            right[metric] = float(value)
+    return right
+
+
+def read_dataset(reading: Reading) -> dict[str, Plain]:
+    """Every field of ``sets.Spec``: what the page says, then defaults."""
+    rules, right = checks.rules(sets.Spec), {}
+    for name, value in reading.page.dataset.items():
+        where: Where = ("dataset", name)
+        if name not in rules:
+            reading.note(where, f"{name} is not a key of dataset. {did_you_mean(name, list(rules))}", at_key=True)
+            continue
+        sentence = value_fault(sets.Spec, name, value, f"dataset.{name}")
+        choices = [str(choice) for choice in rules[name].choices]
+        if sentence and choices and isinstance(value, str):
+            sentence = f"{sentence} {did_you_mean(value, choices)}"
+        if sentence:
+            reading.note(where, sentence)
+        else:
+            right[name] = value
+    try:
+        spec = sets.Spec(**right)
+    except checks.SettingsError as error:
+        for name, refused in error.faults:
+            reading.note(("dataset", name), f"{refused.rstrip('.')}.")
+        return right
+    return {name: getattr(spec, name) for name in rules}

@@ -1,0 +1,307 @@
+"""What a swept setting may be: a choice of values, or a range. Counted, indexed and suggested, never expanded."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Protocol
+
+from trainables import checks
+from trainables.checks import Plain
+
+from .document import Document, Where
+from .faults import Fault, did_you_mean
+from .settings import value_fault
+
+MAX_VALUES = 1_000
+_RANGES = ("uniform", "loguniform", "int")
+_OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "choice": (),
+    "uniform": ("step",),
+    "loguniform": (),
+    "int": ("step", "log"),
+    "min": ("max", "step", "log"),
+}
+_FORMS = "choice: [...], uniform: [low, high], loguniform: [low, high], int: [low, high] or min: low, max: high"
+
+
+class Suggests(Protocol):
+    """The part of an Optuna trial that a domain needs."""
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+
+    def suggest_float(
+        self, name: str, low: float, high: float, *, step: float | None = None, log: bool = False
+    ) -> float: ...
+
+    def suggest_int(self, name: str, low: int, high: int, *, step: int = 1, log: bool = False) -> int: ...
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of some values of the setting ``name`` (full name)."""
+
+    name: str
+    options: tuple[Plain, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.options)
+
+    @property
+    def extremes(self) -> tuple[Plain, ...]:
+        """The values to try when judging whether a data set can carry the study."""
+        return self.options
+
+    def value_at(self, index: int) -> Plain:
+        """The value at an index from 0. Raises IndexError outside the domain."""
+        return self.options[_within(self, index)]
+
+    def values(self) -> tuple[Plain, ...]:
+        return self.options
+
+    def may_be(self, wanted: Sequence[Plain]) -> bool:
+        """Whether any of ``wanted`` can come out."""
+        return any(option in wanted for option in self.options)
+
+    def suggest(self, trial: Suggests) -> Plain:
+        """A value asked from an Optuna trial, under the setting's name."""
+        value: Plain = trial.suggest_categorical(self.name, self.options)
+        return value
+
+    def as_dict(self) -> dict[str, Any]:
+        """As a study file has it."""
+        return {"choice": list(self.options)}
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``, both included, of the setting ``name`` (full name).
+
+    whole: whole numbers only. log: even in the logarithm. step: distance of neighbors from ``low`` on; None for a
+    continuous range, and for whole numbers the same as 1. (high - low) is a multiple of it.
+    """
+
+    name: str
+    low: float
+    high: float
+    whole: bool = False
+    log: bool = False
+    step: float | None = None
+
+    @property
+    def size(self) -> int | None:
+        """How many values there are; None if it is continuous."""
+        if not self.whole and self.step is None:
+            return None
+        return int((_exact(self.high) - _exact(self.low)) / self._stride) + 1
+
+    @property
+    def extremes(self) -> tuple[Plain, ...]:
+        """Both ends."""
+        return (self.low, self.high)
+
+    @property
+    def _stride(self) -> Decimal:
+        return _exact(1 if self.step is None else self.step)
+
+    def value_at(self, index: int) -> Plain:
+        """The value at an index from 0, ascending. Raises IndexError outside the domain, ValueError if continuous."""
+        value = _exact(self.low) + _within(self, index) * self._stride
+        return int(value) if self.whole else float(value)
+
+    def values(self) -> tuple[Plain, ...]:
+        """All values, ascending.
+
+        Raises:
+            ValueError: the range is continuous or has more than MAX_VALUES values.
+        """
+        if self.size is None or self.size > MAX_VALUES:
+            count = "endlessly many" if self.size is None else f"{self.size:,}"
+            raise ValueError(f"{self.name} has {count} values; at most {MAX_VALUES:,} are listed. Use value_at.")
+        return tuple(self.value_at(index) for index in range(self.size))
+
+    def may_be(self, wanted: Sequence[Plain]) -> bool:
+        """Whether any of ``wanted`` lies between the ends."""
+        return any(isinstance(value, int | float) and self.low <= value <= self.high for value in wanted)
+
+    def suggest(self, trial: Suggests) -> Plain:
+        """A value asked from an Optuna trial, under the setting's name."""
+        if self.whole:
+            step = 1 if self.step is None else int(self.step)
+            return trial.suggest_int(self.name, int(self.low), int(self.high), step=step, log=self.log)
+        value = trial.suggest_float(self.name, self.low, self.high, step=self.step, log=self.log)
+        if self.step is None:
+            return value
+        # Optuna adds steps in binary; the grid's own value has the same address in the store as a grid's trial.
+        return self.value_at(round((value - self.low) / self.step))
+
+    def as_dict(self) -> dict[str, Any]:
+        """As a study file has it."""
+        ends = [self.low, self.high]
+        if not self.whole:
+            options = {} if self.step is None else {"step": self.step}
+            return {"loguniform" if self.log else "uniform": ends, **options}
+        written: dict[str, Any] = {"int": ends}
+        if self.step is not None:
+            written["step"] = self.step
+        return written | ({"log": True} if self.log else {})
+
+
+Domain = Choice | Range
+
+
+def _exact(number: float) -> Decimal:
+    return Decimal(str(number))
+
+
+def _within(domain: Domain, index: int) -> int:
+    if domain.size is None:
+        raise ValueError(f"{domain.name} is a continuous range: its values have no index")
+    if not 0 <= index < domain.size:
+        raise IndexError(f"{domain.name} has {domain.size} values, so there is none at index {index}")
+    return index
+
+
+def grid_size(domains: Mapping[str, Domain]) -> int | None:
+    """Settings in the grid over ``domains``: a product, nothing is expanded. None if one of them is continuous."""
+    sizes = [domain.size for domain in domains.values()]
+    return None if None in sizes else math.prod(size for size in sizes if size is not None)
+
+
+def grid_setting(domains: Mapping[str, Domain], index: int) -> dict[str, Plain]:
+    """The setting at an index of the grid; the last name turns fastest.
+
+    Raises:
+        IndexError: outside the grid. ValueError: a domain is continuous.
+    """
+    size, rest, setting = grid_size(domains), index, {}
+    if size is not None and not 0 <= index < size:
+        raise IndexError(f"the grid has {size} settings, so there is none at index {index}")
+    for name, domain in reversed(list(domains.items())):
+        rest, own = divmod(rest, domain.size or 1)
+        setting[name] = domain.value_at(own)
+    return {name: setting[name] for name in domains}
+
+
+def read_domain(document: Document, name: str, config: type[Any], faults: list[Fault]) -> Domain | None:
+    """The domain that ``search`` has for the known setting ``name``; None where ``faults`` got why not."""
+    where: Where = ("search", name)
+    raw, key = document.data["search"][name], f"search.{name}"
+    raw = {"choice": raw} if isinstance(raw, list) else raw
+    before = len(faults)
+    form = _form(raw)
+    if form is None:
+        shown = f"is {raw!r}; a single value belongs under fixed" if not isinstance(raw, dict) else "has no domain"
+        faults.append(document.fault(where, f"{name} {shown}. A domain is one of {_FORMS}.", key=key))
+        return None
+    for option in raw:
+        if option != form and option not in _OPTIONS[form]:
+            way_out = _wrong_option(form, option)
+            sentence = f"{option} is not part of {form}. {way_out}"
+            faults.append(document.fault((*where, option), sentence, key=key, at_key=True))
+    if form == "choice":
+        domain = _choice(document, name, config, faults)
+    else:
+        domain = _range(document, name, config, form, faults)
+    return domain if len(faults) == before else None
+
+
+def _form(raw: Any) -> str | None:
+    if not isinstance(raw, dict):
+        return None
+    return next((form for form in _OPTIONS if form in raw), None)
+
+
+def _wrong_option(form: str, option: str) -> str:
+    if option == "log" and form == "uniform":
+        return "Write loguniform: [low, high]."
+    if option == "step" and form == "loguniform":
+        return "A logarithmic range has no steps: take the step out, or list the values under choice."
+    return did_you_mean(option, _OPTIONS[form]) if _OPTIONS[form] else "Take it out."
+
+
+def _choice(document: Document, name: str, config: type[Any], faults: list[Fault]) -> Domain | None:
+    raw = document.data["search"][name]
+    where: Where = ("search", name) if isinstance(raw, list) else ("search", name, "choice")
+    listed, key, field = raw if isinstance(raw, list) else raw["choice"], f"search.{name}", name.partition(".")[2]
+    if not isinstance(listed, list) or not listed:
+        sentence = f"choice must be a list of values, but is {listed!r}. Write it as [a, b, c]."
+        faults.append(document.fault(where, sentence, key=key))
+        return None
+    options: list[Plain] = []
+    for index, value in enumerate(listed):
+        sentence_or_none = value_fault(config, field, value, name)
+        if sentence_or_none:
+            faults.append(document.fault((*where, index), sentence_or_none, key=key))
+            continue
+        option = float(value) if checks.kind_of(config, field) is float else value
+        if option in options:
+            faults.append(document.fault((*where, index), f"{name} lists {value!r} twice. Keep one.", key=key))
+        options.append(option)
+    return Choice(name, tuple(options))
+
+
+def _range(document: Document, name: str, config: type[Any], form: str, faults: list[Fault]) -> Domain | None:
+    raw, key, field = document.data["search"][name], f"search.{name}", name.partition(".")[2]
+    kind = checks.kind_of(config, field)
+    where: Where = ("search", name)
+    ends, places = raw[form], [(*where, form, 0), (*where, form, 1)]
+    if form == "min":
+        ends, places = [raw["min"], raw.get("max")], [(*where, "min"), (*where, "max")]
+    if not isinstance(ends, list) or len(ends) != 2 or None in ends:
+        need = "min needs a max beside it" if form == "min" else f"{form} must be a list of two numbers, low and high"
+        found = "has none" if form == "min" else f"is {ends!r}"
+        faults.append(document.fault(where, f"{need}, but {found}. Write {_example(form)}.", key=key))
+        return None
+    wrong = _wrong_kind(name, kind, form)
+    if wrong:
+        faults.append(document.fault((*where, form), wrong, key=key, at_key=True))
+        return None
+    bad = [(place, value_fault(config, field, end, name)) for place, end in zip(places, ends, strict=True)]
+    faults.extend(document.fault(place, sentence, key=key) for place, sentence in bad if sentence)
+    if any(sentence for _, sentence in bad):
+        return None
+    low, high = (ends[0], ends[1]) if kind is int else (float(ends[0]), float(ends[1]))
+    log, step = form == "loguniform" or raw.get("log", False), raw.get("step")
+    domain = Range(name, low, high, whole=kind is int, log=log, step=step)
+    faults.extend(document.fault(where, sentence, key=key) for sentence in _range_faults(domain))
+    return domain
+
+
+def _example(form: str) -> str:
+    return "{min: low, max: high}" if form == "min" else f"{{{form}: [low, high]}}"
+
+
+def _wrong_kind(name: str, kind: type[Plain], form: str) -> str | None:
+    if kind in (bool, str):
+        return f"{name} is {'true or false' if kind is bool else 'text'}, so it has no range. Write choice: [...]."
+    if kind is int and form in ("uniform", "loguniform"):
+        log = ", log: true" if form == "loguniform" else ""
+        return f"{name} is a whole number. Write int: [low, high]{log}."
+    if kind is float and form == "int":
+        return f"{name} is a number with a fraction. Write uniform: [low, high], with step: 1 for whole steps."
+    return None
+
+
+def _range_faults(domain: Range) -> list[str]:
+    name, low, high, log, step = domain.name, domain.low, domain.high, domain.log, domain.step
+    if not isinstance(log, bool):
+        return [f"log must be true or false, but is {log!r}."]
+    if low >= high:
+        return [f"{name} needs low below high, but they are {low!r} and {high!r}. A single value belongs under fixed."]
+    if log and low <= 0:
+        return [f"{name} is logarithmic, so low must be above 0, but is {low!r}."]
+    if step is None:
+        return []
+    if log:
+        return [f"{name} has log and step {step!r} together, which no sampler offers. Keep one of them, or use choice."]
+    number = isinstance(step, int) if domain.whole else isinstance(step, int | float)
+    if isinstance(step, bool) or not number or not math.isfinite(step) or step <= 0:
+        wanted = "a whole number" if domain.whole else "a number"
+        return [f"step must be {wanted} above 0, but is {step!r}."]
+    over = (_exact(high) - _exact(low)) % _exact(step)
+    if over:
+        last = _exact(high) - over
+        return [f"{name} steps by {step!r} from {low!r} and never meets {high!r}. Write {last} as the high end."]
+    return []

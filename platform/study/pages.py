@@ -1,0 +1,240 @@
+"""The shape of a study file: its keys, their types and ranges. What the keys mean together is judged in ``schema``."""
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from .document import Document, Where
+from .faults import Fault, did_you_mean, has_secret
+
+MAX_SEED = 2**31 - 1
+_REFERENCE = re.compile(r"\$\{ENV:([A-Za-z_][A-Za-z0-9_]*)\}")
+_STORES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+_DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Sampler(_Part):
+    """How settings are chosen. startup: random settings before TPE learns."""
+
+    name: Literal["tpe", "random", "grid"] = "tpe"
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    startup: int = Field(default=10, ge=1, le=10_000)
+
+
+class Objective(_Part):
+    """The metric ("<slot>/<metric>") that ranks the trials."""
+
+    metric: str
+    mode: Literal["min", "max"]
+
+
+class Share(_Part):
+    """What one process may use. workers: of a worker group, 0 for none; then cpu and gpu are per worker."""
+
+    workers: int = Field(default=0, ge=0, le=1024)
+    cpu: float = Field(default=1.0, ge=0, le=1024)
+    gpu: float = Field(default=0.0, ge=0, le=64)
+
+    @field_validator("gpu")
+    @classmethod
+    def _whole_above_one(cls, gpu: float) -> float:
+        if gpu > 1 and gpu != math.floor(gpu):
+            raise ValueError("must be a share of one GPU or a whole number of them, but is {value}. Write 0.5, 1 or 2.")
+        return gpu
+
+
+class Resources(_Part):
+    """prepare: for the stages that all trials share. trial: for each trial."""
+
+    prepare: Share = Share()
+    trial: Share = Share()
+
+
+class Tracking(_Part):
+    """uri: where MLflow keeps the runs; empty: the storage's own SQLite. ``${ENV:NAME}`` is filled in at the start."""
+
+    uri: str = ""
+
+    @field_validator("uri")
+    @classmethod
+    def _safe(cls, uri: str) -> str:
+        scheme = uri.partition(":")[0].partition("+")[0].casefold()
+        if uri and scheme not in _STORES and not _REFERENCE.match(uri):
+            known = ", ".join(f"{store}:" for store in _STORES)
+            way_out = "MLflow takes no plain folder: write sqlite:///path/mlflow.db, or take the line out."
+            raise ValueError(f"must begin with one of {known}, but is {{value}}. {way_out}")
+        return uri
+
+    def address(self, environment: Mapping[str, str]) -> str:
+        """The URI with each ``${ENV:NAME}`` filled in; it may hold a password, so it is never shown or stored.
+
+        Raises:
+            ValueError: a variable is not set.
+        """
+        missing = [name for name in _REFERENCE.findall(self.uri) if name not in environment]
+        if missing:
+            names = ", ".join(missing)
+            raise ValueError(f"tracking.uri needs {names}, not set in the environment. Export it and start again.")
+        return _REFERENCE.sub(lambda match: environment[match.group(1)], self.uri)
+
+
+class Page(_Part):
+    """A study file as written, before its keys are judged together."""
+
+    name: str = ""
+    question: str = ""
+    method: str
+    pretext: str = ""
+    dataset: dict[str, Any] = {}
+    seeds: list[int] = [0]
+    fixed: dict[str, Any] = {}
+    search: dict[str, Any] = {}
+    ablate: dict[str, dict[str, Any]] = {}
+    sampler: Sampler = Sampler()
+    trials: int | None = Field(default=None, ge=1, le=100_000)
+    objective: Objective | None = None
+    oracle: bool = False
+    resources: Resources = Resources()
+    tracking: Tracking = Tracking()
+    retries: int = Field(default=2, ge=0, le=20)
+    published: dict[str, Any] = {}
+
+    @field_validator("seeds")
+    @classmethod
+    def _unique(cls, seeds: list[int]) -> list[int]:
+        bad = [seed for seed in seeds if not 0 <= seed <= MAX_SEED]
+        if not seeds or bad:
+            rule = f"must be whole numbers from 0 to {MAX_SEED}, at least one"
+            raise ValueError(f"{rule}, but is {{value}}. Write seeds: [0, 1, 2].")
+        twice = [seed for index, seed in enumerate(seeds) if seed in seeds[:index]]
+        if twice:
+            raise ValueError(f"must differ from each other, but {twice[0]} stands twice. Take one out.")
+        return seeds
+
+
+KEYS = tuple(Page.model_fields)
+SHORT = {"dataset": "name", "sampler": "name"}
+"""Keys that may hold a single value, and what it then is."""
+
+
+def read_page(document: Document) -> tuple[Page | None, list[Fault]]:
+    """The page without the keys that are at fault, and their faults; no page where the method is at fault."""
+    data = {key: {SHORT[key]: v} if key in SHORT and isinstance(v, str) else v for key, v in document.data.items()}
+    faults = list(_secrets(document, document.data, ()))
+    try:
+        return Page.model_validate(data), faults
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+    faults += [_fault(document, problem) for problem in problems]
+    wrong = {problem["loc"][0] for problem in problems}
+    if "method" in wrong:
+        return None, faults
+    return Page.model_validate({key: value for key, value in data.items() if key not in wrong}), faults
+
+
+def name_fault(name: str) -> str | None:
+    """Why ``name`` cannot name a study, and so a folder; None if it can."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+        return (
+            "a study's name has 1 to 100 letters, digits, '.', '_' or '-' and begins with a letter or digit, "
+            f"but is {name!r}. Write another one under name, or rename the file."
+        )
+    if _DEVICES.fullmatch(name) or name.endswith("."):
+        return f"{name!r} cannot name a folder on every system. Write another one under name, or rename the file."
+    return None
+
+
+def _secrets(document: Document, value: Any, where: Where) -> Iterator[Fault]:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from _secrets(document, each, (*where, key))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _secrets(document, each, (*where, index))
+    elif isinstance(value, str) and has_secret(value):
+        sentence = f"a password stands in {value!r}. Keep it in an environment variable and write ${{ENV:NAME}} for it."
+        yield document.fault(where, sentence)
+
+
+_WORDS = {
+    "string_type": "text",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "bool_type": "true or false",
+    "list_type": "a list in brackets, such as [0, 1, 2]",
+    "dict_type": "a mapping of keys to values",
+    "model_type": "a mapping of keys to values",
+    "finite_number": "a finite number",
+    "greater_than_equal": "at least {ge}",
+    "less_than_equal": "at most {le}",
+    "literal_error": "one of {expected}",
+}
+
+
+def _fault(document: Document, problem: Any) -> Fault:
+    """One of pydantic's errors in this platform's words."""
+    where: Where = tuple(problem["loc"])
+    shown = ".".join(map(str, where))
+    kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
+    if kind == "missing":
+        return document.fault(where, f"{shown} is missing. {_missing(where)}")
+    if kind == "extra_forbidden":
+        known = _fields(where[:-1])
+        section = f"a key of {'.'.join(map(str, where[:-1]))}" if where[:-1] else "a key of a study file"
+        sentence = f"{where[-1]} is not {section}. {_place_of(str(where[-1]), known)}"
+        return document.fault(where, sentence, at_key=True)
+    if kind == "value_error":
+        return document.fault(where, f"{shown} {str(context['error']).format(value=repr(value))}")
+    found = "is empty" if value is None else f"is {value!r}"
+    if kind not in _WORDS:
+        return document.fault(where, f"{shown} {found}: {problem['msg']}.")
+    way_out = _way_out(kind, value, context)
+    return document.fault(where, f"{shown} must be {_WORDS[kind].format(**context)}, but {found}.{way_out}")
+
+
+def _missing(where: Where) -> str:
+    return {"method": "Write method: scan, or another one.", "mode": "Write mode: min or mode: max."}.get(
+        str(where[-1]), "Write it."
+    )
+
+
+def _way_out(kind: str, value: Any, context: Mapping[str, Any]) -> str:
+    if value is None:
+        return " Give it a value, or take the line out."
+    if kind == "literal_error" and isinstance(value, str):
+        return " " + did_you_mean(value, [word.strip(" '") for word in re.split(r",| or ", context["expected"])])
+    if kind in ("int_type", "float_type") and isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            return ""
+        whole = kind == "int_type" and number == math.floor(number) if math.isfinite(number) else False
+        # Without the point, "1e-05" would be read as text again.
+        written = str(int(number)) if whole else repr(number)
+        written = written.replace("e", ".0e") if "e" in written and "." not in written else written
+        return f" It was read as text; write {written}."
+    return ""
+
+
+def _place_of(name: str, known: Sequence[str]) -> str:
+    near = did_you_mean(name, known)
+    if "fixed" in known and not near.startswith("Did"):
+        return "Settings belong under fixed, search or ablate, with their stage's name, such as scan.epochs."
+    return near
+
+
+def _fields(where: Where) -> tuple[str, ...]:
+    model: Any = Page
+    for part in where:
+        model = model.model_fields[part].annotation
+        # "Objective | None" holds the model first.
+        model = getattr(model, "__args__", (model,))[0]
+    return tuple(model.model_fields)

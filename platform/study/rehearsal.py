@@ -1,0 +1,155 @@
+"""A study's rehearsal: the same pipeline and the same kind of settings, in minutes, on the embedded data."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from trainables import checks, pipeline
+from trainables.checks import Plain
+from trainables.contract import DataShape
+from trainables.data import sets
+
+from .domains import Choice, Domain, Range, grid_size
+from .pages import Resources, Sampler, Tracking
+from .rules import place_of
+from .schema import Row, Study, configs
+from .settings import config_of, names
+
+EPOCHS = 2
+SETTINGS = 2
+ROUNDS = 64
+"""Halvings before a setting that the embedded data cannot carry is left for ``data_faults`` to report."""
+
+
+def rehearsal(study: Study) -> Study:
+    """The ``--smoke`` form of a study; ``notes`` says everything that differs, and the name ends in "-rehearsal".
+
+    Digits instead of the data set, at most 2 epochs a stage, 2 settings (or all rows of an ablation), 1 seed (2 for an
+    ablation), one process a trial without a GPU, own tracking, no published values beside its numbers.
+    """
+    spec = sets.Spec(name="digits", protocol=study.dataset["protocol"])
+    dataset = {field: getattr(spec, field) for field in checks.rules(sets.Spec)}
+    notes = [f"{name}: {value!r} instead of {study.dataset[name]!r}" for name, value in dataset.items()
+             if study.dataset[name] != value]  # fmt: skip
+    notes = [f"dataset.{note}" for note in notes]
+    seeds = study.seeds[: 2 if study.ablate else 1]
+    if len(seeds) < len(study.seeds):
+        notes.append(f"seeds: {list(seeds)} instead of {list(study.seeds)}")
+    small = replace(
+        study,
+        name=f"{study.name[:90]}-rehearsal",
+        dataset=dataset,
+        seeds=seeds,
+        ablate=tuple(replace(row, published={}) for row in study.ablate),
+        resources=Resources(),
+        tracking=Tracking(),
+        published={},
+    )
+    small = _carried(_short(small, notes), sets.load(spec).shape, notes)
+    return replace(_few(small, notes), notes=tuple(notes))
+
+
+def _short(study: Study, notes: list[str]) -> Study:
+    """Every stage's epochs cut to EPOCHS; a swept number of epochs is fixed."""
+    fixed, search = dict(study.fixed), dict(study.search)
+    for name in names(study.stages):
+        if name.partition(".")[2] != "epochs":
+            continue
+        given = search.pop(name, None)
+        usual = fixed.get(name, study.given.default(name))
+        if given is not None or _above(usual):
+            fixed[name] = EPOCHS
+            notes.append(f"{name}: {EPOCHS} instead of {usual if given is None else given.as_dict()}")
+    rows = []
+    for row in study.ablate:
+        cut = {name: EPOCHS for name, value in row.changes.items() if name.endswith(".epochs") and _above(value)}
+        notes += [f"{row.name}: {name}: {EPOCHS} instead of {row.changes[name]}" for name in cut]
+        rows.append(replace(row, changes={**row.changes, **cut}))
+    return replace(study, fixed=fixed, search=search, ablate=tuple(rows))
+
+
+def _above(epochs: Plain) -> bool:
+    return isinstance(epochs, int) and epochs > EPOCHS
+
+
+def _few(study: Study, notes: list[str]) -> Study:
+    if study.ablate:
+        return study
+    if not study.search:
+        return replace(study, trials=1)
+    size = grid_size(study.search)
+    trials = min(study.trials, SETTINGS if size is None else min(size, SETTINGS))
+    sampler = study.sampler
+    if sampler.name == "grid" and size is not None and size > SETTINGS:
+        sampler = Sampler(name="random", seed=sampler.seed)
+        notes.append("sampler: random instead of grid")
+    if trials != study.trials:
+        notes.append(f"trials: {trials} instead of {study.trials}")
+    return replace(study, sampler=sampler, trials=trials)
+
+
+def _carried(study: Study, shape: DataShape, notes: list[str]) -> Study:
+    """The study with each value that a data set of this shape forbids made smaller until it is carried."""
+    original = study
+    for _ in range(ROUNDS):
+        changed = _smaller(study, shape)
+        if changed is None:
+            break
+        study = changed
+    for section, before, after in _sections(original, study):
+        for name, value in after.items():
+            if before.get(name) != value:
+                old = before.get(name, original.given.default(name))
+                notes.append(f"{section}{name}: {_shown(value)} instead of {_shown(old)}, for digits carries no more")
+    return study
+
+
+def _sections(old: Study, new: Study) -> list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
+    pairs = zip(old.ablate, new.ablate, strict=True)
+    rows = [(f"{before.name}: ", before.changes, after.changes) for before, after in pairs]
+    return [("", old.fixed, new.fixed), ("", old.search, new.search), *rows]
+
+
+def _shown(value: Any) -> Any:
+    return value.as_dict() if isinstance(value, Choice | Range) else repr(value)
+
+
+def _smaller(study: Study, shape: DataShape) -> Study | None:
+    """The study with the first forbidden value made smaller; None if nothing is forbidden or nothing can be done."""
+    for changes in study.extremes:
+        for name, _ in pipeline.limits(study.method, study.pretext, configs(study, changes), shape):
+            value = {**study.fixed, **changes}.get(name, study.given.default(name))
+            less = _less(study, name, value)
+            if less is None:
+                continue
+            where = place_of(name, changes, study.fixed, study.search, study.ablate)
+            if where[0] == "search":
+                return replace(study, search={**study.search, name: _capped(study.search[name], value, less)})
+            if where[0] == "ablate":
+                rows = tuple(_with(row, name, less) if row.name == where[1] else row for row in study.ablate)
+                return replace(study, ablate=rows)
+            return replace(study, fixed={**study.fixed, name: less})
+    return None
+
+
+def _less(study: Study, name: str, value: Plain) -> Plain | None:
+    """Half a whole number as long as its Config takes it; otherwise the default; None if neither is another value."""
+    half = value // 2 if isinstance(value, int) and not isinstance(value, bool) else None
+    config, own = config_of(study.stages, name), name.partition(".")[2]
+    if half is not None and checks.fault(config, own, half) is None:
+        return half
+    default = study.given.default(name)
+    return default if half is None and default != value else None
+
+
+def _with(row: Row, name: str, value: Plain) -> Row:
+    return replace(row, changes={**row.changes, name: value})
+
+
+def _capped(domain: Domain, value: Plain, less: Plain) -> Domain:
+    """The domain with ``less`` in the place of ``value``; a range that would end below its low keeps only that."""
+    if isinstance(domain, Choice):
+        return replace(domain, options=tuple(dict.fromkeys(less if each == value else each for each in domain.options)))
+    if isinstance(less, int | float) and less > domain.low:
+        return replace(domain, high=less, step=None)
+    return Choice(domain.name, (min(less, domain.low) if isinstance(less, int | float) else less,))

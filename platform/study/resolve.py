@@ -1,0 +1,95 @@
+"""A study in full, as plain data: everything with its defaults, the part that makes it this study, and differences."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from trainables import checks, pipeline
+from trainables.data import sets
+
+from .schema import Row, Study
+from .settings import Given, names
+
+_PLACE = ("root", "download")
+"""Fields of a data set that say where it is, not what it is."""
+
+
+def resolved(study: Study) -> dict[str, Any]:
+    """The study with every default written out, fit for JSON and YAML; as a study file it gives the same study again.
+
+    ``fixed`` holds every setting that can count and is not swept. ``tracking.uri`` keeps its ``${ENV:NAME}``.
+    """
+    rows = {
+        row.name: {**row.changes, **({"published": dict(row.published)} if row.published else {})}
+        for row in study.ablate
+    }
+    return {
+        "name": study.name,
+        "question": study.question,
+        "method": study.method,
+        "pretext": _stage_names(study).get("pretext", ""),
+        "dataset": dict(study.dataset),
+        "seeds": list(study.seeds),
+        "fixed": _settings(study),
+        "search": {name: domain.as_dict() for name, domain in study.search.items()},
+        "ablate": rows,
+        "sampler": study.sampler.model_dump(),
+        "trials": study.trials,
+        "objective": study.objective.model_dump(),
+        "oracle": study.oracle,
+        "resources": study.resources.model_dump(),
+        "tracking": study.tracking.model_dump(),
+        "retries": study.retries,
+        "published": dict(study.published),
+    }
+
+
+def meaning(study: Study) -> dict[str, Any]:
+    """The part whose change makes it another study; more trials, seeds, resources or retries extend the same one."""
+    full = resolved(study)
+    effective = checks.effective(sets.Spec(**study.dataset))
+    part = {
+        "method": study.method,
+        "stages": _stage_names(study),
+        "dataset": {name: value for name, value in effective.items() if name not in _PLACE},
+        "fixed": full["fixed"],
+        "search": full["search"],
+        "ablate": {row.name: dict(row.changes) for row in study.ablate},
+        "objective": full["objective"],
+    }
+    # Without a search nothing is sampled, so a change of sampler changes nothing.
+    return part | ({"sampler": full["sampler"]} if study.search else {})
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What changed from one ``meaning`` to another, one sentence each; empty if they are the same study."""
+    before, after = dict(_flat(old)), dict(_flat(new))
+    sentences = []
+    for key in dict.fromkeys([*before, *after]):
+        if key not in after:
+            sentences.append(f"{key} was {before[key]!r} and is gone")
+        elif key not in before:
+            sentences.append(f"{key} is new: {after[key]!r}")
+        elif before[key] != after[key]:
+            sentences.append(f"{key} was {before[key]!r} and is now {after[key]!r}")
+    return sentences
+
+
+def _flat(part: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    for section, value in part.items():
+        if isinstance(value, Mapping):
+            yield from ((f"{section}.{name}", inner) for name, inner in value.items())
+        else:
+            yield section, value
+
+
+def _stage_names(study: Study) -> dict[str, str]:
+    own = dict(zip(study.stages, pipeline.METHODS[study.method], strict=True))
+    return own | ({"pretext": study.pretext} if study.pretext else {})
+
+
+def _settings(study: Study) -> dict[str, Any]:
+    stages = study.stages
+    views = [Given(stages, {**study.fixed, **row.changes}, study.search) for row in study.ablate or (Row("", {}),)]
+    counting = {name for view in views for name in view.counting()} - set(study.search)
+    given = study.given
+    return {name: study.fixed.get(name, given.default(name)) for name in names(stages) if name in counting}

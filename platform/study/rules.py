@@ -1,0 +1,166 @@
+"""What the keys of a study file mean together: objective, trials, resources, settings that never count."""
+
+from collections.abc import Mapping, Sequence
+
+from trainables import checks, metrics
+from trainables.checks import Plain
+
+from .contents import Reading, Row
+from .document import Where
+from .domains import Domain, grid_size
+from .faults import did_you_mean
+from .pages import Objective, Resources
+from .settings import Given, build, extremes, shared_prefix
+
+MAX_TRIALS = 100_000
+DEFAULT_TRIALS = 20
+
+
+def read_objective(reading: Reading, swept: Sequence[str]) -> Objective:
+    """The page's objective, or the criterion of the last stage that has one."""
+    objective = reading.page.objective or _criterion(reading)
+    if objective is not None and "objective" in reading.dropped:
+        return objective
+    if objective is None:
+        method = reading.page.method
+        sentence = f"method {method!r} has no criterion of its own. Write objective: {{metric: ..., mode: ...}}."
+        reading.note(("method",), sentence, key="objective")
+        return Objective(metric="", mode="min")
+    sentence = _objective_fault(reading, objective, swept) or ""
+    if sentence:
+        oracle = reading.page.oracle and not metrics.looks_at_labels(objective.metric)
+        reading.note(("oracle",) if oracle else ("objective", "metric"), sentence)
+    return objective
+
+
+def _criterion(reading: Reading) -> Objective | None:
+    for slot, stage in reversed(list(reading.stages.items())):
+        if stage.CRITERION:
+            return Objective(metric=f"{slot}/{stage.CRITERION[0]}", mode=stage.CRITERION[1])
+    return None
+
+
+def _objective_fault(reading: Reading, objective: Objective, swept: Sequence[str]) -> str | None:
+    metric, oracle = objective.metric, reading.page.oracle
+    known = [f"{slot}/{name}" for slot, stage in reading.stages.items() for name in stage.METRICS]
+    if metric not in known:
+        return f"metric {metric!r} does not exist in this pipeline. {did_you_mean(metric, known)}"
+    slot, looks = metric.partition("/")[0], metrics.looks_at_labels(metric)
+    if looks and not oracle:
+        free = [name for name in known if name.startswith(f"{slot}/") and not metrics.looks_at_labels(name)]
+        return (
+            f"objective.metric must be label-free, but {metric!r} looks at labels, so the answers would choose. "
+            f"Take one of {', '.join(free)}, or write oracle: true to have the study called an oracle."
+        )
+    if oracle and not looks:
+        return f"oracle is true, but {metric!r} looks at no labels. Take oracle out, or choose by a label metric."
+    if swept and slot in shared_prefix(reading.stages, swept):
+        return (
+            f"{metric!r} is the same in every trial, because nothing under search touches its stage. "
+            "Choose a metric of a later stage."
+        )
+    return None
+
+
+def read_trials(reading: Reading, search: Mapping[str, Domain]) -> int:
+    """Number of settings; a grid, an ablation and a single setting have their own, which the page may repeat."""
+    page = reading.page
+    if reading.dropped & {"search", "ablate", "sampler", "trials"}:
+        return page.trials or DEFAULT_TRIALS
+    gridded = bool(page.search) and page.sampler.name == "grid"
+    endless = [name for name, domain in search.items() if domain.size is None]
+    if gridded and endless:
+        sentence = (
+            f"a grid needs countable values, but {', '.join(endless)} is continuous. "
+            "Give it a step or a choice, or take another sampler."
+        )
+        reading.note(("sampler",), sentence)
+        return 1
+    own, why = _own_number(reading, search, gridded)
+    trials, seeds = own or page.trials or DEFAULT_TRIALS, len(page.seeds)
+    each = f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
+    where: Where = ("trials",) if page.trials else ("sampler",)
+    if own is not None and page.trials not in (None, own):
+        way_out = "Take trials out, or take sampler: random." if gridded else "Take trials out."
+        reading.note(where, f"{why}, here {own:,}, but trials is {page.trials:,}. {way_out}")
+    elif trials * seeds > MAX_TRIALS:
+        sentence = (
+            f"{trials:,} settings with {each} are {trials * seeds:,} trials, but at most {MAX_TRIALS:,} run. "
+            "Use fewer values or seeds, or sampler: random with trials: N."
+        )
+        reading.note(where, sentence)
+    return trials
+
+
+def _own_number(reading: Reading, search: Mapping[str, Domain], gridded: bool) -> tuple[int | None, str]:
+    if reading.page.ablate:
+        return len(reading.page.ablate), "an ablation runs each of its rows"
+    if not reading.page.search:
+        return 1, "without search or ablate there is one setting"
+    return (grid_size(search), "a grid runs all of its settings") if gridded else (None, "")
+
+
+def read_resources(reading: Reading) -> Resources:
+    """The page's resources, refused where they could never be given out sensibly."""
+    for part in ("prepare", "trial"):
+        share, key = getattr(reading.page.resources, part), f"resources.{part}"
+        if share.cpu == 0 and share.gpu == 0:
+            reading.note(("resources", part), f"{key} asks for nothing, so all would start at once. Give it cpu: 1.")
+        if share.workers > 1 and 0 < share.gpu < 1:
+            sentence = (
+                f"{key} has {share.workers} workers with {share.gpu:g} GPU each, but workers of one group cannot share "
+                "a GPU. Write gpu: 1 (it counts per worker), or workers: 0."
+            )
+            reading.note(("resources", part, "gpu"), sentence)
+    return reading.page.resources
+
+
+def judge_together(
+    reading: Reading, fixed: Mapping[str, Plain], search: Mapping[str, Domain], rows: Sequence[Row]
+) -> None:
+    """Note settings that are right alone and not together: never counting, equal rows, refused by their Config."""
+    stages, nothing = reading.stages, Row("", {})
+    views = {row.name: Given(stages, {**fixed, **row.changes}, search) for row in rows or [nothing]}
+    for name in fixed:
+        obstacles = [view.obstacle(name) for view in views.values()]
+        if all(obstacles):
+            reading.note(("fixed", name), obstacles[0] or "", at_key=True)
+    for name in search:
+        if obstacle := Given(stages, fixed, search).obstacle(name):
+            reading.note(("search", name), obstacle, at_key=True)
+    for row in rows:
+        for name in row.changes:
+            if obstacle := views[row.name].obstacle(name):
+                reading.note(("ablate", row.name, name), obstacle, at_key=True)
+    for changes in extremes(search, [row.changes for row in rows]):
+        _, refused = build(stages, {**fixed, **changes})
+        for name, sentence in refused:
+            reading.note(place_of(name, changes, fixed, search, rows), f"{sentence.rstrip('.')}.")
+    _judge_rows(reading, fixed, rows)
+
+
+def _judge_rows(reading: Reading, fixed: Mapping[str, Plain], rows: Sequence[Row]) -> None:
+    first: dict[str, str] = {}
+    for row in rows:
+        configs, _ = build(reading.stages, {**fixed, **row.changes})
+        meaning = repr({slot: checks.effective(config) for slot, config in configs.items()})
+        if meaning in first:
+            sentence = f"the row {row.name!r} has the same settings as {first[meaning]!r}. Take one of them out."
+            reading.note(("ablate", row.name), sentence, at_key=True)
+        first.setdefault(meaning, row.name)
+
+
+def place_of(
+    name: str,
+    changes: Mapping[str, Plain],
+    fixed: Mapping[str, Plain],
+    search: Mapping[str, Domain],
+    rows: Sequence[Row],
+) -> Where:
+    """Where the file gives a setting its value when ``changes`` are made; the method's line for a default."""
+    if name in search:
+        return ("search", name)
+    for row in rows:
+        if name in row.changes and row.changes == changes:
+            return ("ablate", row.name, name)
+    return ("fixed", name) if name in fixed else ("method",)
