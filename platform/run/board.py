@@ -1,0 +1,181 @@
+"""What is to be run next, and what has come of the rest: the ledger's rows of one launch, kept in step.
+
+Knows nothing of Ray. A cell goes out through ``next`` and comes back through ``done`` or ``failed``; every change is
+in the ledger before anybody else hears of it.
+"""
+
+import hashlib
+import statistics
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from trainables import walk
+
+from ..study.schema import Study
+from .ledger import DONE, FAILED, PENDING, Launch, Ledger, Setting, Trial
+from .searcher import Searcher, Told
+
+Cell = dict[str, Any]
+
+
+class Board:
+    """The cells of one launch.
+
+    fingerprint: of the data set. shared: slots that are prepared once per seed ("" where there are none).
+    """
+
+    def __init__(
+        self, ledger: Ledger, launch: Launch, study: Study, *, fingerprint: str, shared: Sequence[str], storage: str
+    ) -> None:
+        self._ledger, self.launch, self.study = ledger, launch, study
+        self._searcher = Searcher(study)
+        self._fingerprint, self._storage = fingerprint, storage
+        self.total_settings = self._searcher.total
+        self.settings = ledger.settings(launch.id)
+        self._trials: dict[str, Trial] = {}
+        self._by_setting: dict[int, list[str]] = {}
+        self._queue: deque[str] = deque()
+        self.running: set[str] = set()
+        self._told: list[Told] = []
+        self.prepare: dict[int, str] = {}
+        if shared:
+            cells = [self._cell("prepare", {}, seed, until=shared[-1]) for seed in study.seeds]
+            self._enter(cells, None)
+        for setting in self.settings:
+            self._enter([self._cell("trial", setting.params, seed) for seed in study.seeds], setting.number)
+
+    # Out
+
+    def next(self) -> tuple[str, Cell] | None:
+        """The key and cell to start now; None if nothing may start before something else has ended."""
+        for _ in range(len(self._queue)):
+            key = self._queue.popleft()
+            if self._may_start(key):
+                self.running.add(key)
+                return key, dict(self._trials[key].cell)
+            if self._trials[key].state == PENDING:
+                self._queue.append(key)
+        return self.next() if self._draw() else None
+
+    @property
+    def finished(self) -> bool:
+        """Whether every cell of every setting has ended."""
+        return not self.running and not self._queue and len(self.settings) >= self.total_settings
+
+    @property
+    def prepare_cells(self) -> list[tuple[str, Cell]]:
+        """The prepare cells that are still to be run."""
+        return [(key, dict(self._trials[key].cell)) for key in self.prepare.values() if key in self._queue]
+
+    @property
+    def trials(self) -> list[Trial]:
+        return list(self._trials.values())
+
+    # Back
+
+    def started(self, key: str, worker: Mapping[str, Any]) -> None:
+        self.running.add(key)
+        self._ledger.start(self.launch.id, key, worker)
+
+    def epochs(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            self._ledger.add_epochs(self.launch.id, key, rows)
+
+    def done(self, key: str, outcome: Mapping[str, Any]) -> None:
+        self._ledger.finish(self.launch.id, key, outcome["metrics"], outcome["stages"], outcome["seconds"])
+        self._refresh(key)
+
+    def failed(self, key: str, error: str) -> None:
+        self._ledger.fail(self.launch.id, key, error)
+        self._refresh(key)
+        trial = self._trials[key]
+        if trial.kind == "prepare":
+            for other in [each for each in self._queue if self._trials[each].seed == trial.seed]:
+                self.failed(other, f"the stages shared by seed {trial.seed} failed: {error}")
+
+    # Inside
+
+    def _cell(self, kind: str, params: Mapping[str, Any], seed: int, until: str = "") -> Cell:
+        study = self.study
+        return {
+            "kind": kind,
+            "method": study.method,
+            "pretext": study.pretext,
+            "changes": {**study.fixed, **params},
+            "dataset": dict(study.dataset),
+            "fingerprint": self._fingerprint,
+            "seed": seed,
+            "until": until,
+            "storage": self._storage,
+            "threads": max(1, int(study.resources.trial.cpu)),
+        }
+
+    def _enter(self, cells: Sequence[Cell], setting: int | None) -> None:
+        keyed = [(_key(cell), cell) for cell in cells]
+        self._ledger.add_trials(self.launch.id, keyed, setting=setting)
+        for key, cell in keyed:
+            if setting is None:
+                self.prepare[cell["seed"]] = key
+            else:
+                self._by_setting.setdefault(setting, []).append(key)
+            if key not in self._trials:
+                self._refresh(key)
+                # A resumed launch may ask for other resources or read the data from elsewhere; the numbers are the same.
+                self._trials[key] = replace(self._trials[key], cell=cell)
+                if self._trials[key].state == PENDING:
+                    self._queue.append(key)
+
+    def _refresh(self, key: str) -> None:
+        trial = self._ledger.trial(self.launch.id, key)
+        assert trial is not None, f"trial {key} is not in the ledger"
+        self._trials[key] = trial
+        if trial.state != PENDING:
+            self.running.discard(key)
+            if key in self._queue:
+                self._queue.remove(key)
+
+    def _may_start(self, key: str) -> bool:
+        trial = self._trials[key]
+        if trial.state != PENDING or key in self.running:
+            return False
+        shared = self.prepare.get(trial.seed)
+        return trial.kind == "prepare" or shared is None or self._trials[shared].state == DONE
+
+    def _draw(self) -> bool:
+        """Draw the next setting if its turn has come."""
+        number = len(self.settings)
+        if number >= self.total_settings:
+            return False
+        self._settle()
+        if self._searched and len(self._told) < number - self.launch.lookahead + 1:
+            return False
+        told = self._told[: max(0, number - self.launch.lookahead + 1)]
+        variant, params = self._searcher.draw(number, told, [setting.params for setting in self.settings])
+        setting = Setting(number, variant, params)
+        self._ledger.add_setting(self.launch.id, setting)
+        self.settings.append(setting)
+        self._enter([self._cell("trial", params, seed) for seed in self.study.seeds], number)
+        return True
+
+    @property
+    def _searched(self) -> bool:
+        return bool(self.study.search) and self.study.sampler.name != "grid"
+
+    def _settle(self) -> None:
+        """Note the mean of every setting whose cells have all ended, in order, up to the first that has not."""
+        while len(self._told) < len(self.settings):
+            setting = self.settings[len(self._told)]
+            ended = [self._trials[key] for key in self._by_setting[setting.number]]
+            if any(trial.state not in (DONE, FAILED) for trial in ended):
+                return
+            values = [trial.metrics[self.study.objective.metric] for trial in ended if trial.state == DONE]
+            self._told.append(Told(setting.number, setting.params, statistics.fmean(values) if values else None))
+
+
+def _key(cell: Cell) -> str:
+    """A trial's content address: of all its stages, so that settings which differ in nothing that counts are one."""
+    found = walk.addresses(cell)
+    text = cell["kind"] + "/" + "/".join(f"{name}-{address}" for name, address in found.values())
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,93 @@
+"""The Ray cluster a sweep runs on: joined or started here, quiet, and judged before anything is placed on it."""
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from trainables.service import NAMESPACE
+
+from ..study.pages import Share
+from ..study.schema import Study
+
+# Read by Ray when it is imported or started. Its loggers write per trial and result what the ledger holds already, and
+# its experiment snapshots, which we never restore, would be rewritten every ten seconds.
+_ENVIRONMENT = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_THRESHOLD_S": "10",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "0",
+}
+
+
+class Infeasible(ValueError):
+    """The cluster can never place what the study asks for."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """What the whole cluster has."""
+
+    cpus: float
+    gpus: float
+
+    def slots(self, share: Share) -> int:
+        """How many processes (or groups of workers) of this share fit at once."""
+        per = max(1, share.workers)
+        fits = [math.floor(self.cpus / (share.cpu * per))] if share.cpu else []
+        fits += [math.floor(self.gpus / (share.gpu * per))] if share.gpu else []
+        return min(fits) if fits else int(self.cpus)
+
+
+def local_size() -> Size:
+    """This machine's, before Ray runs."""
+    import torch
+
+    return Size(float(os.cpu_count() or 1), float(torch.cuda.device_count()))
+
+
+@contextmanager
+def running(address: str) -> Iterator[Size]:
+    """Ray, started here or joined at ``address``; stopped again, with every process it started here, on the way out."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address:
+        options["address"] = address
+    else:
+        options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    ray.init(**options)
+    try:
+        have = ray.cluster_resources()
+        yield Size(have.get("CPU", 0.0), have.get("GPU", 0.0))
+    finally:
+        ray.shutdown()
+
+
+def refuse_infeasible(study: Study, size: Size) -> None:
+    """Find out now what Ray would wait for without a word.
+
+    Raises:
+        Infeasible: a trial, or the prepare group, asks for more than the whole cluster has.
+    """
+    for name, share in (("trial", study.resources.trial), ("prepare", study.resources.prepare)):
+        if name == "prepare" and share.workers == 0:
+            continue
+        if size.slots(share) < 1:
+            workers = max(1, share.workers)
+            raise Infeasible(
+                f"resources.{name} asks for {workers * share.cpu:g} CPUs and {workers * share.gpu:g} GPUs at once "
+                f"({workers} x {share.cpu:g} CPU, {share.gpu:g} GPU), but the cluster has {size.cpus:g} CPUs and "
+                f"{size.gpus:g} GPUs; lower resources.{name} or join a larger cluster with --address"
+            )

@@ -1,0 +1,85 @@
+"""Worker groups: the prepare phase as one Ray Train group, and trials that each start a group of their own."""
+
+import json
+import queue
+import threading
+from typing import Any
+
+from ray import tune
+from ray.train import RunConfig, ScalingConfig
+from ray.train.torch import TorchTrainer
+from ray.util.queue import Empty, Queue
+
+from trainables import prepare as worker
+
+from ..study.pages import Share
+from ..study.schema import Study
+from .launch import Course
+
+_POLL_S = 0.5
+
+
+def scaling(share: Share) -> ScalingConfig:
+    """A group of ``share.workers`` workers, each with the share's CPU and GPU."""
+    each = {"CPU": share.cpu} | ({"GPU": share.gpu} if share.gpu else {})
+    return ScalingConfig(num_workers=share.workers, use_gpu=share.gpu > 0, resources_per_worker=each)
+
+
+def prepare(study: Study, course: Course) -> None:
+    """Run the prepare cells of all seeds in one worker group; what the group reports goes to the course as it comes.
+
+    A group that fails leaves its unfinished cells failed, with the reason.
+    """
+    share = study.resources.prepare
+    cells = course.board.prepare_cells
+    messages = Queue(actor_options={"num_cpus": 0})
+    trainer = TorchTrainer(
+        worker.run_group,
+        train_loop_config={
+            "cells": [json.dumps(cell) for _, cell in cells],
+            "queue": messages,
+            "threads": max(1, int(share.cpu)),
+        },
+        scaling_config=scaling(share),
+        run_config=RunConfig(),
+    )
+    ended: queue.Queue[BaseException | None] = queue.Queue()
+    # The trainer blocks, and the ledger's connection belongs to this thread: so the trainer gets a thread of its own.
+    threading.Thread(target=_fit, args=(trainer, ended), daemon=True).start()
+    for key, _ in cells:
+        course.starts(key)
+    error: BaseException | None = None
+    while True:
+        try:
+            number, parcel = messages.get(timeout=_POLL_S)
+            course.hears(cells[number][0], parcel)
+            continue
+        except Empty:
+            course.changed()
+        try:
+            error = ended.get_nowait()
+            break
+        except queue.Empty:
+            pass
+    for key, _ in cells:
+        if key in course.board.running:
+            course.loses(key, f"the prepare group ended: {error or 'without a result'}")
+    messages.shutdown()
+
+
+def _fit(trainer: TorchTrainer, ended: "queue.Queue[BaseException | None]") -> None:
+    try:
+        trainer.fit()
+        ended.put(None)
+    except BaseException as error:
+        ended.put(error)
+
+
+def trainable(share: Share) -> tuple[Any, Any]:
+    """A Tune function that carries its cell in a worker group, and the resources of the function itself.
+
+    The group's own resources are not in the trial's placement group: Train asks for them. So no more trials may run at
+    once than the cluster has room for, which the caller sees to.
+    """
+    bound = tune.with_parameters(worker.run_trial_in_group, workers=share.workers, cpu=share.cpu, gpu=share.gpu)
+    return bound, {"cpu": 0}

@@ -1,0 +1,189 @@
+"""One launch of a study, from the ledger's first row to its last: prepare phase, trials, and whatever interrupts them."""
+
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from trainables.artifacts import Store
+
+from ..study.plan import shared_slots
+from ..study.resolve import meaning, resolved
+from ..study.schema import Study
+from . import cluster
+from .board import Board
+from .ledger import DONE, FAILED, LEASE_S, Launch, Ledger
+from .searcher import lookahead
+
+LEDGER = "ledger.db"
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM: stop now, nothing is lost. A BaseException, so that no library takes it for a failed trial."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@dataclass
+class Course:
+    """What a launch is doing, for whoever watches. ``seconds``: total, prepare and trials, as far as they have come."""
+
+    launch: Launch
+    board: Board
+    slots: int
+    changed: Callable[[], None] = lambda: None
+    epochs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    since: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """ "done" or "failed", once everything has ended."""
+        return "failed" if any(trial.state == FAILED for trial in self.board.trials) else "done"
+
+    # What the runners call. Each writes to the ledger first.
+
+    def starts(self, key: str) -> None:
+        self.since.setdefault(key, time.monotonic())
+        self.board.started(key, {})
+        self.changed()
+
+    def hears(self, key: str, parcel: dict[str, Any]) -> None:
+        """A parcel of epochs from a running cell, with its outcome if it was the last."""
+        self.board.epochs(key, parcel["epochs"])
+        if parcel["epochs"]:
+            self.epochs[key] = parcel["epochs"][-1]
+        outcome = parcel["outcome"]
+        if outcome is not None:
+            if outcome["status"] == "done":
+                self.board.done(key, outcome)
+            else:
+                self.board.failed(key, outcome["error"])
+            self.epochs.pop(key, None)
+        self.changed()
+
+    def loses(self, key: str, reason: str) -> None:
+        """A cell whose process died more often than it may."""
+        self.board.failed(key, f"process lost: {reason}")
+        self.epochs.pop(key, None)
+        self.changed()
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks of a launch."""
+
+    study: Study
+    fingerprint: str
+    storage: Path
+    address: str = ""
+    fresh: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def open_launch(ledger: Ledger, request: Request, size: cluster.Size) -> Launch:
+    """Take the study in the ledger. Raises StudyHeld, StudyChanged: see there."""
+    study = request.study
+    return ledger.open_launch(
+        study.name,
+        {**meaning(study), "fingerprint": request.fingerprint},
+        resolved(study),
+        lookahead=lookahead(max(1, size.slots(study.resources.trial)), len(study.seeds)),
+        fresh=request.fresh,
+        facts=request.facts,
+    )
+
+
+@contextmanager
+def course(ledger: Ledger, request: Request, launch: Launch, size: cluster.Size) -> Iterator[Course]:
+    """The launch's board, held by a heartbeat; closed in the ledger however it ends."""
+    study = request.study
+    shared = shared_slots(study) if study.search or study.ablate else ()
+    board = Board(
+        ledger, launch, study, fingerprint=request.fingerprint, shared=shared, storage=str(request.storage.resolve())
+    )
+    running = Course(launch, board, max(1, size.slots(study.resources.trial)))
+    stop = threading.Event()
+    beats = threading.Thread(target=_beat, args=(ledger.path, launch.id, stop), daemon=True)
+    beats.start()
+    status = "interrupted"
+    try:
+        yield running
+        status = running.status
+    finally:
+        stop.set()
+        beats.join()
+        ledger.close_launch(launch.id, status)
+
+
+def _beat(path: Path, launch: int, stop: threading.Event) -> None:
+    ledger = Ledger(path)
+    while not stop.wait(LEASE_S / 6):
+        ledger.heartbeat(launch)
+    ledger.close()
+
+
+def run(request: Request, course: Course) -> None:
+    """Run what is left of a launch. Ray is running.
+
+    Raises:
+        Interrupted: by a signal; running trials have saved their last epochs.
+    """
+    began = time.monotonic()
+    _mark_prepared(course, Store(request.storage))
+    with _signals():
+        if request.study.resources.prepare.workers and course.board.prepare_cells:
+            from . import group
+
+            group.prepare(request.study, course)
+        course.seconds["prepare"] = time.monotonic() - began
+        if not course.board.finished:
+            from . import trials
+
+            with tempfile.TemporaryDirectory(prefix="clustersweep-") as scratch:
+                trials.run(request.study, course, Path(scratch))
+    course.seconds["prepare"] = max(course.seconds["prepare"], _prepared_until(course.board) - began)
+    course.seconds["total"] = time.monotonic() - began
+    course.seconds["trials"] = course.seconds["total"] - course.seconds["prepare"]
+
+
+def _mark_prepared(course: Course, store: Store) -> None:
+    """A prepare cell whose stages all exist needs no process."""
+    from trainables.walk import StageRecord, addresses
+
+    for key, cell in course.board.prepare_cells:
+        found = addresses(cell)
+        if all(f"{name}-{address}" in store for name, address in found.values()):
+            records = [vars(StageRecord(slot, name, address, True, 0.0)) for slot, (name, address) in found.items()]
+            course.board.done(key, {"metrics": {}, "stages": records, "seconds": 0.0})
+
+
+def _prepared_until(board: Board) -> float:
+    """When the last prepare cell of this run ended, on the monotonic clock; 0 if none ran."""
+    ended = [t.ended for t in board.trials if t.kind == "prepare" and t.state == DONE and t.ended and t.seconds]
+    return max(ended) - time.time() + time.monotonic() if ended else 0.0
+
+
+@contextmanager
+def _signals() -> Iterator[None]:
+    """The first SIGINT or SIGTERM raises Interrupted in the main thread; a second one ends the process at once."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(each, signal.SIG_DFL)
+        raise Interrupted(number)
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

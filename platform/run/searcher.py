@@ -1,0 +1,127 @@
+"""Which settings a study tries: numbered, drawn one after another, the same on every machine and after every restart.
+
+Setting i is drawn by Optuna from the means of settings 0 .. i - lookahead, never from whatever happens to have
+finished: so two slots or twenty, killed or not, a study proposes the same settings. ``lookahead`` is what may be under
+way at once, and belongs to the launch. The sampler is made anew for every draw, from (seed, number), so there is no
+sampler state to save.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import optuna
+
+from ..study import domains
+from ..study.domains import Domain
+from ..study.schema import Study
+
+_REDRAWS = 20
+"""Draws before a setting that is already there is replaced by the next one of the grid that is not."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A setting whose trials have ended. value: the objective's mean over its finished seeds, None if none finished."""
+
+    number: int
+    params: Mapping[str, Any]
+    value: float | None
+
+
+def lookahead(slots: int, seeds: int) -> int:
+    """Settings that may be under way at once, so that ``slots`` trials never wait for a draw."""
+    return -(-slots // seeds) + 1
+
+
+class Searcher:
+    """The settings of one launch of a study."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._domains: Mapping[str, Domain] = study.search
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self._optuna = optuna.create_study(direction="minimize" if study.objective.mode == "min" else "maximize")
+        self._num_told = 0
+
+    @property
+    def total(self) -> int:
+        """How many settings there will be."""
+        if self._study.ablate:
+            return len(self._study.ablate)
+        if not self._domains:
+            return 1
+        size = domains.grid_size(self._domains)
+        if self._study.sampler.name == "grid":
+            assert size is not None  # a grid over a continuous range is refused with the study file
+            return size
+        return self._study.trials if size is None else min(self._study.trials, size)
+
+    def draw(self, number: int, told: Sequence[Told], taken: Sequence[Mapping[str, Any]]) -> tuple[str, dict[str, Any]]:
+        """(variant, params) of setting ``number``.
+
+        told: all settings up to number - lookahead, in order. taken: the params of all settings before ``number``.
+        """
+        if self._study.ablate:
+            row = self._study.ablate[number]
+            return row.name, dict(row.changes)
+        if not self._domains:
+            return "", {}
+        if self._study.sampler.name == "grid":
+            return "", domains.grid_setting(self._domains, number)
+        self._tell(told)
+        known = {_text(params) for params in taken}
+        for attempt in range(_REDRAWS):
+            params = self._ask(number, attempt)
+            if _text(params) not in known:
+                return "", params
+        size = domains.grid_size(self._domains)
+        for index in range(size or 0):
+            params = domains.grid_setting(self._domains, index)
+            if _text(params) not in known:
+                return "", params
+        return "", params
+
+    def _ask(self, number: int, attempt: int) -> dict[str, Any]:
+        self._optuna.sampler = self._sampler(number, attempt)
+        trial = self._optuna.ask()
+        params = {name: domain.suggest(trial) for name, domain in self._domains.items()}
+        # The draw itself leaves nothing behind: what a setting came to is told in order, below.
+        self._optuna.tell(trial, state=optuna.trial.TrialState.FAIL)
+        return params
+
+    def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
+        chosen = self._study.sampler
+        seed = (chosen.seed * 1_000_003 + number) * 1_009 + attempt
+        if chosen.name == "random":
+            return optuna.samplers.RandomSampler(seed=seed % 2**32)
+        return optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=chosen.startup)
+
+    def _tell(self, told: Sequence[Told]) -> None:
+        for each in told[self._num_told :]:
+            distributions = {name: distribution(domain) for name, domain in self._domains.items()}
+            state = optuna.trial.TrialState.FAIL if each.value is None else optuna.trial.TrialState.COMPLETE
+            self._optuna.add_trial(
+                optuna.trial.create_trial(
+                    params={name: each.params[name] for name in self._domains},
+                    distributions=distributions,
+                    value=each.value,
+                    state=state,
+                )
+            )
+        self._num_told = max(self._num_told, len(told))
+
+
+def distribution(domain: Domain) -> optuna.distributions.BaseDistribution:
+    """Optuna's name for a domain."""
+    if isinstance(domain, domains.Choice):
+        return optuna.distributions.CategoricalDistribution(domain.options)
+    if domain.whole:
+        step = 1 if domain.step is None else int(domain.step)
+        return optuna.distributions.IntDistribution(int(domain.low), int(domain.high), log=domain.log, step=step)
+    return optuna.distributions.FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+
+
+def _text(params: Mapping[str, Any]) -> str:
+    return json.dumps(dict(params), sort_keys=True)

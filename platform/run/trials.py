@@ -1,0 +1,120 @@
+"""The trials of a launch under Ray Tune: warm, reused actors that take one cell after another from the board.
+
+Tune places, starts, restarts and stops; what to run and what became of it is the board's. No Tune experiment is ever
+restored: a new launch of the command is a fresh one that starts from the ledger.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.search import Searcher
+
+from trainables import entry
+
+from ..study.schema import Study
+from .launch import Course
+
+
+class _Unsaved:
+    """Tune writes a pickle of everything it is given, for a restore that never happens: leave ours out of it."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+    def __deepcopy__(self, memo: Any) -> Any:
+        return self
+
+
+class Cells(_Unsaved, Searcher):  # type: ignore[misc]
+    """Hands the board's cells to Tune. ``keys``: which Tune trial carries which cell."""
+
+    def __init__(self, course: Course) -> None:
+        super().__init__()
+        self._course = course
+        self.keys: dict[str, str] = {}
+
+    def suggest(self, trial_id: str) -> Any:
+        found = self._course.board.next()
+        if found is None:
+            return Searcher.FINISHED if self._course.board.finished else None
+        key, cell = found
+        self.keys[trial_id] = key
+        # As text: Tune would take a nested dict apart at the dots and slashes of its keys.
+        return {"cell": json.dumps(cell)}
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        """Nothing: the ledger has it already, from the callback."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a sweep is resumed from its ledger, not from Tune's files")
+
+
+class Feed(_Unsaved, tune.Callback):  # type: ignore[misc]
+    """Tells the course what Tune sees."""
+
+    def __init__(self, course: Course, keys: dict[str, str]) -> None:
+        self._course, self._keys = course, keys
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._course.starts(self._keys[trial.trial_id])
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        if "epochs" in result:
+            self._course.hears(self._keys[trial.trial_id], result)
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        key = self._keys[trial.trial_id]
+        if key in self._course.board.running:
+            self._course.loses(key, str(trial.get_error() or "no reason given").strip().splitlines()[-1])
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._course.changed()
+
+
+def run(study: Study, course: Course, scratch: Path) -> None:
+    """Run every cell the board has, prepare cells included, until it is finished.
+
+    Raises:
+        Interrupted: a signal came.
+    """
+    share = study.resources.trial
+    # Tune keeps this many trials waiting, so that an actor that becomes free is reused and not ended.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(course.slots + 1)
+    trainable: Callable[..., Any] = entry.run_trial
+    resources: Any = {"cpu": share.cpu, "gpu": share.gpu}
+    if share.workers:
+        from . import group
+
+        trainable, resources = group.trainable(share)
+    cells = Cells(course)
+    tuner = tune.Tuner(
+        tune.with_resources(trainable, resources),
+        tune_config=tune.TuneConfig(
+            search_alg=cells,
+            num_samples=-1,
+            reuse_actors=True,
+            max_concurrent_trials=course.slots if share.workers else None,
+            trial_dirname_creator=_dirname,
+        ),
+        run_config=tune.RunConfig(
+            name="trials",
+            storage_path=str(scratch),
+            callbacks=[Feed(course, cells.keys)],
+            failure_config=tune.FailureConfig(max_failures=study.retries),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+
+
+def _dirname(trial: Any) -> str:
+    return str(trial.trial_id)

@@ -1,0 +1,127 @@
+"""``python -m platform.sweep FILE``: run a study, or go on with it.
+
+Exit codes: 0 all trials done, 1 some failed, 2 the file or the command is wrong and nothing was started, 130 and 143
+interrupted by SIGINT and SIGTERM with everything kept.
+"""
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from trainables.contract import ImageData
+from trainables.data import raw, sets
+
+from .study.faults import StudyFaults
+from .study.limits import data_faults
+from .study.plan import rows
+from .study.rehearsal import rehearsal
+from .study.schema import Study, load_study
+
+OK, WRONG = 0, 2
+REHEARSALS = "rehearsals"
+
+
+class Refused(Exception):
+    """The command cannot be carried out, and nothing was started. Its text is for the user."""
+
+
+def parser() -> argparse.ArgumentParser:
+    parse = argparse.ArgumentParser(
+        prog="python -m platform.sweep",
+        description="Run the study in FILE; started again, it goes on where it stopped.",
+    )
+    add = parse.add_argument
+    add("file", metavar="FILE", type=Path, help="a study file, such as search_spaces/spc.yaml")
+    add("--set", metavar="KEY=VALUE", action="append", default=[], help="override one key of the file")
+    add("--trials", metavar="N", help="number of settings, each run with every seed")
+    add("--seeds", metavar="0,1,2", help="the seeds")
+    add("--storage", metavar="DIR", default="runs", help="where everything is kept (default: runs)")
+    add("--address", metavar="ADDR", default="", help="join a running Ray cluster")
+    add("--fresh", action="store_true", help="begin a new launch; stages in the store are still used")
+    add("--smoke", action="store_true", help="rehearse on the embedded data, with a few epochs and settings")
+    add("--dry-run", action="store_true", help="check everything, print the plan, start nothing")
+    add("--json", action="store_true", help="one JSON object as the only line on stdout")
+    return parse
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    given = parser().parse_args(arguments)
+    overrides = list(given.set)
+    overrides += [f"trials={given.trials}"] if given.trials is not None else []
+    overrides += [f"seeds=[{given.seeds}]"] if given.seeds is not None else []
+    try:
+        study = load_study(given.file, overrides)
+        storage = storage_folder(given.storage)
+        if given.smoke:
+            study, storage = rehearsal(study), storage / REHEARSALS
+        data = checked_data(study)
+        if given.dry_run:
+            print("\n".join(rows(study)))
+            print(f"{'images':<10} {data.shape.num_train:,} to train on, {data.shape.num_eval:,} to judge")
+            return OK
+        make_writable(storage)
+    except (StudyFaults, Refused) as fault:
+        print(fault, file=sys.stderr)
+        return WRONG
+    from .run import command, launch  # Ray, Optuna and MLflow are loaded only for a file that can be run
+
+    request = launch.Request(
+        study=study,
+        fingerprint=data.fingerprint,
+        storage=storage,
+        address=given.address,
+        fresh=given.fresh,
+        facts={**command.circumstances(), "rehearsal": given.smoke},
+    )
+    again = shlex.join(["python", "-m", "platform.sweep", *(each for each in arguments if each != "--fresh")])
+    return command.carry_out(request, data, again=again, as_json=given.json)
+
+
+def storage_folder(text: str) -> Path:
+    """Where everything is kept.
+
+    Raises:
+        Refused: a URI of a store that is no folder.
+    """
+    if "://" in text:
+        raise Refused(f"--storage {text}: only a folder is supported so far, on a disk that all nodes share")
+    return Path(text)
+
+
+def make_writable(storage: Path) -> None:
+    """Create the storage folder and try it.
+
+    Raises:
+        Refused: it cannot be written.
+    """
+    try:
+        storage.mkdir(parents=True, exist_ok=True)
+        probe = storage / f".writable-{os.getpid()}"
+        probe.write_bytes(b"")
+        probe.unlink()
+    except OSError as error:
+        raise Refused(f"--storage {storage}: cannot be written ({error.strerror}); choose another folder") from error
+
+
+def checked_data(study: Study) -> ImageData:
+    """The study's images, read once here so that a bad file or an impossible setting is found before a trial is.
+
+    Raises:
+        StudyFaults: a setting that this data set cannot carry. Refused: files are missing or damaged.
+    """
+    try:
+        data = sets.load(sets.Spec(**study.dataset))  # type: ignore[arg-type]
+    except raw.DataError as error:
+        raise Refused(f"{study.file}: dataset: {error}") from error
+    faults = data_faults(study, data.shape)
+    if faults:
+        raise StudyFaults(faults)
+    return data
+
+
+if __name__ == "__main__":
+    sys.exit(main())

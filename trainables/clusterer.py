@@ -1,0 +1,71 @@
+"""What the clustering stages share: a model read from a stage result, judged, and turned into one again.
+
+Axes: N images, H heads, C clusters.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from . import metrics
+from .contract import DataShape, ImageData, Result, Split, State
+from .nets import backbones, models
+
+
+def fresh(network: str, shape: DataShape, num_clusters: int, num_heads: int, seed: int) -> models.ClusteringModel:
+    """An untrained model for images of this shape."""
+    backbone = backbones.build(network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=seed)
+    return models.ClusteringModel(backbone, num_clusters, num_heads)
+
+
+def restored(start: Result, shape: DataShape, seed: int) -> models.ClusteringModel:
+    """The one-headed model that a clustering stage left behind."""
+    model = fresh(start.facts["network"], shape, start.facts["num_clusters"], 1, seed)
+    model.backbone.load_state_dict(start.weights["backbone"])
+    model.heads[0].load_state_dict(start.weights["head"])
+    return model
+
+
+def parts(model: models.ClusteringModel, head: int = 0) -> dict[str, State]:
+    """Weights as ``restored`` takes them."""
+    return {"backbone": model.backbone.state_dict(), "head": model.heads[head].state_dict()}
+
+
+def probabilities(model: models.ClusteringModel, split: Split, data: ImageData) -> Tensor:
+    """(H, N, C) float32 on the CPU, of the images as they are."""
+    return models.predict(model, split.images_NCHW, data.mean, data.std, what="probabilities").cpu()
+
+
+def of_both_splits(model: models.ClusteringModel, data: ImageData, head: int = 0) -> dict[str, NDArray[Any]]:
+    """Arrays probabilities_train and probabilities_eval (N, C) of one head, as every clustering stage stores them."""
+    train_NC = probabilities(model, data.train, data)[head].numpy()
+    eval_NC = train_NC if data.is_union else probabilities(model, data.eval, data)[head].numpy()
+    return {"probabilities_train": train_NC, "probabilities_eval": eval_NC}
+
+
+def judged(eval_NC: Tensor | NDArray[np.float32], data: ImageData, confidence_threshold: float) -> dict[str, float]:
+    """The metrics of ``metrics.evaluate`` on the evaluation split."""
+    return metrics.evaluate(
+        torch.as_tensor(eval_NC), data.eval.labels_N.cpu(), confidence_threshold, num_classes=len(data.class_names)
+    )
+
+
+def optimizer(config: Any, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam or SGD by ``config.optimizer``, with its lr, momentum and weight_decay (coupled L2 in both)."""
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay)
+    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def limits_on_size(config: Any, shape: DataShape, names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """A sentence for each named setting that is above the number of training images."""
+    values: Mapping[str, int] = {name: getattr(config, name) for name in names}
+    return [
+        (name, f"{name} must be at most the number of training images ({shape.num_train}), but is {value}")
+        for name, value in values.items()
+        if value > shape.num_train
+    ]

@@ -1,0 +1,75 @@
+"""The function Ray Tune runs: one cell after another in a warm process.
+
+With ``reuse_actors`` this process outlives its trials, so torch, the data set on the device and the stage results of
+earlier trials are still there. Everything a trial computes depends on its cell alone, warm or cold.
+"""
+
+import json
+import time
+import traceback
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray import tune
+
+from .contract import Epoch
+from .service import SharedSearch
+from .session import Alone
+from .walk import Walker
+
+_REPORT_EVERY_S = 0.5
+"""A report costs the driver about 10 ms, so short epochs travel together."""
+
+_warm: dict[str, Walker] = {}
+
+
+class Reporter:
+    """Collects epochs and hands them to ``send`` in parcels."""
+
+    def __init__(self, send: Any) -> None:
+        self._send = send
+        self._epochs: list[dict[str, Any]] = []
+        self._sent_at = 0.0
+
+    def epoch(self, slot: str, epoch: Epoch) -> None:
+        row = {"slot": slot, "epoch": epoch.number, "total": epoch.total, "metrics": dict(epoch.metrics)}
+        self._epochs.append(row)
+        if time.monotonic() - self._sent_at >= _REPORT_EVERY_S:
+            self.flush()
+
+    def flush(self, outcome: Mapping[str, Any] | None = None) -> None:
+        """Send what is collected; with ``outcome`` it is the last word of this cell."""
+        parcel, self._epochs = self._epochs, []
+        self._sent_at = time.monotonic()
+        if parcel or outcome is not None:
+            self._send({"epochs": parcel, "outcome": dict(outcome) if outcome is not None else None})
+
+
+def walker(storage: str, threads: int) -> Walker:
+    """This process's walker for a storage folder; torch is set to ``threads`` threads."""
+    torch.set_num_threads(threads)
+    if storage not in _warm:
+        _warm[storage] = Walker(storage, Alone(), SharedSearch(threads))
+    return _warm[storage]
+
+
+def run_cell(cell: Mapping[str, Any], reporter: Reporter) -> None:
+    """Walk a cell and report its outcome. A stage that raises makes a failed outcome; only a lost process is retried."""
+    try:
+        done = walker(cell["storage"], cell["threads"]).walk(cell, reporter.epoch)
+        outcome: dict[str, Any] = {"status": "done", **done.as_dict()}
+    except Exception as error:
+        outcome = {
+            "status": "failed",
+            "error": f"{type(error).__name__}: {error}",
+            "traceback": traceback.format_exc(limit=20),
+        }
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    reporter.flush(outcome)
+
+
+def run_trial(config: Mapping[str, Any]) -> None:
+    """Ray Tune's trainable. ``config["cell"]`` is the cell as JSON: Tune would take nested dicts apart at their dots."""
+    run_cell(json.loads(config["cell"]), Reporter(tune.report))

@@ -1,0 +1,60 @@
+"""The loop Ray Train runs: one worker group carries the shared stages of all seeds, one cell after another.
+
+A group takes seconds to start and to stop, so there is one for the whole prepare phase.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from ray import train
+
+from .entry import Reporter
+from .service import SharedSearch
+from .session import Group
+from .walk import Walker
+
+
+def run_group(config: Mapping[str, Any]) -> None:
+    """Walk every cell of ``config["cells"]`` (JSON text) with all workers of this group.
+
+    Rank 0 sends its parcels, (cell number, parcel), into the ``ray.util.queue.Queue`` under ``config["queue"]``.
+    """
+    cells = [json.loads(text) for text in config["cells"]]
+    team = Group()
+    torch.set_num_threads(config["threads"])
+    walker = Walker(cells[0]["storage"], team, SharedSearch(config["threads"]))
+    for number, cell in enumerate(cells):
+
+        def send(parcel: dict[str, Any], number: int = number) -> None:
+            if team.rank == 0:
+                config["queue"].put((number, parcel))
+
+        reporter = Reporter(send)
+        done = walker.walk(cell, reporter.epoch)
+        reporter.flush({"status": "done", **done.as_dict()})
+    train.report({"cells": len(cells)})
+
+
+def run_trial_in_group(config: Mapping[str, Any], workers: int, cpu: float, gpu: float) -> None:
+    """A Tune trainable that carries one cell in a worker group of its own (``resources.trial.workers``)."""
+    from ray import tune
+    from ray.train import RunConfig, ScalingConfig
+    from ray.train.torch import TorchTrainer
+    from ray.util.queue import Queue
+
+    messages = Queue(actor_options={"num_cpus": 0})
+    each = {"CPU": cpu} | ({"GPU": gpu} if gpu else {})
+    trainer = TorchTrainer(
+        run_group,
+        train_loop_config={"cells": [config["cell"]], "queue": messages, "threads": max(1, int(cpu))},
+        scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu > 0, resources_per_worker=each),
+        run_config=RunConfig(),
+    )
+    try:
+        trainer.fit()
+    finally:
+        while not messages.empty():
+            tune.report(messages.get()[1])
+        messages.shutdown()

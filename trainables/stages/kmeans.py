@@ -1,0 +1,87 @@
+"""k-means on the pretext's features: the baseline that every deep clustering method has to beat.
+
+Source: SCAN, tables 3 and 4, row "Pretext + K-means". Fitted on the training features; an evaluation image belongs to
+its nearest centroid.
+
+Axes: N images, D feature width, C clusters.
+"""
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import checks, clusterer, metrics
+from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+
+NAMESPACE = "kmeans"
+INPUTS = ("pretext",)
+VERSION = 1
+METRICS = ("mean_squared_distance", "num_empty_clusters", *metrics.EVALUATION_METRICS)
+CRITERION = ("mean_squared_distance", "min")  # Comparable within one feature space only.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    num_clusters: int = checks.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
+    restarts: int = checks.setting(10, "runs from other seeds; the one of least inertia is kept", low=1, high=1000)
+    iterations: int = checks.setting(300, "Lloyd iterations at most", low=1, high=10000)
+    feature_space: str = checks.setting(
+        "auto",
+        "features clustered: of the projection head or of the backbone; auto is the space neighbors are mined in",
+        choices=("auto", "head", "backbone"),
+    )
+
+    def __post_init__(self) -> None:
+        checks.check(self)
+
+
+def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
+    if config.num_clusters > shape.num_train:
+        yield (
+            "num_clusters",
+            f"num_clusters must be at most the number of training images ({shape.num_train}), "
+            f"but is {config.num_clusters}",
+        )
+
+
+def train(
+    config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
+) -> Generator[Epoch, None, Result]:
+    """Fit once; there are no epochs.
+
+    Returns:
+        arrays: centroids (C, D), probabilities_train and probabilities_eval (N, C): softmax of the negative squared
+        distances, which ranks images by how clearly they belong to their cluster.
+    """
+    pretext = inputs["pretext"]
+    space = pretext.facts["mining_space"] if config.feature_space == "auto" else config.feature_space
+    num_clusters = config.num_clusters or len(data.class_names)
+    features = {
+        part: np.ascontiguousarray(pretext.arrays[f"{space}_{part}"], dtype=np.float32) for part in ("train", "eval")
+    }
+    found = runtime.search.kmeans(
+        features["train"], num_clusters, seed=runtime.seed, iterations=config.iterations, restarts=config.restarts
+    )
+    probabilities = {part: _closeness(points_ND, found.centroids_CD) for part, points_ND in features.items()}
+    scores = clusterer.judged(probabilities["eval"], data, confidence_threshold=0.99)
+    scores |= {
+        "mean_squared_distance": found.inertia / len(features["train"]),
+        "num_empty_clusters": float(found.num_empty),
+    }
+    return Result(
+        arrays={"centroids": found.centroids_CD, **{f"probabilities_{part}": p for part, p in probabilities.items()}},
+        facts={"space": space},
+        metrics=scores,
+    )
+    yield  # a generator without epochs
+
+
+def _closeness(points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32]) -> NDArray[np.float32]:
+    squared_NC = (
+        (points_ND**2).sum(1, keepdims=True) - 2 * points_ND @ centroids_CD.T + (centroids_CD**2).sum(1)[None, :]
+    )
+    logits_NC = -squared_NC
+    exp_NC = np.exp(logits_NC - logits_NC.max(1, keepdims=True))
+    return (exp_NC / exp_NC.sum(1, keepdims=True)).astype(np.float32)

@@ -1,0 +1,239 @@
+"""SCAN self-labeling: confident predictions on the plain image become labels for its strong view.
+
+Source: SCAN §2.3 and §3.1. As in SCAN's code the plain view is predicted in train mode without gradient
+(``pseudo_label_bn``), and with ``ema_mode: overwrite`` the average replaces the student after every step, which equals
+a smaller learning rate. The last epoch is kept, or with ``stop_rule: plateau`` the one after which the number of
+confident images no longer grew.
+
+Axes: N images, B batch, H heads (one here), C clusters.
+"""
+
+import copy
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import checks, clusterer, metrics
+from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from ..data import augment, stream
+from ..maths import selflabel
+from ..nets import models
+
+NAMESPACE = "selflabel"
+INPUTS = ("scan",)
+VERSION = 1
+METRICS = (
+    "loss",
+    "skipped_batches",
+    "train_confident_fraction",
+    "guarded_confidence",
+    "epoch_seconds",
+    *metrics.EVALUATION_METRICS,
+)
+CRITERION = ("guarded_confidence", "max")
+
+PLATEAU_GAIN = 0.005
+"""A relative gain in confident images at or below this share is no gain."""
+SMALLEST_SHARE = 0.25
+"""Clusters below this share of their fair size void the confidence as a criterion: a collapsed model is sure too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    confidence_threshold: float = checks.setting(
+        0.99, "a prediction above it becomes a label", above=0, below=1, unit="as a probability", symbol="τ"
+    )
+    class_balancing: bool = checks.setting(True, "weigh every predicted class alike in the loss")
+    augmentation: str = checks.setting(
+        "scan_strong", "how the trained view is drawn", choices=("scan_strong", "simclr", "standard", "affine")
+    )
+    affine_scale: float = checks.setting(
+        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
+    )
+    epochs: int = checks.setting(200, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = checks.setting(1000, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    optimizer: str = checks.setting("adam", "adam for small sets, sgd for ImageNet", choices=("adam", "sgd"))
+    lr: float = checks.setting(1e-4, "learning rate, constant", above=0)
+    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1, when={"optimizer": ("sgd",)})
+    weight_decay: float = checks.setting(1e-4, "L2 penalty, on every parameter", low=0)
+    ema_mode: str = checks.setting(
+        "off",
+        "average of the weights: none; written over the student after each step; or kept aside for evaluation",
+        choices=("off", "overwrite", "shadow_eval"),
+    )
+    ema_decay: float = checks.setting(
+        0.999, "share of the old average kept", low=0, below=1, symbol="α",
+        when={"ema_mode": ("overwrite", "shadow_eval")},
+    )  # fmt: skip
+    pseudo_label_bn: str = checks.setting(
+        "train", "batch statistics or running ones under the plain view", choices=("train", "eval")
+    )
+    stop_rule: str = checks.setting(
+        "last", "keep the last epoch, or stop when confident images stop growing", choices=("last", "plateau")
+    )
+    patience_epochs: int = checks.setting(
+        10, "epochs without gain before the plateau rule stops", low=1, unit="epochs", when={"stop_rule": ("plateau",)}
+    )
+
+    def __post_init__(self) -> None:
+        checks.check(self)
+
+
+def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
+    yield from clusterer.limits_on_size(config, shape, ("batch_size",))
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What an epoch needs. trained: the model, wrapped for several ranks. average: of its weights, or None."""
+
+    config: Config
+    data: ImageData
+    model: models.ClusteringModel
+    trained: nn.Module
+    average: models.ClusteringModel | None
+    optimizer: torch.optim.Optimizer
+    runtime: Runtime
+
+    @property
+    def judged(self) -> models.ClusteringModel:
+        """The model that is evaluated and kept."""
+        aside = self.config.ema_mode == "shadow_eval" and self.average is not None
+        return self.average if aside and self.average is not None else self.model
+
+
+def train(
+    config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
+) -> Generator[Epoch, None, Result]:
+    """Train backbone and head on their own confident predictions.
+
+    Returns:
+        weights: backbone, head. arrays: probabilities_train, probabilities_eval (N, C), float32.
+        facts: network, num_clusters, kept_epoch.
+
+    Raises:
+        RuntimeError: no image of a whole epoch was confident.
+    """
+    start = inputs["scan"]
+    model = clusterer.restored(start, data.shape, runtime.seed).to(runtime.device)
+    average = None if config.ema_mode == "off" else copy.deepcopy(model)
+    optimizer = clusterer.optimizer(config, list(model.parameters()))
+    setup = _Setup(config, data, model, runtime.prepare(model), average, optimizer, runtime)
+    best: dict[str, Any] = {"confident": -1.0, "epoch": 0}
+    done, saved = 0, runtime.resume()
+    if saved is not None:
+        done, best = saved["epoch"], saved["best"]
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        if average is not None:
+            average.load_state_dict(saved["average"])
+    for epoch in range(done, config.epochs):
+        if config.stop_rule == "plateau" and epoch - best["epoch"] >= config.patience_epochs:
+            break
+        started = time.perf_counter()
+        found = _epoch(setup, epoch) | _evaluate(setup)
+        if config.stop_rule == "last" or found["train_confident_fraction"] > best["confident"] * (1 + PLATEAU_GAIN):
+            best = {"confident": found["train_confident_fraction"], "epoch": epoch + 1, "found": dict(found)}
+            if config.stop_rule == "plateau":
+                best["model"] = copy.deepcopy(setup.judged.state_dict())
+        found["epoch_seconds"] = time.perf_counter() - started
+        yield Epoch(epoch + 1, config.epochs, found, partial(_state, setup, {"epoch": epoch + 1, "best": best}))
+    if "model" in best:
+        setup.judged.load_state_dict(best["model"])
+    return Result(
+        weights=clusterer.parts(setup.judged),
+        arrays=clusterer.of_both_splits(setup.judged, data),
+        facts={
+            "network": start.facts["network"],
+            "num_clusters": start.facts["num_clusters"],
+            "kept_epoch": best["epoch"],
+        },
+        metrics=best["found"],
+    )
+
+
+def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
+    average = setup.average.state_dict() if setup.average is not None else {}
+    return progress | {
+        "model": setup.model.state_dict(),
+        "optimizer": setup.optimizer.state_dict(),
+        "average": average,
+    }
+
+
+def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
+    config, data, model, runtime = setup.config, setup.data, setup.model, setup.runtime
+    norm, strength = augment.Norm(data.mean, data.std), augment.Strength(affine=config.affine_scale)
+    views = runtime.generator("views", epoch)
+    order = stream.batches(
+        len(data.train),
+        config.batch_size,
+        runtime.generator("order", epoch),
+        rank=runtime.rank,
+        world_size=runtime.world_size,
+        drop_last=True,
+    )
+    loss_sum, steps, skipped = torch.zeros((), device=runtime.device), 0, 0
+    for batch in order:
+        images = data.train.images_NCHW[batch.rows_B]
+        draws = augment.Draws(views, batch.total, batch.start, len(images))
+        model.train(config.pseudo_label_bn == "train")
+        with torch.no_grad():
+            weak_BC = runtime.gather(model(augment.AUGMENTATIONS["eval"](images, draws, norm, strength))[0].softmax(1))
+        setup.trained.train()
+        strong = augment.AUGMENTATIONS[config.augmentation](images, draws, norm, strength)
+        strong_BC = runtime.gather(setup.trained(strong)[0])
+        loss, confident_B = selflabel.confident_cross_entropy(
+            weak_BC, strong_BC, threshold=config.confidence_threshold, balanced=config.class_balancing
+        )
+        setup.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if not bool(confident_B.any()):
+            # Nothing to learn from: no step and no average, as an empty batch would shrink weights by decay alone.
+            skipped += 1
+            continue
+        setup.optimizer.step()
+        _average(setup)
+        loss_sum += loss.detach()
+        steps += 1
+    if steps == 0:
+        raise RuntimeError(
+            f"self-labeling epoch {epoch + 1}: no image is confident above {config.confidence_threshold}; "
+            "lower selflabel.confidence_threshold or train scan longer"
+        )
+    return {"loss": float(loss_sum / steps), "skipped_batches": float(skipped)}
+
+
+@torch.no_grad()
+def _average(setup: _Setup) -> None:
+    model, average = setup.model, setup.average
+    if average is None:
+        return
+    for kept, new in zip(average.parameters(), model.parameters(), strict=True):
+        kept.lerp_(new, 1 - setup.config.ema_decay)
+    if setup.config.ema_mode == "overwrite":
+        # SCAN's code: parameters and the statistics of the moment the average was made replace the student's.
+        model.load_state_dict(average.state_dict())
+    else:
+        for kept_buffer, new_buffer in zip(average.buffers(), model.buffers(), strict=True):
+            kept_buffer.copy_(new_buffer)
+
+
+def _evaluate(setup: _Setup) -> dict[str, float]:
+    data, threshold = setup.data, setup.config.confidence_threshold
+    eval_NC = clusterer.probabilities(setup.judged, data.eval, data)[0]
+    train_NC = eval_NC if data.is_union else clusterer.probabilities(setup.judged, data.train, data)[0]
+    confident = float((train_NC.max(1).values > threshold).float().mean())
+    found = clusterer.judged(eval_NC, data, threshold)
+    return found | {"train_confident_fraction": confident, "guarded_confidence": _guarded(confident, train_NC)}
+
+
+def _guarded(confident: float, probabilities_NC: Tensor) -> float:
+    num_clusters = probabilities_NC.shape[1]
+    sizes_C = torch.bincount(probabilities_NC.argmax(1), minlength=num_clusters) / len(probabilities_NC)
+    return confident if float(sizes_C.min()) >= SMALLEST_SHARE / num_clusters else 0.0

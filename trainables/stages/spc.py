@@ -1,0 +1,410 @@
+"""SPC refinement: label propagation sorts pseudo-labels into strong and weak ones, and the two are mixed.
+
+Source: SPC §4.2-§4.3. SCAN's confident predictions (above δ) that also lead their class in the propagated labels (the
+top r of all images per class) are the strong set; every other image gets its propagated label anew each epoch.
+Strong images, and mixtures of a strong with a weak one, train the network further.
+
+Differs, each behind a setting: the text mixes strong with weak (Eq. 11-16, ``mix: hierarchical``, our default), the
+printed code mixes within one batch (``mix: code``); the text intersects (image, label) pairs, the code images
+(``intersection_requires_label_agreement``); λ_M is unpublished (1 here); no selection rule is published (last epoch).
+
+Axes: N images, B batch, C clusters, K graph neighbors, D feature width, S strong, W weak.
+"""
+
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .. import checks, clusterer, metrics
+from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from ..data import augment, stream
+from ..maths import consistency, propagation, schedules, strata
+from ..nets import models
+
+NAMESPACE = "spc"
+INPUTS = ("neighbors", "scan")
+VERSION = 1
+METRICS = (
+    "loss",
+    "loss_strong",
+    "loss_mixed",
+    "strong_fraction",
+    "label_changes",
+    "cg_iterations",
+    "delta_effective",
+    "selection_loss",
+    "strong_acc",
+    "epoch_seconds",
+    *metrics.EVALUATION_METRICS,
+)
+CRITERION = ("selection_loss", "min")  # The training loss means something else at every δ and r.
+
+_REFINED: Mapping[str, tuple[checks.Plain, ...]] = {"refine": (True,)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    refine: bool = checks.setting(True, "false leaves SCAN's model as it is (the ablation without L_p)")
+    strong_threshold: float = checks.setting(
+        0.95, "a prediction above it may be a strong label", above=0, below=1, unit="as a probability", symbol="δ",
+        when=_REFINED,
+    )  # fmt: skip
+    graph_neighbors: int = checks.setting(
+        20, "neighbors an image is linked to", low=1, unit="neighbors", symbol="k2", when=_REFINED
+    )
+    top_fraction_per_class: float = checks.setting(
+        0.03, "images per class that lead the propagated labels", above=0, high=1, unit="as a share of all images",
+        symbol="r", when=_REFINED,
+    )  # fmt: skip
+    top_fraction_basis: str = checks.setting(
+        "dataset",
+        "what the share is of: all images, or the images a class would hold if all were alike",
+        choices=("dataset", "class_expected"),
+        when=_REFINED,
+    )
+    propagation_decay: float = checks.setting(
+        0.99, "how far labels spread; 1 / (1 + μ)", low=0, below=1, symbol="γ", when=_REFINED
+    )
+    cg_max_iterations: int = checks.setting(30, "conjugate gradient steps at most", low=1, high=10000, when=_REFINED)
+    graph_space: str = checks.setting(
+        "backbone", "features that the graph links", choices=("backbone", "probabilities"), when=_REFINED
+    )
+    intersection_requires_label_agreement: bool = checks.setting(
+        False, "a strong label must also be the propagated one (Eq. 9 read literally)", when=_REFINED
+    )
+    refresh: str = checks.setting(
+        "epoch0_only", "when the strong set is drawn", choices=("epoch0_only", "every_epoch"), when=_REFINED
+    )
+    weak_label: str = checks.setting(
+        "lp_hard",
+        "label of a weak image: propagated, hard or soft, or SCAN's own soft prediction",
+        choices=("lp_hard", "lp_soft", "model_soft"),
+        when=_REFINED,
+    )
+    mix: str = checks.setting(
+        "hierarchical", "strong with weak (text), or within one batch (code)", choices=("hierarchical", "code"),
+        when=_REFINED,
+    )  # fmt: skip
+    mixup_beta: float = checks.setting(
+        1.0, "parameter of the Beta distribution of the mixing share", above=0, high=100, symbol="α", when=_REFINED
+    )
+    mixed_loss_weight: float = checks.setting(
+        1.0, "weight of the mixed images' loss", low=0, symbol="λ_M", when={**_REFINED, "mix": ("hierarchical",)}
+    )
+    lambda_scope: str = checks.setting(
+        "sample", "one mixing share per image or per batch", choices=("sample", "batch"),
+        when={**_REFINED, "mix": ("hierarchical",)},
+    )  # fmt: skip
+    num_augs: int = checks.setting(
+        1, "draws of the same batch whose losses are averaged", low=1, high=10, when=_REFINED
+    )
+    batch_size: int = checks.setting(
+        256, "weak images in a step, and as many strong ones; with mix: code both together",
+        low=4, unit="images", symbol="B", when=_REFINED,
+    )  # fmt: skip
+    labeled_batch_size: int = checks.setting(
+        48, "strong images within the batch", low=1, unit="images", when={**_REFINED, "mix": ("code",)}
+    )
+    strong_augmentation: str = checks.setting(
+        "spc_weak", "how images of the strong set are drawn (weakly)", choices=("spc_weak", "eval", "affine"),
+        when=_REFINED,
+    )  # fmt: skip
+    weak_augmentation: str = checks.setting(
+        "spc_strong", "how images of the weak set are drawn (strongly)", choices=("spc_strong", "simclr", "affine"),
+        when=_REFINED,
+    )  # fmt: skip
+    strong_affine_scale: float = checks.setting(
+        0.5, "multiplies the ranges of affine views of strong images", low=0, high=2,
+        when={**_REFINED, "strong_augmentation": ("affine",)},
+    )  # fmt: skip
+    weak_affine_scale: float = checks.setting(
+        1.0, "multiplies the ranges of affine views of weak images", low=0, high=2,
+        when={**_REFINED, "weak_augmentation": ("affine",)},
+    )  # fmt: skip
+    epochs: int = checks.setting(50, "passes over the weak images", low=1, unit="epochs", when=_REFINED)
+    lr: float = checks.setting(0.03, "learning rate of SGD at the start; falls along a cosine", above=0, when=_REFINED)
+    momentum: float = checks.setting(0.9, "Nesterov momentum of SGD", low=0, below=1, when=_REFINED)
+    weight_decay: float = checks.setting(5e-4, "L2 penalty, on every parameter", low=0, when=_REFINED)
+    confidence_threshold: float = checks.setting(
+        0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
+    )
+
+    def __post_init__(self) -> None:
+        checks.check(self)
+
+
+def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
+    if not config.refine:
+        return
+    yield from clusterer.limits_on_size(config, shape, ("batch_size",))
+    if config.graph_neighbors >= shape.num_train:
+        yield (
+            "graph_neighbors",
+            f"graph_neighbors must be below the number of training images ({shape.num_train}), "
+            f"but is {config.graph_neighbors}",
+        )
+    if config.mix == "code" and config.labeled_batch_size >= config.batch_size:
+        yield (
+            "labeled_batch_size",
+            f"labeled_batch_size must be below batch_size ({config.batch_size}), but is {config.labeled_batch_size}",
+        )
+    of = shape.num_train if config.top_fraction_basis == "dataset" else shape.num_train / shape.num_classes
+    if config.top_fraction_per_class * of < 1:
+        yield (
+            "top_fraction_per_class",
+            f"top_fraction_per_class must take at least one image per class, but {config.top_fraction_per_class} of "
+            f"{of:g} images is less; raise it to {1 / of:.2g}",
+        )
+
+
+@dataclass(frozen=True)
+class _Labels:
+    """Pseudo-labels of one epoch: who is strong, every image's target distribution, and its hard label."""
+
+    strong: strata.Strong
+    targets_NC: Tensor
+    hard_N: Tensor
+
+    def state(self) -> dict[str, Any]:
+        return {"strong": vars(self.strong), "targets_NC": self.targets_NC, "hard_N": self.hard_N}
+
+    @staticmethod
+    def of(state: Mapping[str, Any]) -> "_Labels":
+        return _Labels(strata.Strong(**state["strong"]), state["targets_NC"], state["hard_N"])
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What an epoch needs. trained: the model, wrapped for several ranks. scan_NC: SCAN's probabilities, on the CPU."""
+
+    config: Config
+    data: ImageData
+    model: models.ClusteringModel
+    trained: nn.Module
+    optimizer: torch.optim.Optimizer
+    runtime: Runtime
+    scan_NC: Tensor
+    neighbors_eval_NK: Tensor
+
+
+def train(
+    config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
+) -> Generator[Epoch, None, Result]:
+    """Refine SCAN's model; see the module's docstring.
+
+    Returns:
+        weights: backbone, head. arrays: probabilities_train, probabilities_eval (N, C), float32; where refined also
+        strong_train (N,) bool and targets_train (N, C). facts: network, num_clusters.
+    """
+    setup = _set_up(config, data, inputs, runtime)
+    extra: dict[str, Any] = {}
+    found = _evaluate(setup)
+    done, labels, saved = 0, None, runtime.resume()
+    if saved is not None:
+        done, labels, found = saved["epoch"], _Labels.of(saved["labels"]), dict(saved["found"])
+        setup.model.load_state_dict(saved["model"])
+        setup.optimizer.load_state_dict(saved["optimizer"])
+    for epoch in range(done, config.epochs if config.refine else 0):
+        started = time.perf_counter()
+        labels, sorting = _sort(setup, labels)
+        found = sorting | _epoch(setup, labels, epoch) | _evaluate(setup)
+        timed = found | {"epoch_seconds": time.perf_counter() - started}
+        state = partial(_state, setup, {"epoch": epoch + 1, "labels": labels.state(), "found": found})
+        yield Epoch(epoch + 1, config.epochs, timed, state)
+    if labels is not None:
+        extra = {"strong_train": labels.strong.mask_N.numpy(), "targets_train": labels.targets_NC.numpy()}
+    start = inputs["scan"].facts
+    return Result(
+        weights=clusterer.parts(setup.model),
+        arrays=clusterer.of_both_splits(setup.model, data) | extra,
+        facts={"network": start["network"], "num_clusters": start["num_clusters"]},
+        metrics=found,
+    )
+
+
+def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime) -> _Setup:
+    start = inputs["scan"]
+    model = clusterer.restored(start, data.shape, runtime.seed).to(runtime.device)
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=config.momentum > 0,
+    )
+    scan_NC = torch.tensor(start.arrays["probabilities_train"])
+    neighbors_eval_NK = torch.tensor(inputs["neighbors"].arrays["neighbors_eval"])
+    return _Setup(config, data, model, runtime.prepare(model), optimizer, runtime, scan_NC, neighbors_eval_NK)
+
+
+def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
+    return progress | {"model": setup.model.state_dict(), "optimizer": setup.optimizer.state_dict()}
+
+
+def _sort(setup: _Setup, before: _Labels | None) -> tuple[_Labels, dict[str, float]]:
+    """Propagate labels over the present features; draw the strong set where it is due."""
+    config, scan_NC = setup.config, setup.scan_NC
+    draw = before is None or config.refresh == "every_epoch"
+    strong = strata.strong_set(scan_NC, config.strong_threshold) if draw or before is None else before.strong
+    propagated_NC, report = propagation.propagate(
+        _graph(setup),
+        strata.seed_labels(strong, scan_NC.shape[1]),
+        decay=config.propagation_decay,
+        max_iterations=config.cg_max_iterations,
+    )
+    if draw:
+        leaders_NC = strata.top_fraction(propagated_NC, config.top_fraction_per_class, config.top_fraction_basis)  # type: ignore[arg-type]
+        strong = strata.intersect(
+            strong, leaders_NC, require_label_agreement=config.intersection_requires_label_agreement
+        )
+    hard_N = strata.hard_labels(propagated_NC, scan_NC, strong)
+    targets_NC = strata.targets(propagated_NC, scan_NC, strong, config.weak_label)  # type: ignore[arg-type]
+    found = {
+        "strong_fraction": float(strong.mask_N.float().mean()),
+        "label_changes": 1.0 if before is None else float((hard_N != before.hard_N).float().mean()),
+        "cg_iterations": float(report.iterations),
+        "delta_effective": strong.threshold,
+    }
+    true_N = setup.data.train.labels_N.cpu()
+    judged_N = strong.mask_N & (true_N >= 0)
+    if bool(judged_N.any()):
+        sizes = (scan_NC.shape[1], len(setup.data.class_names))
+        found["strong_acc"] = metrics.evaluate_labels(hard_N[judged_N].numpy(), true_N[judged_N].numpy(), *sizes)["acc"]
+    return _Labels(strong, targets_NC, hard_N), found
+
+
+def _graph(setup: _Setup) -> Any:
+    config, data, model = setup.config, setup.data, setup.model
+    if config.graph_space == "backbone":
+        points_ND = models.predict(model, data.train.images_NCHW, data.mean, data.std, what="features")
+    else:
+        points_ND = clusterer.probabilities(model, data.train, data)[0]
+    rows_ND = nn.functional.normalize(points_ND).cpu().numpy()
+    similarities_NK, neighbors_NK = setup.runtime.search.knn(rows_ND, None, config.graph_neighbors + 1, "inner_product")
+    return propagation.knn_graph(similarities_NK, neighbors_NK)
+
+
+def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
+    """One pass over the weak images, each step with as many strong ones as the mixing asks for."""
+    config, runtime = setup.config, setup.runtime
+    weak_W = torch.nonzero(~labels.strong.mask_N).squeeze(1).to(runtime.device)
+    strong_S = torch.nonzero(labels.strong.mask_N).squeeze(1).to(runtime.device)
+    hierarchical = config.mix == "hierarchical"
+    num_weak = config.batch_size if hierarchical else config.batch_size - config.labeled_batch_size
+    num_weak = min(num_weak, len(weak_W) - len(weak_W) % runtime.world_size)
+    num_strong = num_weak if hierarchical else config.labeled_batch_size
+    if num_weak < 2 * runtime.world_size:
+        raise RuntimeError(
+            f"SPC epoch {epoch + 1}: only {len(weak_W)} of {len(labels.hard_N)} images are weak, too few for a step; "
+            "raise spc.strong_threshold or lower spc.top_fraction_per_class"
+        )
+    draws = {name: runtime.generator(name, epoch) for name in ("views", "strong", "mix")}
+    targets_NC = labels.targets_NC.to(runtime.device)
+    mix = _hierarchical if hierarchical else _within_batch
+    order = stream.batches(
+        len(weak_W),
+        num_weak,
+        runtime.generator("order", epoch),
+        rank=runtime.rank,
+        world_size=runtime.world_size,
+        drop_last=True,
+    )
+    setup.trained.train()
+    sums, steps, num_steps = torch.zeros(3, device=runtime.device), 0, len(weak_W) // num_weak
+    for batch in order:
+        weak = stream.Batch(weak_W[batch.rows_B], batch.start, batch.total)
+        strong = _strong_batch(strong_S, num_strong, draws["strong"], runtime)
+        for group in setup.optimizer.param_groups:
+            group["lr"] = schedules.cosine_rampdown_spc(
+                config.lr, epoch, steps, epochs=config.epochs, iterations=num_steps
+            )
+        setup.optimizer.zero_grad(set_to_none=True)
+        for _ in range(config.num_augs):
+            terms_3 = mix(setup, targets_NC, strong, weak, draws)
+            (terms_3[0] / config.num_augs).backward()
+            sums += terms_3.detach() / config.num_augs
+        setup.optimizer.step()
+        steps += 1
+    loss, loss_strong, loss_mixed = (sums / steps).tolist()
+    return {"loss": loss, "loss_strong": loss_strong, "loss_mixed": loss_mixed}
+
+
+def _strong_batch(strong_S: Tensor, count: int, generator: torch.Generator, runtime: Runtime) -> stream.Batch:
+    """This rank's part of ``count`` strong images: shuffled passes over the set, begun anew where it is too small."""
+    total = max(count - count % runtime.world_size, runtime.world_size)
+    passes = [
+        torch.randperm(len(strong_S), generator=generator, device=strong_S.device)
+        for _ in range(-(-total // len(strong_S)))
+    ]
+    rows_T = strong_S[torch.cat(passes)[:total]]
+    share = total // runtime.world_size
+    return stream.Batch(rows_T[runtime.rank * share :][:share], runtime.rank * share, total)
+
+
+def _views(setup: _Setup, strong: stream.Batch, weak: stream.Batch, views: torch.Generator) -> tuple[Tensor, Tensor]:
+    config, data = setup.config, setup.data
+    norm, drawn = augment.Norm(data.mean, data.std), []
+    for batch, kind, scale in (
+        (strong, config.strong_augmentation, config.strong_affine_scale),
+        (weak, config.weak_augmentation, config.weak_affine_scale),
+    ):
+        draws = augment.Draws(views, batch.total, batch.start, len(batch.rows_B))
+        images = data.train.images_NCHW[batch.rows_B]
+        drawn.append(augment.AUGMENTATIONS[kind](images, draws, norm, augment.Strength(affine=scale)))
+    return drawn[0], drawn[1]
+
+
+def _hierarchical(
+    setup: _Setup,
+    targets_NC: Tensor,
+    strong: stream.Batch,
+    weak: stream.Batch,
+    draws: Mapping[str, torch.Generator],
+) -> Tensor:
+    """Eq. 11-16: (loss, L_S, L_M); mixtures in which the strong image has the larger share."""
+    config, runtime = setup.config, setup.runtime
+    strong_images, weak_images = _views(setup, strong, weak, draws["views"])
+    ratio_T = strata.beta_draws(1 if config.lambda_scope == "batch" else weak.total, config.mixup_beta, draws["mix"])
+    ratio_B = ratio_T.expand(weak.total)[weak.start : weak.start + len(weak_images)]
+    strong_goals, weak_goals = targets_NC[strong.rows_B], targets_NC[weak.rows_B]
+    mixed_images, mixed_goals = strata.hierarchical_mix(strong_images, strong_goals, weak_images, weak_goals, ratio_B)
+    # One pass for both halves: each rank's rows are [strong, mixed], so the gathered ones are taken apart by rank.
+    logits = runtime.gather(setup.trained(torch.cat((strong_images, mixed_images)))[0])
+    goals = runtime.gather(torch.cat((strong_goals, mixed_goals)))
+    strong_rows, mixed_rows = (
+        [torch.cat(part) for part in zip(*(rank.chunk(2) for rank in rows.chunk(runtime.world_size)), strict=True)]
+        for rows in (logits, goals)
+    )
+    (strong_logits, mixed_logits), (strong_goals, mixed_goals) = strong_rows, mixed_rows
+    loss_strong = strata.soft_cross_entropy(strong_logits, strong_goals)
+    loss_mixed = strata.soft_cross_entropy(mixed_logits, mixed_goals)
+    return torch.stack((loss_strong + config.mixed_loss_weight * loss_mixed, loss_strong, loss_mixed))
+
+
+def _within_batch(
+    setup: _Setup,
+    targets_NC: Tensor,
+    strong: stream.Batch,
+    weak: stream.Batch,
+    draws: Mapping[str, torch.Generator],
+) -> Tensor:
+    """The printed code: one share per batch, each image mixed with another one of its rank's batch; (loss, 0, loss)."""
+    images = torch.cat(_views(setup, strong, weak, draws["views"]))
+    goals_BC = targets_NC[torch.cat((strong.rows_B, weak.rows_B))]
+    ratio = strata.beta_draws(1, setup.config.mixup_beta, draws["mix"])
+    partner_B = torch.randperm(len(images), generator=draws["mix"], device=images.device)
+    mixed, mixed_goals = strata.batch_mix(images, goals_BC, partner_B, ratio)
+    loss = strata.soft_cross_entropy(setup.runtime.gather(setup.trained(mixed)[0]), setup.runtime.gather(mixed_goals))
+    return torch.stack((loss, torch.zeros_like(loss), loss))
+
+
+def _evaluate(setup: _Setup) -> dict[str, float]:
+    """Label metrics, and SCAN's selection loss: its neighbors are the pretext's, so every setting has one scale."""
+    eval_NC = clusterer.probabilities(setup.model, setup.data.eval, setup.data)[0]
+    found = clusterer.judged(eval_NC, setup.data, setup.config.confidence_threshold)
+    return found | {"selection_loss": float(consistency.selection_loss(eval_NC, setup.neighbors_eval_NK))}

@@ -1,0 +1,228 @@
+"""One trial: walk the stages of its pipeline and compute what no trial has computed before.
+
+A *cell* is a trial as plain data, what the driver ships to a worker:
+
+    kind         "trial", or "prepare" for the stages that all settings of a seed share
+    method, pretext, changes ({"spc.strong_threshold": 0.95, ...}), seed
+    dataset      the fields of data.sets.Spec;  fingerprint: what the driver found when it loaded it
+    until        the last slot to walk; "" walks all
+    storage      the storage folder;  threads: for torch and FAISS
+"""
+
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import artifacts, checks, figures, metrics, pipeline
+from .contract import Epoch, ImageData, Result, Search, Stage
+from .data import sets
+from .session import StageRuntime, Team
+
+Cell = Mapping[str, Any]
+OnEpoch = Callable[[str, Epoch], None]
+
+
+class Diverged(RuntimeError):
+    """A stage's loss is not a finite number."""
+
+
+class DataChanged(RuntimeError):
+    """A worker reads other data than the driver checked."""
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One stage of one trial. ``cached``: somebody else computed it. ``seconds``: what this trial spent on it."""
+
+    slot: str
+    name: str
+    address: str
+    cached: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished trial: the last stage's final metrics, all prefixed by slot, and its label metrics bare as well."""
+
+    metrics: dict[str, float]
+    stages: list[StageRecord]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def addresses(cell: Cell) -> dict[str, tuple[str, str]]:
+    """Slot -> (stage name, address) of every stage this cell walks."""
+    by_slot = pipeline.stages(cell["method"], cell["pretext"])
+    by_config = pipeline.configs(cell["method"], cell["pretext"], cell["changes"])
+    found: dict[str, tuple[str, str]] = {}
+    for slot, stage in by_slot.items():
+        name = pipeline.name_of(stage)
+        inputs = {other: found[other][1] for other in stage.INPUTS}
+        config = checks.effective(by_config[slot])
+        found[slot] = (
+            name,
+            artifacts.address(name, stage.VERSION, config, inputs, cell["fingerprint"], cell["seed"]),
+        )
+        if slot == cell["until"]:
+            break
+    return found
+
+
+class Walker:
+    """Walks cells one after another in one process; data and stage results stay warm in between."""
+
+    def __init__(self, storage: str, team: Team, search: Search) -> None:
+        self.store = artifacts.Store(storage)
+        self._team = team
+        self._search = search
+        self._data: dict[str, ImageData] = {}
+
+    def walk(self, cell: Cell, on_epoch: OnEpoch) -> Outcome:
+        """Run one cell; ``on_epoch(slot, epoch)`` is called for every epoch computed here.
+
+        Raises:
+            Diverged: a loss became infinite or NaN. DataChanged: see there. Whatever a stage raises.
+        """
+        started = time.perf_counter()
+        data = self._load(cell)
+        configs = pipeline.configs(cell["method"], cell["pretext"], cell["changes"])
+        stages = pipeline.stages(cell["method"], cell["pretext"])
+        results: dict[str, Result] = {}
+        records: list[StageRecord] = []
+        for slot, (name, address) in addresses(cell).items():
+            began = time.perf_counter()
+            stage = stages[slot]
+            inputs = {other: results[other] for other in stage.INPUTS}
+            job = _Job(stage, slot, f"{name}-{address}", configs[slot], inputs, cell["seed"], cell["threads"])
+            results[slot], cached = self._once(job, data, on_epoch)
+            records.append(StageRecord(slot, name, address, cached, time.perf_counter() - began))
+        found = {f"{slot}/{key}": value for slot, result in results.items() for key, value in result.metrics.items()}
+        last = results[slot].metrics
+        found |= {key: value for key, value in last.items() if metrics.looks_at_labels(key)}
+        return Outcome(found, records, time.perf_counter() - started)
+
+    def _load(self, cell: Cell) -> ImageData:
+        if cell["fingerprint"] not in self._data:
+            data = sets.load(sets.Spec(**cell["dataset"]))
+            if data.fingerprint != cell["fingerprint"]:
+                raise DataChanged(
+                    f"data set {data.name}: this worker reads fingerprint {data.fingerprint[:12]}, the sweep was "
+                    f"started on {cell['fingerprint'][:12]}; give every node the same dataset.root"
+                )
+            self._data = {cell["fingerprint"]: data.to(self._team.device)}
+        return self._data[cell["fingerprint"]]
+
+    def _once(self, job: "_Job", data: ImageData, on_epoch: OnEpoch) -> tuple[Result, bool]:
+        """The result of one stage, and whether it was there already. Rank 0 decides and writes; the others follow."""
+        if self._team.rank != 0:
+            if self._team.share(None):
+                return self._wait(job), True
+            return self._compute(job, data, on_epoch), False
+        result = self.store.get(job.name)
+        if result is None:
+            with self.store.flight(job.name):
+                result = self.store.get(job.name)
+                if result is None:
+                    self._team.share(False)
+                    return self._compute(job, data, on_epoch), False
+        self._team.share(True)
+        return result, True
+
+    def _wait(self, job: "_Job") -> Result:
+        result = self.store.get(job.name)
+        if result is None:
+            raise RuntimeError(
+                f"rank 0 found stage result {job.name}, rank {self._team.rank} does not: is the storage shared?"
+            )
+        return result
+
+    def _compute(self, job: "_Job", data: ImageData, on_epoch: OnEpoch) -> Result:
+        progress = artifacts.ProgressFile(self.store, job.name)
+        saved = self._team.share(progress.load() if self._team.rank == 0 else None)
+        history = [dict(epoch) for epoch in saved.epochs] if saved else []
+        runtime = StageRuntime(self._team, job.slot, job.seed, self._search, saved.state if saved else None)
+        began, seconds = time.perf_counter(), 0.0
+        steps = job.stage.train(job.config, data, job.inputs, runtime)  # type: ignore[arg-type]
+        while True:
+            try:
+                epoch = next(steps)
+            except StopIteration as end:
+                result: Result = end.value
+                break
+            _refuse_non_finite(job.slot, epoch.number, epoch.metrics)
+            history.append({"epoch": epoch.number, **epoch.metrics})
+            if self._team.rank == 0:
+                progress.save(epoch.state, history)
+                on_epoch(job.slot, epoch)
+        _refuse_non_finite(job.slot, len(history), result.metrics)
+        seconds = time.perf_counter() - began
+        if self._team.rank == 0:
+            self.store.put(job.name, result, job.meta(data, seconds), history, _painter(result, data, history))
+        return result
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One stage to compute."""
+
+    stage: Stage
+    slot: str
+    name: str
+    config: Any
+    inputs: Mapping[str, Result]
+    seed: int
+    threads: int
+
+    def meta(self, data: ImageData, seconds: float) -> dict[str, Any]:
+        return {
+            "stage": pipeline.name_of(self.stage),
+            "version": self.stage.VERSION,
+            "config": checks.effective(self.config),
+            "seed": self.seed,
+            "dataset": data.name,
+            "fingerprint": data.fingerprint,
+            "seconds": seconds,
+            "threads": self.threads,
+            "torch": torch.__version__,
+        }
+
+
+def _refuse_non_finite(slot: str, epoch: int, found: Mapping[str, float]) -> None:
+    for key, value in found.items():
+        if not math.isfinite(value):
+            raise Diverged(f"{slot}: {key} is {value} in epoch {epoch}; lower {slot}.lr or look at the data")
+
+
+def _painter(result: Result, data: ImageData, history: list[dict[str, float]]) -> Callable[[Path], None] | None:
+    if "probabilities_eval" not in result.arrays:
+        return None
+    return partial(_paint, result=result, data=data, history=history)
+
+
+def _paint(folder: Path, result: Result, data: ImageData, history: list[dict[str, float]]) -> None:
+    """The figures of a clustering, on the evaluation images."""
+    rows_NC = torch.as_tensor(result.arrays["probabilities_eval"])
+    split, names = data.eval.to(torch.device("cpu")), data.class_names
+    try:
+        counts_CY = metrics.contingency(rows_NC.argmax(1).numpy(), split.labels_N.numpy(), rows_NC.shape[1], len(names))
+        drawn = {
+            "clusters": figures.cluster_sheet(split.images_NCHW, rows_NC),
+            "least_confident": figures.least_confident(split.images_NCHW, rows_NC, split.labels_N, names),
+        }
+        if counts_CY.any():
+            drawn["confusion"] = figures.confusion(counts_CY, names)
+        if history:
+            drawn["epochs"] = figures.epochs(history)
+        figures.save(drawn, folder)
+    except Exception as error:  # a figure that cannot be drawn must not cost the hours behind it
+        warnings.warn(f"figures of this stage were not drawn: {error!r}", stacklevel=2)
