@@ -1,0 +1,183 @@
+"""Crops, flips and warps of a batch, other numbers for each image, and no loop over images.
+
+Coordinates are in pixels, x to the right and y downwards; pixel i covers [i, i + 1) with its center at i + 1/2.
+Axes: B images, C channels, H height, W width, T attempts, 6 the matrix (a, b, c, d, e, f) of
+x_source = a x + b y + c and y_source = d x + e y + f.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .draws import Draws
+
+CROP_ATTEMPTS = 10
+CROP_RATIOS = (3 / 4, 4 / 3)
+
+
+def draw_crops(draws: Draws, size_HW: tuple[int, int], area: tuple[float, float]) -> Tensor:
+    """Draw a crop for each image as int64 (B, 4): top, left, height, width in whole pixels.
+
+    Area is uniform in its range (as a share of the image), the log of width / height uniform between log 3/4 and
+    log 4/3. The first of ten attempts that fits is taken; where none fits, the largest crop in the middle.
+
+    Source: torchvision RandomResizedCrop, with all ten attempts drawn at once.
+    """
+    height, width = size_HW
+    area_BT = draws.uniform(*area, CROP_ATTEMPTS) * (height * width)
+    ratio_BT = draws.uniform(math.log(CROP_RATIOS[0]), math.log(CROP_RATIOS[1]), CROP_ATTEMPTS).exp()
+    heights_BT = (area_BT / ratio_BT).sqrt().round().long()
+    widths_BT = (area_BT * ratio_BT).sqrt().round().long()
+    fits_BT = (heights_BT > 0) & (heights_BT <= height) & (widths_BT > 0) & (widths_BT <= width)
+    first_B1 = fits_BT.int().argmax(dim=1, keepdim=True)
+    fits_B = fits_BT.any(dim=1).long()
+    whole_height, whole_width = (min(a, round(b * CROP_RATIOS[1])) for a, b in ((height, width), (width, height)))
+    height_B = heights_BT.gather(1, first_B1).squeeze(1) * fits_B + whole_height * (1 - fits_B)
+    width_B = widths_BT.gather(1, first_B1).squeeze(1) * fits_B + whole_width * (1 - fits_B)
+    top_B = draws.integers_below(height - height_B + 1) * fits_B + (height - height_B) // 2 * (1 - fits_B)
+    left_B = draws.integers_below(width - width_B + 1) * fits_B + (width - width_B) // 2 * (1 - fits_B)
+    return torch.stack([top_B, left_B, height_B, width_B], dim=1)
+
+
+def resized_crop(images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor) -> Tensor:
+    """Cut each image's crop, resize it to the full size and mirror it where ``flip_B``; float32 in and out.
+
+    Bilinear, and never reading outside the crop. Enlarging is what Pillow does, without its rounding to whole grey
+    levels. A crop is never larger than the image, so nothing is ever reduced and antialiasing has no part.
+    """
+    top_B, left_B, height_B, width_B = crop_B4.unbind(1)
+    height, width = images_BCHW.shape[-2:]
+    y_BH = _source_positions(top_B, height_B, height)
+    x_BW = _source_positions(left_B, width_B, width)
+    x_BW = _mirror(x_BW, flip_B)
+    grid_BHW2 = torch.stack(
+        [
+            ((2 * x_BW + 1) / width - 1)[:, None, :].expand(-1, height, -1),
+            ((2 * y_BH + 1) / height - 1)[:, :, None].expand(-1, -1, width),
+        ],
+        dim=-1,
+    )
+    return functional.grid_sample(images_BCHW, grid_BHW2, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _source_positions(start_B: Tensor, length_B: Tensor, size: int) -> Tensor:
+    centers_X = torch.arange(size, device=start_B.device) + 0.5
+    inside_BX = centers_X * (length_B[:, None] / size) - 0.5
+    return torch.minimum(inside_BX.clamp_min_(0), length_B[:, None] - 1) + start_B[:, None]
+
+
+def _mirror(positions_BX: Tensor, flip_B: Tensor) -> Tensor:
+    return torch.where(flip_B[:, None], positions_BX.flip(1), positions_BX)
+
+
+def flip(images_BCHW: Tensor, flip_B: Tensor) -> Tensor:
+    """A copy in which the images with ``flip_B`` are mirrored left to right."""
+    x_W = torch.arange(images_BCHW.shape[3], device=flip_B.device)
+    x_BW = torch.where(flip_B[:, None], x_W.flip(0), x_W)
+    return images_BCHW.gather(3, x_BW[:, None, None, :].expand_as(images_BCHW))
+
+
+def shifted(images_BCHW: Tensor, shift_B2: Tensor, flip_B: Tensor) -> Tensor:
+    """Mirror where ``flip_B``, then shift by whole pixels; what comes into view is reflected at the border.
+
+    Args:
+        shift_B2: int64 (dy, dx): the pixel at (y, x) comes from (y + dy, x + dx); below the size in magnitude.
+    """
+    height, width = images_BCHW.shape[-2:]
+    y_BH = _reflect(torch.arange(height, device=shift_B2.device) + shift_B2[:, :1], height)
+    x_BW = _reflect(torch.arange(width, device=shift_B2.device) + shift_B2[:, 1:], width)
+    x_BW = torch.where(flip_B[:, None], width - 1 - x_BW, x_BW)
+    return _pick(images_BCHW, y_BH[:, :, None] * width + x_BW[:, None, :])
+
+
+def _reflect(positions_BX: Tensor, size: int) -> Tensor:
+    folded_BX = positions_BX.abs()
+    return (size - 1) - ((size - 1) - folded_BX).abs()
+
+
+def _pick(images_BCHW: Tensor, index_BHW: Tensor) -> Tensor:
+    flat_BCX = images_BCHW.flatten(2)
+    index_B1X = index_BHW.flatten(1)[:, None, :].long()
+    picked_BCX = flat_BCX.gather(2, index_B1X.expand(-1, flat_BCX.shape[1], -1))
+    return picked_BCX.view(*flat_BCX.shape[:2], *index_BHW.shape[1:])
+
+
+def warp_nearest(images_BCHW: Tensor, matrix_B6: Tensor) -> Tensor:
+    """Fetch each pixel from the nearest source pixel of its image, black where there is none.
+
+    Positions are computed as Pillow does, in whole numbers of 1/65536 pixel, so the result is Pillow's bit for bit.
+    (A pure translation it computes in floating point; the two can differ within 1/65536 pixel of a tie.)
+
+    Args:
+        images_BCHW: uint8.
+        matrix_B6: float64, from output to source.
+    """
+    height, width = images_BCHW.shape[-2:]
+    a_B, b_B, c_B, d_B, e_B, f_B = matrix_B6.unbind(1)
+    x_BHW = _fixed_positions(a_B, b_B, c_B, (height, width))
+    y_BHW = _fixed_positions(d_B, e_B, f_B, (height, width))
+    # A black frame of one pixel holds every position outside: cheaper than masks.
+    framed_BCHW = functional.pad(images_BCHW, (1, 1, 1, 1))
+    index_BHW = y_BHW.clamp_(-1, height).add_(1).mul_(width + 2).add_(x_BHW.clamp_(-1, width)).add_(1)
+    return _pick(framed_BCHW, index_BHW)
+
+
+def _fixed_positions(along_x_B: Tensor, along_y_B: Tensor, start_B: Tensor, size_HW: tuple[int, int]) -> Tensor:
+    """int32 (B, H, W): source pixels, exact for sides up to 8,192 px."""
+    start_B = start_B + 0.5 * along_x_B + 0.5 * along_y_B
+    along_x_B, along_y_B, start_B = ((v_B * 65536 + 0.5).floor().int() for v_B in (along_x_B, along_y_B, start_B))
+    x_W, y_H = (torch.arange(size, device=start_B.device, dtype=torch.int32) for size in reversed(size_HW))
+    rows_BH = start_B[:, None] + along_y_B[:, None] * y_H
+    columns_BW = along_x_B[:, None] * x_W
+    return (rows_BH[:, :, None] + columns_BW[:, None, :]).bitwise_right_shift_(16)
+
+
+def rotation_matrix(degrees_B: Tensor, size_HW: tuple[int, int]) -> Tensor:
+    """float64 (B, 6): turn the image counterclockwise about its middle."""
+    height, width = size_HW
+    angle_B = -torch.deg2rad(degrees_B.double())
+    cos_B, sin_B = angle_B.cos(), angle_B.sin()
+    start_x_B = width / 2 - cos_B * (width / 2) - sin_B * (height / 2)
+    start_y_B = height / 2 + sin_B * (width / 2) - cos_B * (height / 2)
+    return torch.stack([cos_B, sin_B, start_x_B, -sin_B, cos_B, start_y_B], dim=1)
+
+
+def identity_with(column: int, values_B: Tensor) -> Tensor:
+    """float64 (B, 6): the identity, but for one of the six numbers."""
+    matrix_B6 = torch.zeros(len(values_B), 6, dtype=torch.float64, device=values_B.device)
+    matrix_B6[:, 0] = 1
+    matrix_B6[:, 4] = 1
+    matrix_B6[:, column] = values_B.double()
+    return matrix_B6
+
+
+def warp_smooth(images_BCHW: Tensor, matrix_B23: Tensor) -> Tensor:
+    """Bilinear warp about the middle of the image, zero outside; float32 in and out.
+
+    Args:
+        matrix_B23: float32, from output to source, in pixels from the middle: a shift of 1 is one pixel.
+    """
+    height, width = images_BCHW.shape[-2:]
+    # grid_sample counts half sides: one unit is width / 2 pixels along x and height / 2 along y.
+    half_2 = torch.tensor([width / 2, height / 2], device=matrix_B23.device)
+    linear_B22 = matrix_B23[:, :, :2] * half_2[None, None, :] / half_2[None, :, None]
+    theta_B23 = torch.cat([linear_B22, matrix_B23[:, :, 2:] / half_2[None, :, None]], dim=2)
+    grid_BHW2 = functional.affine_grid(theta_B23, list(images_BCHW.shape), align_corners=False)
+    return functional.grid_sample(images_BCHW, grid_BHW2, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def cutout_keep(center_B2: Tensor, length_B: Tensor, size_HW: tuple[int, int]) -> Tensor:
+    """float32 (B, 1, H, W): 0 in [y - l // 2, y + l // 2) x [x - l // 2, x + l // 2), cut at the border; 1 outside it.
+
+    Args:
+        center_B2: int64 (y, x).
+        length_B: int64 l, in pixels, at least 0.
+    """
+    half_B2 = (length_B // 2)[:, None].expand_as(center_B2)
+    low_B2, high_B2 = center_B2 - half_B2, center_B2 + half_B2
+    y_H, x_W = (torch.arange(size, device=center_B2.device) for size in size_HW)
+    in_y_BH = (y_H >= low_B2[:, :1]) & (y_H < high_B2[:, :1])
+    in_x_BW = (x_W >= low_B2[:, 1:]) & (x_W < high_B2[:, 1:])
+    return 1 - (in_y_BH[:, None, :, None] & in_x_BW[:, None, None, :]).float()
