@@ -114,7 +114,7 @@ def checked_data(study: Study) -> ImageData:
         StudyFaults: a setting that this data set cannot carry. Refused: files are missing or damaged.
     """
     try:
-        data = sets.load(sets.Spec(**study.dataset))  # type: ignore[arg-type]
+        data = sets.load(sets.Spec(**study.dataset))
     except raw.DataError as error:
         raise Refused(f"{study.file}: dataset: {error}") from error
     faults = data_faults(study, data.shape)

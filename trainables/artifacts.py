@@ -82,7 +82,7 @@ class Store:
         return (self.root / name / "meta.json").exists()
 
     def get(self, name: str) -> Result | None:
-        """The result, checked against its digests; None if it is not there. A damaged one is set aside with a warning."""
+        """The result, checked against its digests or None; a damaged one is set aside with a warning."""
         if name in self._memory:
             self._memory.move_to_end(name)
             return self._memory[name][0]

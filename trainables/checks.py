@@ -72,7 +72,7 @@ def kind_of(config: type[Any], name: str) -> type[Plain]:
     kinds = {field.name: field.type for field in dataclasses.fields(config)}
     kind = kinds[name]
     assert kind in (bool, int, float, str), f"{config.__qualname__}.{name} is declared as {kind}"
-    return kind  # type: ignore[return-value]
+    return kind
 
 
 _KIND_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}

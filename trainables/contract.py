@@ -155,11 +155,20 @@ class Search(Protocol):
 class Runtime(Protocol):
     """Where a stage runs: one process, or one rank of a worker group. Collective calls are made by every rank."""
 
-    device: torch.device
-    rank: int
-    world_size: int
-    seed: int
-    search: Search
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def world_size(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def search(self) -> Search: ...
 
     def generator(self, purpose: str, epoch: int = 0) -> torch.Generator:
         """A fresh generator on the device, fixed by (seed, stage, purpose, epoch) alone: the same on every rank."""

@@ -55,7 +55,7 @@ def walker(storage: str, threads: int) -> Walker:
 
 
 def run_cell(cell: Mapping[str, Any], reporter: Reporter) -> None:
-    """Walk a cell and report its outcome. A stage that raises makes a failed outcome; only a lost process is retried."""
+    """Walk a cell and report its outcome. A stage that raises fails the cell; only a lost process is retried."""
     try:
         done = walker(cell["storage"], cell["threads"]).walk(cell, reporter.epoch)
         outcome: dict[str, Any] = {"status": "done", **done.as_dict()}
@@ -71,5 +71,5 @@ def run_cell(cell: Mapping[str, Any], reporter: Reporter) -> None:
 
 
 def run_trial(config: Mapping[str, Any]) -> None:
-    """Ray Tune's trainable. ``config["cell"]`` is the cell as JSON: Tune would take nested dicts apart at their dots."""
+    """Ray Tune's trainable. ``config["cell"]`` is JSON text: Tune would take a nested dict apart at its dots."""
     run_cell(json.loads(config["cell"]), Reporter(tune.report))

@@ -67,5 +67,5 @@ def limits(method: str, pretext: str, by_slot: Mapping[str, Any], shape: DataSha
         if wanted > mined:
             yield (
                 "scan.num_neighbors",
-                f"scan.num_neighbors is {wanted}, but only {mined} are mined; raise neighbors.num_neighbors to {wanted}",
+                f"scan.num_neighbors is {wanted}, but only {mined} are mined; raise neighbors.num_neighbors",
             )

@@ -17,9 +17,14 @@ from .faiss_search import FaissSearch
 class Team(Protocol):
     """The processes that compute one stage together."""
 
-    rank: int
-    world_size: int
-    device: torch.device
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def world_size(self) -> int: ...
+
+    @property
+    def device(self) -> torch.device: ...
 
     def gather(self, rows: Tensor) -> Tensor: ...
 
@@ -128,4 +133,4 @@ class StageRuntime:
 
 def local(seed: int = 0, stage: str = "local", threads: int = 1) -> Runtime:
     """A runtime without Ray: for tests, profiling and a bare machine."""
-    return StageRuntime(Alone(), stage, seed, FaissSearch(threads))  # type: ignore[return-value]
+    return StageRuntime(Alone(), stage, seed, FaissSearch(threads))

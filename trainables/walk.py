@@ -152,7 +152,7 @@ class Walker:
         history = [dict(epoch) for epoch in saved.epochs] if saved else []
         runtime = StageRuntime(self._team, job.slot, job.seed, self._search, saved.state if saved else None)
         began, seconds = time.perf_counter(), 0.0
-        steps = job.stage.train(job.config, data, job.inputs, runtime)  # type: ignore[arg-type]
+        steps = job.stage.train(job.config, data, job.inputs, runtime)
         while True:
             try:
                 epoch = next(steps)

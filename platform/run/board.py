@@ -122,7 +122,7 @@ class Board:
                 self._by_setting.setdefault(setting, []).append(key)
             if key not in self._trials:
                 self._refresh(key)
-                # A resumed launch may ask for other resources or read the data from elsewhere; the numbers are the same.
+                # A resumed launch may ask for other resources or read the data elsewhere; the numbers are the same.
                 self._trials[key] = replace(self._trials[key], cell=cell)
                 if self._trials[key].state == PENDING:
                     self._queue.append(key)

@@ -1,4 +1,4 @@
-"""One launch of a study, from the ledger's first row to its last: prepare phase, trials, and whatever interrupts them."""
+"""One launch of a study, from the ledger's first row to its last: prepare phase, trials, and what interrupts them."""
 
 import signal
 import tempfile

@@ -162,8 +162,8 @@ def _alive(owner: Mapping[str, Any], heartbeat: float) -> bool:
             return False
         except PermissionError:
             pass
-        return _born(owner["pid"]) == owner["born"]
-    return time.time() - heartbeat < LEASE_S
+        return bool(_born(owner["pid"]) == owner["born"])
+    return bool(time.time() - heartbeat < LEASE_S)
 
 
 class Ledger:
@@ -248,7 +248,8 @@ class Ledger:
             else:
                 launch = row["id"]
             self._connection.execute(
-                "UPDATE launches SET status = 'RUNNING', ended = NULL, resolved = ?, owner = ?, heartbeat = ? WHERE id = ?",
+                "UPDATE launches SET status = 'RUNNING', ended = NULL, resolved = ?, owner = ?, heartbeat = ? "
+                "WHERE id = ?",
                 (_text(resolved), _text(me), now, launch),
             )
             self._connection.execute(
@@ -370,7 +371,7 @@ class Ledger:
         ]
 
     def export(self, target: str, launch: int, key: str) -> tuple[str, int, bool]:
-        """(run id, last epoch id sent, finished) of a trial at ``target`` ("mlflow", "optuna"); ("", 0, False) if new."""
+        """(run id, last epoch id sent, finished) of a trial at ``target`` ("mlflow"); ("", 0, False) if new."""
         row = self._connection.execute(
             "SELECT * FROM exports WHERE target = ? AND launch = ? AND key = ?", (target, launch, key)
         ).fetchone()

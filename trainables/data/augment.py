@@ -20,7 +20,7 @@ from . import color, geometry, strong
 from .draws import Draws
 
 MIN_SIZE_PX = 8
-PIECE_VALUES = 256 * 3 * 32 * 32
+PIECE_VALUES = 128 * 3 * 32 * 32
 
 
 @dataclass(frozen=True)
@@ -141,12 +141,11 @@ def scan_strong(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strengt
     longest = strength.cutout_max_length or published_cutout(min(height, width))
     length_B = draws.integers(1, longest + 1)
     center_B2 = torch.cat([draws.integers(0, height, 1), draws.integers(0, width, 1)], dim=1)
-    return _in_pieces(_scan_strong, norm, images_BCHW, flip_B, choice_BS, unit_BS, length_B, center_B2)
-
-
-def _scan_strong(norm: Norm, images_BCHW: Tensor, *numbers: Tensor) -> Tensor:
-    flip_B, choice_BS, unit_BS, length_B, center_B2 = numbers
     images_BCHW = strong.apply_drawn(geometry.flip(images_BCHW, flip_B), choice_BS, unit_BS)
+    return _in_pieces(_cut_out, norm, images_BCHW, length_B, center_B2)
+
+
+def _cut_out(norm: Norm, images_BCHW: Tensor, length_B: Tensor, center_B2: Tensor) -> Tensor:
     keep_B1HW = geometry.cutout_keep(center_B2, length_B, _size(images_BCHW))
     return norm.apply(_scaled(images_BCHW)).mul_(keep_B1HW)
 

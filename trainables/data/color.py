@@ -88,17 +88,19 @@ def jitter(images_BCHW: Tensor, factors_B4: Tensor, order_BS: Tensor) -> Tensor:
     Source: torchvision ColorJitter. Differs: values between the changes are not rounded to 1/255, and the mean
     brightness is not rounded to a whole grey level.
     """
+    row_B = torch.arange(len(images_BCHW), device=images_BCHW.device)
     for change_B in order_BS.unbind(1):
-        # Images of one change lie together, as whole rows: index_select copies them at once.
-        sorted_B = change_B.argsort(stable=True)
+        # Images of one change are put side by side, and stay where they are until the next step sorts them anew.
+        sorted_B = change_B[row_B].argsort(stable=True)
+        row_B = row_B[sorted_B]
         counts = torch.bincount(change_B, minlength=NO_CHANGE + 1).tolist()
         groups = torch.split(images_BCHW.index_select(0, sorted_B), counts)
-        factors = torch.split(factors_B4[sorted_B], counts)
+        factors = torch.split(factors_B4[row_B], counts)
         changed = [
             change(groups[index], factors[index][:, index]) for index, change in enumerate(CHANGES) if counts[index]
         ]
-        images_BCHW = torch.cat([*changed, groups[NO_CHANGE]]).index_select(0, sorted_B.argsort())
-    return images_BCHW
+        images_BCHW = torch.cat([*changed, groups[NO_CHANGE]])
+    return images_BCHW.index_select(0, row_B.argsort())
 
 
 def _blend(from_BCHW: Tensor, to_BCHW: Tensor, factor_B: Tensor) -> Tensor:

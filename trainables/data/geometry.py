@@ -74,9 +74,9 @@ def _mirror(positions_BX: Tensor, flip_B: Tensor) -> Tensor:
 
 def flip(images_BCHW: Tensor, flip_B: Tensor) -> Tensor:
     """A copy in which the images with ``flip_B`` are mirrored left to right."""
-    x_W = torch.arange(images_BCHW.shape[3], device=flip_B.device)
-    x_BW = torch.where(flip_B[:, None], x_W.flip(0), x_W)
-    return images_BCHW.gather(3, x_BW[:, None, None, :].expand_as(images_BCHW))
+    order_B = flip_B.argsort(stable=True)
+    straight_RCHW, mirrored_RCHW = images_BCHW.index_select(0, order_B).tensor_split([int((~flip_B).sum())])
+    return torch.cat([straight_RCHW, mirrored_RCHW.flip(-1)]).index_select(0, order_B.argsort())
 
 
 def shifted(images_BCHW: Tensor, shift_B2: Tensor, flip_B: Tensor) -> Tensor:

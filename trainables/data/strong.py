@@ -1,9 +1,8 @@
 """The fourteen operations of SCAN's strong augmentation, on batches of uint8 images, with Pillow's exact arithmetic.
 
 Given its level, an operation gives what Pillow's gives, bit for bit, so that a published recipe is the recipe that
-runs here. There are three kinds. A *table* changes a grey level without looking at its place, by one list of 256 levels
-for each image and channel; a *warp* moves pixels; a *filter* needs a pixel's channels or surroundings. Tables and warps
-that different images drew are applied together.
+runs here. There are three kinds. A *filter* computes new pixels; a *table* lists what every grey level of a channel
+becomes; a *warp* moves pixels. Tables and warps that different images drew are applied together.
 Axes: R images that drew the operation, C channels (1 or 3), H height, W width, V grey levels (256), B images of the
 batch, S operations drawn for each image, 6 a matrix as in ``geometry``.
 
@@ -18,20 +17,21 @@ from torch import Tensor
 from .geometry import identity_with, rotation_matrix, warp_nearest
 
 NUM_LEVELS = 256
+LOOK_UP_IMAGES = 32
 
 RANGES: Mapping[str, tuple[float, float]] = {
     "identity": (0, 0),
     "autocontrast": (0, 0),
     "equalize": (0, 0),
-    "solarize": (0, 256),
-    "contrast": (0.05, 0.95),
-    "brightness": (0.05, 0.95),
-    "posterize": (4, 8),
     "rotate": (-30, 30),
     "shear_x": (-0.1, 0.1),
     "shear_y": (-0.1, 0.1),
     "translate_x": (-0.1, 0.1),
     "translate_y": (-0.1, 0.1),
+    "solarize": (0, 256),
+    "contrast": (0.05, 0.95),
+    "brightness": (0.05, 0.95),
+    "posterize": (4, 8),
     "color": (0.05, 0.95),
     "sharpness": (0.05, 0.95),
 }
@@ -51,16 +51,16 @@ def apply_drawn(images_BCHW: Tensor, choice_BS: Tensor, unit_BS: Tensor) -> Tens
     """
     low_K, high_K = torch.tensor(list(RANGES.values()), device=images_BCHW.device).unbind(1)
     level_BS = unit_BS * (high_K - low_K)[choice_BS] + low_K[choice_BS]
+    row_B = torch.arange(len(images_BCHW), device=images_BCHW.device)
     for choice_B, level_B in zip(choice_BS.unbind(1), level_BS.unbind(1), strict=True):
-        # Images that drew the same operation lie together, as whole rows: index_select copies them at once, where
-        # writing into rows here and there goes value by value.
-        order_B = choice_B.argsort(stable=True)
+        # Images that drew the same operation are put side by side, and stay where they are until the next step sorts
+        # them anew: copying whole rows is far cheaper than writing into rows here and there.
+        order_B = choice_B[row_B].argsort(stable=True)
+        row_B = row_B[order_B]
         counts = torch.bincount(choice_B, minlength=len(RANGES)).tolist()
-        images_BCHW = _apply_step(
-            images_BCHW.index_select(0, order_B), level_B[order_B], dict(zip(RANGES, counts, strict=True))
-        )
-        images_BCHW = images_BCHW.index_select(0, order_B.argsort())
-    return images_BCHW
+        sorted_BCHW = images_BCHW.index_select(0, order_B)
+        images_BCHW = _apply_step(sorted_BCHW, level_B[row_B], dict(zip(RANGES, counts, strict=True)))
+    return images_BCHW.index_select(0, row_B.argsort())
 
 
 def apply_one(name: str, images_RCHW: Tensor, level_R: Tensor) -> Tensor:
@@ -86,9 +86,13 @@ def _apply_step(images_BCHW: Tensor, level_B: Tensor, counts: Mapping[str, int])
 
 
 def _look_up(images_RCHW: Tensor, tables: list[Tensor]) -> Tensor:
-    """Replace each level by its entry, cut to a whole number; a table of one channel serves all channels."""
-    table_RCV = torch.cat([table.to(torch.uint8).expand(-1, images_RCHW.shape[1], -1) for table in tables])
-    return table_RCV.gather(2, images_RCHW.flatten(2).long()).view_as(images_RCHW)
+    """Replace each level by its entry, cut to a whole number."""
+    table_RCV = torch.cat([table.to(torch.uint8) for table in tables])
+    levels_RCX = images_RCHW.flatten(2)
+    # gather wants indices of eight bytes; on a CPU those of all images at once would not stay in the cache.
+    num = LOOK_UP_IMAGES if images_RCHW.device.type == "cpu" else len(images_RCHW)
+    parts = zip(torch.split(table_RCV, num), torch.split(levels_RCX, num), strict=True)
+    return torch.cat([table.gather(2, levels.long()) for table, levels in parts]).view_as(images_RCHW)
 
 
 def autocontrast(images_RCHW: Tensor, level_R: Tensor) -> Tensor:
@@ -120,29 +124,6 @@ def equalize(images_RCHW: Tensor, level_R: Tensor) -> Tensor:
     return torch.where(step_RC1 > 0, table_RCV, _grey_levels(images_RCHW))
 
 
-def solarize(images_RCHW: Tensor, threshold_R: Tensor) -> Tensor:
-    """Invert the grey levels at or above the threshold."""
-    levels_V = _grey_levels(images_RCHW)
-    return torch.where(levels_V < threshold_R[:, None], levels_V, 255 - levels_V)[:, None]
-
-
-def contrast(images_RCHW: Tensor, factor_R: Tensor) -> Tensor:
-    """Move each pixel towards the image's mean grey, which is rounded to a whole level."""
-    mean_R1 = (_luma(images_RCHW).double().mean((1, 2)) + 0.5).floor().float()[:, None]
-    return (mean_R1 + factor_R[:, None] * (_grey_levels(images_RCHW) - mean_R1))[:, None]
-
-
-def brightness(images_RCHW: Tensor, factor_R: Tensor) -> Tensor:
-    """Move each pixel towards black."""
-    return (factor_R[:, None] * _grey_levels(images_RCHW))[:, None]
-
-
-def posterize(images_RCHW: Tensor, bits_R: Tensor) -> Tensor:
-    """Keep the highest bits of each level; the number of bits is rounded down."""
-    unit_R1 = torch.exp2(8 - bits_R.floor())[:, None]
-    return ((_grey_levels(images_RCHW) / unit_R1).floor() * unit_R1)[:, None]
-
-
 def rotate(degrees_R: Tensor, size_HW: tuple[int, int]) -> Tensor:
     """Counterclockwise about the middle."""
     return rotation_matrix(degrees_R, size_HW)
@@ -168,6 +149,30 @@ def translate_y(share_R: Tensor, size_HW: tuple[int, int]) -> Tensor:
     return identity_with(5, share_R * size_HW[0])
 
 
+def solarize(images_RCHW: Tensor, threshold_R: Tensor) -> Tensor:
+    """Invert the grey levels at or above the threshold."""
+    above_RCHW = images_RCHW.float() >= threshold_R[:, None, None, None]
+    # 255 - v is v with all bits turned.
+    return images_RCHW ^ above_RCHW.to(torch.uint8).mul_(255)
+
+
+def contrast(images_RCHW: Tensor, factor_R: Tensor) -> Tensor:
+    """Move each pixel towards the image's mean grey, which is rounded to a whole level."""
+    mean_R = (_luma(images_RCHW).double().mean((1, 2)) + 0.5).floor().float()
+    return _blend(mean_R[:, None, None, None], images_RCHW.float(), factor_R)
+
+
+def brightness(images_RCHW: Tensor, factor_R: Tensor) -> Tensor:
+    """Move each pixel towards black."""
+    return (images_RCHW * factor_R[:, None, None, None]).to(torch.uint8)
+
+
+def posterize(images_RCHW: Tensor, bits_R: Tensor) -> Tensor:
+    """Keep the highest bits of each level; the number of bits is rounded down."""
+    kept_R = 256 - torch.exp2(8 - bits_R.floor())
+    return images_RCHW & kept_R.to(torch.uint8)[:, None, None, None]
+
+
 def color(images_RCHW: Tensor, factor_R: Tensor) -> Tensor:
     """Move each pixel towards its own grey. Identity for grey images."""
     if images_RCHW.shape[1] == 1:
@@ -190,12 +195,8 @@ def sharpness(images_RCHW: Tensor, factor_R: Tensor) -> Tensor:
 TABLES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "autocontrast": autocontrast,
     "equalize": equalize,
-    "solarize": solarize,
-    "contrast": contrast,
-    "brightness": brightness,
-    "posterize": posterize,
 }
-"""(images_RCHW, level_R) -> (R, C or 1, V), the new levels before they are cut to whole numbers."""
+"""(images_RCHW, level_R) -> (R, C, V), the new levels before they are cut to whole numbers."""
 
 WARPS: Mapping[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
     "rotate": rotate,
@@ -206,7 +207,14 @@ WARPS: Mapping[str, Callable[[Tensor, tuple[int, int]], Tensor]] = {
 }
 """(level_R float64, (height, width)) -> (R, 6), from output to source."""
 
-FILTERS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {"color": color, "sharpness": sharpness}
+FILTERS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "solarize": solarize,
+    "contrast": contrast,
+    "brightness": brightness,
+    "posterize": posterize,
+    "color": color,
+    "sharpness": sharpness,
+}
 """(images_RCHW, level_R) -> new uint8 images."""
 
 

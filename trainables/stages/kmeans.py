@@ -84,4 +84,5 @@ def _closeness(points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32]
     )
     logits_NC = -squared_NC
     exp_NC = np.exp(logits_NC - logits_NC.max(1, keepdims=True))
-    return (exp_NC / exp_NC.sum(1, keepdims=True)).astype(np.float32)
+    shares_NC: NDArray[np.float32] = (exp_NC / exp_NC.sum(1, keepdims=True)).astype(np.float32)
+    return shares_NC

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from .. import checks, clusterer, metrics
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
 from ..data import augment, stream
+from ..data.draws import Draws
 from ..maths import consistency
 from ..nets import models
 
@@ -200,7 +201,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     for batch in order:
         logits = []
         for rows in (batch.rows_B, *_partners(config, neighbors_NK, batch, pairs).unbind(1)):
-            draws = augment.Draws(views, batch.total, batch.start, len(rows))
+            draws = Draws(views, batch.total, batch.start, len(rows))
             logits_HBC = setup.trained(view(data.train.images_NCHW[rows], draws, norm, strength))
             logits.append(runtime.gather(logits_HBC.transpose(0, 1)).transpose(0, 1))
         terms_H3 = torch.stack([_loss([each[head] for each in logits], config) for head in range(config.num_heads)])

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from .. import checks, clusterer, metrics
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
 from ..data import augment, stream
+from ..data.draws import Draws
 from ..maths import selflabel
 from ..nets import models
 
@@ -181,7 +182,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     loss_sum, steps, skipped = torch.zeros((), device=runtime.device), 0, 0
     for batch in order:
         images = data.train.images_NCHW[batch.rows_B]
-        draws = augment.Draws(views, batch.total, batch.start, len(images))
+        draws = Draws(views, batch.total, batch.start, len(images))
         model.train(config.pseudo_label_bn == "train")
         with torch.no_grad():
             weak_BC = runtime.gather(model(augment.AUGMENTATIONS["eval"](images, draws, norm, strength))[0].softmax(1))

@@ -10,12 +10,14 @@ Axes: N images, B batch, C channels, H height, W width, D feature width.
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from .. import checks
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
 from ..data import augment, stream
+from ..data.draws import Draws
 from ..maths import contrast, schedules
 from ..nets import backbones, models
 
@@ -112,7 +114,7 @@ def train(
                 "optimizer": optimizer.state_dict(),
             },
         )
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for part, split in (("train", data.train), ("eval", data.eval)):
         if part == "eval" and data.is_union:
             arrays |= {"head_eval": arrays["head_train"], "backbone_eval": arrays["backbone_train"]}
@@ -155,7 +157,7 @@ def _epoch(
         images = data.train.images_NCHW[batch.rows_B]
         views = []
         for _ in range(2):
-            draws = augment.Draws(draws_generator, batch.total, batch.start, len(batch.rows_B))
+            draws = Draws(draws_generator, batch.total, batch.start, len(batch.rows_B))
             views.append(view(images, draws, norm, strength))
         z0_BD, z1_BD = (runtime.gather(z) for z in model(torch.cat(views)).chunk(2))
         loss = contrast.nt_xent(z0_BD, z1_BD, temperature=config.temperature, symmetric=config.symmetry == "symmetric")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from .. import checks, clusterer, metrics
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
 from ..data import augment, stream
+from ..data.draws import Draws
 from ..maths import consistency, propagation, schedules, strata
 from ..nets import models
 
@@ -353,7 +354,7 @@ def _views(setup: _Setup, strong: stream.Batch, weak: stream.Batch, views: torch
         (strong, config.strong_augmentation, config.strong_affine_scale),
         (weak, config.weak_augmentation, config.weak_affine_scale),
     ):
-        draws = augment.Draws(views, batch.total, batch.start, len(batch.rows_B))
+        draws = Draws(views, batch.total, batch.start, len(batch.rows_B))
         images = data.train.images_NCHW[batch.rows_B]
         drawn.append(augment.AUGMENTATIONS[kind](images, draws, norm, augment.Strength(affine=scale)))
     return drawn[0], drawn[1]
