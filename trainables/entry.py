@@ -5,6 +5,8 @@ earlier trials are still there. Everything a trial computes depends on its cell 
 """
 
 import json
+import os
+import socket
 import time
 import traceback
 from collections.abc import Mapping
@@ -54,11 +56,17 @@ def walker(storage: str, threads: int) -> Walker:
     return _warm[storage]
 
 
+def whereabouts() -> dict[str, Any]:
+    """The process and device that this trial ran on."""
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return {"host": socket.gethostname(), "pid": os.getpid(), "device": device, "torch": torch.__version__}
+
+
 def run_cell(cell: Mapping[str, Any], reporter: Reporter) -> None:
     """Walk a cell and report its outcome. A stage that raises fails the cell; only a lost process is retried."""
     try:
         done = walker(cell["storage"], cell["threads"]).walk(cell, reporter.epoch)
-        outcome: dict[str, Any] = {"status": "done", **done.as_dict()}
+        outcome: dict[str, Any] = {"status": "done", **done.as_dict(), "worker": whereabouts()}
     except Exception as error:
         outcome = {
             "status": "failed",

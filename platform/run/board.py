@@ -50,13 +50,11 @@ class Board:
 
     def next(self) -> tuple[str, Cell] | None:
         """The key and cell to start now; None if nothing may start before something else has ended."""
-        for _ in range(len(self._queue)):
-            key = self._queue.popleft()
+        for key in self._queue:
             if self._may_start(key):
+                self._queue.remove(key)
                 self.running.add(key)
                 return key, dict(self._trials[key].cell)
-            if self._trials[key].state == PENDING:
-                self._queue.append(key)
         return self.next() if self._draw() else None
 
     @property
@@ -75,16 +73,17 @@ class Board:
 
     # Back
 
-    def started(self, key: str, worker: Mapping[str, Any]) -> None:
+    def started(self, key: str) -> None:
         self.running.add(key)
-        self._ledger.start(self.launch.id, key, worker)
+        self._ledger.start(self.launch.id, key)
 
     def epochs(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
             self._ledger.add_epochs(self.launch.id, key, rows)
 
     def done(self, key: str, outcome: Mapping[str, Any]) -> None:
-        self._ledger.finish(self.launch.id, key, outcome["metrics"], outcome["stages"], outcome["seconds"])
+        told = (outcome["metrics"], outcome["stages"], outcome["seconds"])
+        self._ledger.finish(self.launch.id, key, *told, worker=outcome.get("worker"))
         self._refresh(key)
 
     def failed(self, key: str, error: str) -> None:

@@ -53,7 +53,7 @@ class Course:
 
     def starts(self, key: str) -> None:
         self.since.setdefault(key, time.monotonic())
-        self.board.started(key, {})
+        self.board.started(key)
         self.changed()
 
     def hears(self, key: str, parcel: dict[str, Any]) -> None:

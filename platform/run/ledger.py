@@ -307,23 +307,40 @@ class Ledger:
                 rows,
             )
 
-    def start(self, launch: int, key: str, worker: Mapping[str, Any] | None = None) -> None:
+    def start(self, launch: int, key: str) -> None:
         with self._writing():
             self._connection.execute(
-                "UPDATE trials SET state = ?, attempts = attempts + 1, started = COALESCE(started, ?), worker = ? "
+                "UPDATE trials SET state = ?, attempts = attempts + 1, started = COALESCE(started, ?) "
                 "WHERE launch = ? AND key = ? AND state != ?",
-                (RUNNING, time.time(), _text(worker or {}), launch, key, DONE),
+                (RUNNING, time.time(), launch, key, DONE),
             )
 
-    def finish(
-        self, launch: int, key: str, metrics: Mapping[str, float], stages: Sequence[Mapping[str, Any]], seconds: float
+    def finish(  # noqa: PLR0913 - the columns of one row
+        self,
+        launch: int,
+        key: str,
+        metrics: Mapping[str, float],
+        stages: Sequence[Mapping[str, Any]],
+        seconds: float,
+        worker: Mapping[str, Any] | None = None,
     ) -> None:
         """DONE, once and for all: a second call for the same trial changes nothing."""
         with self._writing():
             self._connection.execute(
-                f"UPDATE trials SET state = ?, metrics = ?, stages = ?, seconds = ?, ended = ?, sequence = {_NEXT} "
-                "WHERE launch = ? AND key = ? AND state != ?",
-                (DONE, _text(metrics), _text(list(stages)), seconds, time.time(), launch, launch, key, DONE),
+                f"UPDATE trials SET state = ?, metrics = ?, stages = ?, seconds = ?, worker = ?, ended = ?, "
+                f"sequence = {_NEXT} WHERE launch = ? AND key = ? AND state != ?",
+                (
+                    DONE,
+                    _text(metrics),
+                    _text(list(stages)),
+                    seconds,
+                    _text(worker or {}),
+                    time.time(),
+                    launch,
+                    launch,
+                    key,
+                    DONE,
+                ),
             )
 
     def fail(self, launch: int, key: str, error: str) -> None:
