@@ -1,0 +1,115 @@
+"""A launch as an Optuna study, for Optuna's own tools (``optuna.load_study``, its dashboard, its importances).
+
+Written from the ledger and never read back: the searcher asks an in-memory study that is made anew.
+"""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import optuna
+
+from ..study.domains import Choice, Domain, Range
+from .databases import prepared
+from .ledger import DONE, Launch, Ledger, Setting, Trial
+from .records import ENDED
+from .searcher import distribution
+
+DATABASE = "optuna.db"
+
+
+def study_name(launch: Launch) -> str:
+    """The study's name; with "#2", "#3", ... for later launches."""
+    return launch.study if launch.number == 1 else f"{launch.study}#{launch.number}"
+
+
+def mirror(ledger: Ledger, launch: int, path: Path) -> None:
+    """Write every setting of a launch whose trials have all ended to the Optuna database at ``path``.
+
+    A trial there is a setting here: COMPLETE with the objective's mean over its finished seeds, FAIL where none
+    finished. Its user attributes hold the setting's number, the objective by seed, and an ablation row's name and
+    changes. Called again it adds what is new; where what is there no longer holds (more seeds), it writes all anew.
+    """
+    row = ledger.launch(launch)
+    wanted = _trials(ledger, row)
+    uri = f"sqlite:///{path.resolve()}"
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with prepared(uri):
+        storage = optuna.storages.RDBStorage(uri)
+        study = _study(storage, row)
+        there = study.get_trials(deepcopy=False)
+        if [_meaning(trial) for trial in there] != [_meaning(trial) for trial in wanted[: len(there)]]:
+            optuna.delete_study(study_name=study.study_name, storage=storage)
+            study, there = _study(storage, row), []
+        for trial in wanted[len(there) :]:
+            study.add_trial(trial)
+        storage.engine.dispose()
+
+
+def _study(storage: optuna.storages.RDBStorage, launch: Launch) -> optuna.Study:
+    objective = launch.resolved["objective"]
+    study = optuna.create_study(
+        storage=storage,
+        study_name=study_name(launch),
+        direction="minimize" if objective["mode"] == "min" else "maximize",
+        load_if_exists=True,
+    )
+    known = study.user_attrs
+    for name, value in (("objective", objective["metric"]), ("method", launch.resolved["method"])):
+        if known.get(name) != value:
+            study.set_user_attr(name, value)
+    return study
+
+
+def _trials(ledger: Ledger, launch: Launch) -> list[optuna.trial.FrozenTrial]:
+    cells: dict[int, list[Trial]] = {}
+    for trial in ledger.trials(launch.id, "trial"):
+        if trial.setting is not None:
+            cells.setdefault(trial.setting, []).append(trial)
+    domains = {name: _domain(name, written) for name, written in (launch.resolved.get("search") or {}).items()}
+    return [
+        _trial(launch, setting, cells[setting.number], domains)
+        for setting in ledger.settings(launch.id)
+        if setting.number in cells and all(trial.state in ENDED for trial in cells[setting.number])
+    ]
+
+
+def _trial(
+    launch: Launch, setting: Setting, cells: Sequence[Trial], domains: Mapping[str, Domain]
+) -> optuna.trial.FrozenTrial:
+    metric = launch.resolved["objective"]["metric"]
+    by_seed = {str(each.seed): each.metrics[metric] for each in cells if each.state == DONE and metric in each.metrics}
+    attributes: dict[str, Any] = {"setting": setting.number, "by_seed": by_seed}
+    if setting.variant:
+        attributes |= {"variant": setting.variant, "changes": dict(setting.params)}
+    state = optuna.trial.TrialState
+    made = optuna.trial.create_trial(
+        state=state.COMPLETE if by_seed else state.FAIL,
+        value=statistics.fmean(by_seed.values()) if by_seed else None,
+        params={name: setting.params[name] for name in domains},
+        distributions={name: distribution(domain) for name, domain in domains.items()},
+        user_attrs=attributes,
+    )
+    started = [each.started for each in cells if each.started]
+    ended = [each.ended for each in cells if each.ended]
+    if started and ended:
+        made.datetime_start = datetime.fromtimestamp(min(started))
+        made.datetime_complete = datetime.fromtimestamp(max(ended))
+    return made
+
+
+def _meaning(trial: optuna.trial.FrozenTrial) -> tuple[Any, ...]:
+    # A failed trial's value reads as None, one that is there as the very number: SQLite keeps all digits.
+    return trial.user_attrs["setting"], trial.user_attrs["by_seed"], trial.state, trial.params
+
+
+def _domain(name: str, written: Mapping[str, Any]) -> Domain:
+    """The domain that ``Domain.as_dict`` wrote."""
+    if "choice" in written:
+        return Choice(name, tuple(written["choice"]))
+    form = next(form for form in ("uniform", "loguniform", "int") if form in written)
+    low, high = written[form]
+    log = form == "loguniform" or bool(written.get("log"))
+    return Range(name, low, high, whole=form == "int", log=log, step=written.get("step"))

@@ -1,0 +1,203 @@
+"""What a tracker is told about a launch and its trials, as plain text and numbers. Read from the ledger, sent nowhere.
+
+Tags carry one prefix, ``clustersweep.``, so that they stand together and hide nobody else's.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainables import checks, pipeline, walk
+from trainables.data import sets
+
+from ..study.faults import redacted
+from .labels import setting_label
+from .ledger import DONE, FAILED, PRUNED, EpochRow, Launch, Setting, Trial
+
+PREFIX = "clustersweep."
+KEY, LAUNCH_ID, KIND = f"{PREFIX}key", f"{PREFIX}launch_id", f"{PREFIX}kind"
+STATUS, REASON = f"{PREFIX}status", f"{PREFIX}reason"
+
+ENDED = (DONE, FAILED, PRUNED)
+COLLAPSED_SHARE = 0.99
+"""A clustering whose largest cluster holds this share of the images has collapsed."""
+
+_PLACE = ("root", "download")
+_LONGEST_REASON = 1_000
+_OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "MemoryError")
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one metric ("<slot>/<name>", or a bare label metric). step: an epoch. time_ms: Unix."""
+
+    key: str
+    value: float
+    step: int
+    time_ms: int
+
+
+def launch_id(launch: Launch) -> str:
+    """Names a launch wherever its runs are kept together with those of other ledgers."""
+    text = f"{launch.study}/{launch.number}/{launch.started!r}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def launch_tags(launch: Launch) -> dict[str, str]:
+    """Tags of everything that belongs to a launch."""
+    facts, objective = launch.facts, launch.resolved.get("objective") or {}
+    tags = {
+        LAUNCH_ID: launch_id(launch),
+        "launch": str(launch.number),
+        "method": str(launch.resolved.get("method", "")),
+        "objective": " ".join(str(objective[name]) for name in ("metric", "mode") if name in objective),
+        "oracle": _text(bool(launch.resolved.get("oracle"))),
+        "rehearsal": _text(bool(facts.get("rehearsal"))),
+        "commit": facts.get("commit", ""),
+        "dirty": _text(bool(facts.get("dirty"))),
+        "host": facts.get("host", ""),
+        "versions": _versions(facts.get("versions") or {}),
+    }
+    return _prefixed(tags)
+
+
+def launch_name(launch: Launch) -> str:
+    return f"{launch.study} #{launch.number}"
+
+
+def parameters(cell: Mapping[str, Any]) -> dict[str, str]:
+    """Every setting that counts, flat, by full name ("spc.strong_threshold"); the data set's as "dataset.<field>".
+
+    Where the data lie is left out: it changes from machine to machine, and no result with it.
+
+    Raises:
+        SettingsError: the cell's changes break a rule.
+    """
+    slots = walk.addresses(cell)
+    configs = pipeline.configs(cell["method"], cell["pretext"], cell["changes"])
+    found: dict[str, Any] = {"method": cell["method"], "seed": cell["seed"]}
+    if "pretext" in slots:
+        found["pretext"] = slots["pretext"][0]
+    dataset = checks.effective(sets.Spec(**cell["dataset"]))
+    found |= {f"dataset.{name}": value for name, value in dataset.items() if name not in _PLACE}
+    found |= {f"{slot}.{name}": value for slot in slots for name, value in checks.effective(configs[slot]).items()}
+    return {name: _text(value) for name, value in found.items()}
+
+
+def config_id(cell: Mapping[str, Any]) -> str:
+    """The same for trials that differ in nothing but the seed."""
+    meaning = {name: value for name, value in parameters(cell).items() if name != "seed"}
+    return hashlib.sha256(json.dumps([meaning, cell["fingerprint"]], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def trial_name(trial: Trial, setting: Setting | None) -> str:
+    """What a run is called: "δ=0.95 k2=20 · seed 1"."""
+    cell = trial.cell
+    label = "prepare"
+    if setting is not None:
+        label = setting_label(cell["method"], cell["pretext"], setting.params, setting.variant) or cell["method"]
+    return f"{label} · seed {trial.seed}"
+
+
+def trial_tags(launch: Launch, trial: Trial, setting: Setting | None, baseline: str) -> dict[str, str]:
+    """Tags known when a trial starts. ``baseline``: the ablation row that others are measured against, or empty."""
+    cell = trial.cell
+    tags = {
+        KEY: trial.key,
+        KIND: trial.kind,
+        STATUS: "running",
+        "config_id": config_id(cell),
+        "seed": str(trial.seed),
+        "fingerprint": str(cell["fingerprint"]),
+        **{f"stage.{slot}": f"{name}-{address}" for slot, (name, address) in walk.addresses(cell).items()},
+    }
+    if setting is not None:
+        tags |= {"setting": str(setting.number), "variant": setting.variant, "baseline": baseline}
+    return launch_tags(launch) | _prefixed(tags)
+
+
+def end_tags(trial: Trial) -> dict[str, str]:
+    """Tags known when a trial has ended: status, reason, which stages were there already, and where it ran."""
+    tags = {STATUS: status(trial)}
+    tags |= {name: str(trial.worker[name]) for name in ("host", "device", "torch") if name in trial.worker}
+    if trial.state == FAILED:
+        tags[REASON] = redacted(trial.error)[:_LONGEST_REASON] or "no reason given"
+    if trial.state == DONE:
+        tags["cached"] = ", ".join(stage["slot"] for stage in trial.stages if stage["cached"]) or "none"
+    return _prefixed(tags)
+
+
+def status(trial: Trial) -> str:
+    """ok, collapsed, pruned, failed or oom for a trial that has ended; interrupted for any other."""
+    if trial.state == FAILED:
+        return "oom" if any(word in trial.error for word in _OUT_OF_MEMORY) else "failed"
+    if trial.state == PRUNED:
+        return "pruned"
+    if trial.state != DONE:
+        return "interrupted"
+    shares = [trial.metrics.get(f"{stage['slot']}/cluster_share_max", 0.0) for stage in trial.stages[-1:]]
+    return "collapsed" if any(share >= COLLAPSED_SHARE for share in shares) else "ok"
+
+
+def baseline(settings: Sequence[Setting]) -> str:
+    """The ablation row that changes nothing, or else the first one; empty where there are no rows."""
+    rows = [setting for setting in settings if setting.variant]
+    return next((row.variant for row in rows if not row.params), rows[0].variant if rows else "")
+
+
+def epoch_points(row: EpochRow) -> list[Point]:
+    """One epoch's metrics as "<slot>/<name>"; what is not finite is left out, because no tracker takes it."""
+    return [
+        Point(f"{row.slot}/{name}", float(value), row.epoch, round(row.time * 1000))
+        for name, value in row.metrics.items()
+        if math.isfinite(value)
+    ]
+
+
+def final_points(trial: Trial, rows: Iterable[EpochRow]) -> list[Point]:
+    """A trial's final metrics, each as the newest point of its curve, so that tables of runs show it.
+
+    One step after the metric's last epoch; none where that epoch has the same value; step 0 where there are no epochs.
+    """
+    last = {point.key: point for row in rows for point in epoch_points(row)}
+    time_ms = round((trial.ended or 0.0) * 1000)
+    points = []
+    for key, value in trial.metrics.items():
+        before = last.get(key)
+        if math.isfinite(value) and (before is None or before.value != value):
+            points.append(Point(key, float(value), before.step + 1 if before else 0, time_ms))
+    return points
+
+
+def figures(trial: Trial) -> list[Path]:
+    """The pictures of a trial's last stage, as far as they were drawn."""
+    if not trial.stages:
+        return []
+    last = trial.stages[-1]
+    folder = Path(trial.cell["storage"]) / "stages" / f"{last['name']}-{last['address']}" / "figures"
+    return sorted(folder.glob("*.png"))
+
+
+def counts(trials: Iterable[Trial]) -> dict[str, int]:
+    """How many trials, prepare cells left out, have which state; those never started are counted nowhere."""
+    found = {"done": 0, "failed": 0, "unfinished": 0}
+    for trial in trials:
+        if trial.kind == "trial" and (trial.attempts or trial.state in ENDED):
+            found[{DONE: "done", FAILED: "failed"}.get(trial.state, "unfinished")] += 1
+    return found
+
+
+def _prefixed(tags: Mapping[str, str]) -> dict[str, str]:
+    return {name if name.startswith(PREFIX) else PREFIX + name: value for name, value in tags.items() if value}
+
+
+def _versions(versions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in sorted(versions.items()))
+
+
+def _text(value: checks.Plain) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
