@@ -1,0 +1,92 @@
+"""``python -m platform.report STUDY|FILE ...``: write the report of a study anew and print it; several side by side.
+
+Exit codes: 0 done, 2 a study is not in the ledger or there is no ledger.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from .study.document import read
+from .study.faults import StudyFaults, did_you_mean
+
+OK, WRONG = 0, 2
+LEDGER = "ledger.db"
+
+
+class Unknown(Exception):
+    """What was asked for is not there. Its text is for the user."""
+
+
+def parser() -> argparse.ArgumentParser:
+    parse = argparse.ArgumentParser(
+        prog="python -m platform.report",
+        description="Write the report of a study anew and print it; several studies are put side by side.",
+    )
+    add = parse.add_argument
+    add("studies", metavar="STUDY|FILE", nargs="+", help="a study's name, or its file")
+    add("--storage", metavar="DIR", type=Path, default=Path("runs"), help="where everything is kept (default: runs)")
+    return parse
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = parser().parse_args(arguments)
+    try:
+        names = list(dict.fromkeys(study_name(text) for text in given.studies))
+        print(reported(names, given.storage))
+    except (Unknown, StudyFaults) as fault:
+        print(fault, file=sys.stderr)
+        return WRONG
+    return OK
+
+
+def study_name(text: str) -> str:
+    """The name that a study file gives its study, or the name itself.
+
+    Raises:
+        StudyFaults: the file cannot be read. Unknown: it says no name that could be one.
+    """
+    path = Path(text)
+    if path.suffix not in (".yaml", ".yml"):
+        return text
+    name = read(path).data.get("name", path.stem)
+    if not isinstance(name, str):
+        raise Unknown(f"{text}: name must be text, but is {name!r}. Correct it, or give the study's name.")
+    return name
+
+
+def reported(names: Sequence[str], storage: Path) -> str:
+    """The text to print for these studies; the files of a single one are written.
+
+    Raises:
+        Unknown: no ledger, or a study that is not in it.
+    """
+    path = storage / LEDGER
+    if not path.exists():
+        raise Unknown(f"--storage {storage}: there is no {LEDGER}. Run a study there first, or name another folder.")
+    from trainables import pipeline
+
+    from .reports import files, tables, text  # what they load takes seconds, and is not needed to refuse
+    from .run.ledger import Ledger
+
+    ledger = Ledger(path)
+    try:
+        newest = {launch.study: launch for launch in ledger.launches()}
+        for name in names:
+            if name not in newest:
+                raise Unknown(f"study {name!r} is not in {path}. {did_you_mean(name, sorted(newest))}")
+            method = newest[name].resolved["method"]
+            if method not in pipeline.METHODS:
+                raise Unknown(f"study {name!r} used method {method!r}. {did_you_mean(method, list(pipeline.METHODS))}")
+        summaries = [tables.summarize(ledger, newest[name].id) for name in names]
+        if len(summaries) > 1:
+            return text.side_by_side(summaries)
+        files.write(ledger, newest[names[0]], storage)
+        return text.end_of_sweep(summaries[0], storage)
+    finally:
+        ledger.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

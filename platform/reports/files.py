@@ -1,0 +1,101 @@
+"""The files a study leaves behind: study.yaml, trials.csv, report.md, report.html and figures/.
+
+Each is written beside its place and renamed into it, so nobody ever reads half a report.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ..run.ledger import Launch, Ledger, Setting, Trial
+from ..study.faults import redacted
+from . import markdown, pictures, web
+from .tables import summarize
+
+_ORDER = ("name", "question", "method", "pretext", "dataset", "seeds", "fixed", "search", "ablate", "sampler", "trials")
+"""First keys of study.yaml, as a person would write them; the ledger keeps them sorted by letter."""
+
+
+def write(ledger: Ledger, launch: Launch, storage: Path) -> list[Path]:
+    """Write a launch's files into ``storage/<study>/``; the same ledger and store give the same bytes.
+
+    Args:
+        storage: the folder of the ledger and of ``stages/``.
+
+    Returns:
+        Every file written.
+    """
+    launch = ledger.launch(launch.id)
+    summary = summarize(ledger, launch.id)
+    settings, trials = ledger.settings(launch.id), ledger.trials(launch.id, "trial")
+    drawn = pictures.sensitivity(summary)
+    shown = [*drawn, *pictures.of_best_trial(summary, storage)]
+    contents = {
+        "study.yaml": study_yaml(launch, settings).encode(),
+        "trials.csv": trials_csv(settings, trials).encode(),
+        **{picture.path: picture.png for picture in drawn},
+        "report.md": markdown.report(summary, shown).encode(),
+        "report.html": web.report(summary, shown).encode(),
+    }
+    return [_put(storage / launch.study / name, content) for name, content in contents.items()]
+
+
+def study_yaml(launch: Launch, settings: Sequence[Setting]) -> str:
+    """The study in full; as a study file it gives the same study again."""
+    told = dict(launch.resolved)
+    rows = told.get("ablate", {})
+    numbered = [setting.variant for setting in settings if setting.variant in rows]
+    told["ablate"] = {name: rows[name] for name in dict.fromkeys([*numbered, *rows])}
+    ordered = {name: told[name] for name in dict.fromkeys([*_ORDER, *told]) if name in told}
+    text: str = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=120)
+    return text
+
+
+def trials_csv(settings: Sequence[Setting], trials: Sequence[Trial]) -> str:
+    """One row per trial, with every number as it stands in the ledger. Empty where there is none."""
+    by_number = {setting.number: setting for setting in settings}
+    params = sorted({name for setting in settings for name in setting.params})
+    metrics = sorted({name for trial in trials for name in trial.metrics}, key=lambda name: ("/" in name, name))
+    slots = list(dict.fromkeys(stage["slot"] for trial in trials for stage in trial.stages))
+    stages = [column for slot in slots for column in (f"stage.{slot}", f"cached.{slot}")]
+    columns = ["id", "setting", "variant", "seed", "status", *params, *metrics, "seconds", *stages, "error"]
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    table.writeheader()
+    for trial in trials:
+        assert trial.setting is not None, f"trial {trial.key} has no setting"
+        table.writerow(_csv_row(trial, by_number[trial.setting]))
+    return text.getvalue()
+
+
+def _csv_row(trial: Trial, setting: Setting) -> Mapping[str, Any]:
+    row: dict[str, Any] = {
+        "id": trial.key,
+        "setting": setting.number,
+        "variant": setting.variant,
+        "seed": trial.seed,
+        "status": trial.state.lower(),
+        "seconds": trial.seconds,
+        "error": redacted(trial.error),
+    }
+    for stage in trial.stages:
+        row[f"stage.{stage['slot']}"] = f"{stage['name']}-{stage['address']}"
+        row[f"cached.{stage['slot']}"] = stage["cached"]
+    told = {**setting.params, **trial.metrics, **row}
+    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in told.items()}
+
+
+def _put(path: Path, content: bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,65 @@
+"""The pictures of a report: sensitivity plots drawn from the ledger, and what the best trial left in the store."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..run.ledger import DONE, Trial
+from . import plots
+from .tables import Summary
+
+_OF_A_CLUSTERING = {
+    "clusters": "The most confident images of each cluster, one row per cluster",
+    "confusion": "Which clusters the images of each class went to",
+    "epochs": "Accuracy and the share of confident images over the epochs",
+    "least_confident": "The least confident images, with probability, cluster and true class",
+}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """path: relative to the study's folder, with forward slashes. drawn: made for this report, so written with it."""
+
+    title: str
+    alt: str
+    path: str
+    png: bytes
+    drawn: bool
+
+
+def sensitivity(summary: Summary) -> list[Picture]:
+    """One picture per swept parameter."""
+    if not plots.drawable(summary):
+        return []
+    return [
+        Picture(
+            title=f"Sensitivity to {parameter.symbol} ({parameter.name})",
+            alt=plots.alt_text(summary, parameter),
+            path=f"figures/sensitivity_{parameter.name}.png",
+            png=plots.png(plots.sensitivity(summary, parameter)),
+            drawn=True,
+        )
+        for parameter in plots.swept(summary)
+    ]
+
+
+def of_best_trial(summary: Summary, storage: Path) -> Iterator[Picture]:
+    """What the last stage of the best trial drew, as far as it is in the store."""
+    trial = best_trial(summary)
+    if trial is None or not trial.stages or summary.best is None:
+        return
+    last = trial.stages[-1]
+    folder = f"stages/{last['name']}-{last['address']}/figures"
+    for path in sorted((storage / folder).glob("*.png")):
+        what = _OF_A_CLUSTERING.get(path.stem, path.stem.replace("_", " "))
+        whose = f"{summary.best.label}, seed {trial.seed}"
+        yield Picture(f"{what} ({whose})", f"{what}.", f"../{folder}/{path.name}", path.read_bytes(), drawn=False)
+
+
+def best_trial(summary: Summary) -> Trial | None:
+    """Of the best setting the trial that the objective likes most; of equal ones the lower seed."""
+    if summary.best is None:
+        return None
+    done = [trial for trial in summary.best.trials if trial.state == DONE and summary.metric in trial.metrics]
+    sign = -1.0 if summary.mode == "max" else 1.0
+    return min(done, key=lambda trial: (sign * trial.metrics[summary.metric], trial.seed))

@@ -1,0 +1,156 @@
+"""How sensitive a study is to each parameter it swept; drawn without pyplot, and equal numbers give equal PNG bytes."""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.transforms import ScaledTranslation
+
+from trainables import checks, pipeline
+from trainables.figures import BLUE, ORANGE
+
+from ..run.labels import format_number, format_value
+from .tables import ACCURACY, SettingRow, Spread, Summary
+
+_PANEL_SIZE_IN = (6.4, 2.3)
+_STEP_IN, _GROUP_IN = 0.1, 0.7
+"""Distance of settings with the same value, and the width that all of them may take."""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A swept parameter. name: full. ticks: the options of a choice, empty for a range. log: drawn in the logarithm."""
+
+    name: str
+    symbol: str
+    unit: str
+    default: checks.Plain
+    ticks: tuple[checks.Plain, ...]
+    log: bool
+
+    @property
+    def places(self) -> tuple[checks.Plain, ...]:
+        """The options, where they are words and not numbers and stand side by side; else empty."""
+        return self.ticks if any(isinstance(tick, bool | str) for tick in self.ticks) else ()
+
+
+def swept(summary: Summary) -> list[Swept]:
+    """The swept parameters, in the order of the pipeline."""
+    found = []
+    for slot, stage in pipeline.stages(summary.method, summary.pretext).items():
+        defaults = stage.Config()
+        for name, rule in checks.rules(stage.Config).items():
+            domain = summary.search.get(f"{slot}.{name}")
+            if domain is not None:
+                ticks, log = tuple(domain.get("choice", ())), "loguniform" in domain or bool(domain.get("log"))
+                default = getattr(defaults, name)
+                found.append(Swept(f"{slot}.{name}", rule.symbol or name, rule.unit, default, ticks, log))
+    return found
+
+
+def sensitivity(summary: Summary, parameter: Swept) -> Figure:
+    """Accuracy (where there is one) and the objective against one parameter.
+
+    Every setting is a point with its standard deviation over seeds; the method's default is a dashed line, the setting
+    that the criterion picks is ringed.
+    """
+    metrics = _panels(summary)
+    width, height = _PANEL_SIZE_IN
+    figure = Figure(figsize=(width, height * len(metrics) + 0.8), dpi=110, layout="constrained")
+    panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, metric in zip(panels, metrics, strict=True):
+        points = [(row, row.metrics[metric]) for row in summary.settings if parameter.name in row.params]
+        _draw(axes, summary, parameter, points)
+        axes.set_ylabel(f"{metric} ({summary.mode})" if metric == summary.metric else metric)
+    _name_x(panels[-1], parameter)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False, fontsize=9
+    )
+    return figure
+
+
+def alt_text(summary: Summary, parameter: Swept) -> str:
+    """What the figure shows, in words and numbers."""
+    parts = []
+    for metric in _panels(summary):
+        means = [row.metrics[metric].mean for row in summary.settings if metric in row.metrics]
+        parts.append(f"{metric} from {format_number(min(means))} to {format_number(max(means))}")
+    return (
+        f"{' and '.join(parts)} against {parameter.symbol}, one point per setting with its standard deviation over "
+        f"seeds, those with the same value side by side; the default {format_value(parameter.default)} is marked."
+    )
+
+
+def drawable(summary: Summary) -> bool:
+    """Whether any setting has a number to draw."""
+    return bool(_panels(summary))
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG, without date and version."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _panels(summary: Summary) -> list[str]:
+    """Only metrics that every setting with a result has: a point must not be in one panel and missing in the other."""
+    rows = [row for row in summary.settings if row.metrics]
+    return [
+        metric
+        for metric in dict.fromkeys((ACCURACY, summary.metric))
+        if rows and all(metric in row.metrics for row in rows)
+    ]
+
+
+def _draw(axes: Axes, summary: Summary, parameter: Swept, points: Sequence[tuple[SettingRow, Spread]]) -> None:
+    """One panel. Settings with the same value stand side by side, or their bars would hide each other."""
+    by_x: dict[float, list[tuple[SettingRow, Spread]]] = {}
+    for row, found in points:
+        by_x.setdefault(_x(parameter, row.params[parameter.name]), []).append((row, found))
+    label = "setting, ± std over seeds"
+    for x, group in by_x.items():
+        step_in = min(_STEP_IN, _GROUP_IN / len(group))
+        for place, (row, found) in enumerate(group):
+            aside_in = (place - (len(group) - 1) / 2) * step_in
+            aside = axes.transData + ScaledTranslation(aside_in, 0, axes.figure.dpi_scale_trans)
+            style = {"color": BLUE, "markersize": 5, "capsize": 2, "elinewidth": 1, "transform": aside}
+            # A single seed has no deviation: its point has no bar, which says so.
+            axes.errorbar(x, found.mean, found.std, fmt="o", label=label, **style)
+            label = ""
+            bar = found.std or 0.0
+            # What is drawn aside is not looked at when the axes choose their limits.
+            axes.update_datalim([(x, found.mean - bar), (x, found.mean + bar)])
+            if summary.best and row.number == summary.best.number:
+                ring = axes.plot(x, found.mean, "o", color=ORANGE, fillstyle="none", markersize=12, transform=aside)
+                ring[0].set(markeredgewidth=2, label="picked by the criterion", zorder=3)
+    default = _x(parameter, parameter.default)
+    axes.axvline(default, color="0.4", linestyle="--", linewidth=1, label=f"default {format_value(parameter.default)}")
+    axes.margins(x=0.08, y=0.08)
+    axes.autoscale_view()
+    axes.grid(alpha=0.3)
+
+
+def _name_x(axes: Axes, parameter: Swept) -> None:
+    if parameter.log:
+        axes.set_xscale("log")
+    if parameter.places:
+        axes.set_xticks(range(len(parameter.places)), [format_value(place) for place in parameter.places])
+        axes.set_xlim(-0.5, len(parameter.places) - 0.5)
+    elif parameter.ticks:
+        numbers = [_x(parameter, tick) for tick in parameter.ticks]
+        axes.set_xticks(numbers, [format_value(tick) for tick in parameter.ticks])
+    unit = f" ({parameter.unit})" if parameter.unit else ""
+    symbol = "" if parameter.symbol == parameter.name.partition(".")[2] else f"{parameter.symbol}: "
+    axes.set_xlabel(f"{symbol}{parameter.name}{unit}")
+
+
+def _x(parameter: Swept, value: Any) -> float:
+    """Where a value stands; NaN, and so nowhere, for a word that is not among the options."""
+    if parameter.places:
+        return float(parameter.places.index(value)) if value in parameter.places else math.nan
+    return float(value)

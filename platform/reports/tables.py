@@ -1,0 +1,282 @@
+"""What came of a launch, as numbers: means over seeds, the ranking, and what choosing without labels cost.
+
+Everything is computed from the ledger's raw rows. A cell that failed or has not ended is missing: it is counted and
+named, and enters no mean. Standard deviations divide by n - 1 and always carry their n.
+"""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainables import checks, pipeline
+from trainables.metrics import looks_at_labels
+
+from ..run.labels import setting_label
+from ..run.ledger import DONE, FAILED, Launch, Ledger, Setting, Trial
+from ..study.faults import redacted
+
+ACCURACY = "acc"
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample standard deviation (ddof 1; None for one value) of n values."""
+
+    mean: float
+    std: float | None
+    n: int
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that failed. label: its setting's, or "prepare". error: its last word, on one line."""
+
+    label: str
+    seed: int
+    error: str
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """A setting (variant "") or ablation row over its seeds.
+
+    done, wanted: seeds that finished, and that the study asks for. metrics: name -> spread over the finished ones.
+    objective: of the study's objective, None while no seed has it. trials: the ledger's rows, by seed.
+    """
+
+    number: int
+    variant: str
+    label: str
+    params: Mapping[str, Any]
+    done: int
+    wanted: int
+    metrics: Mapping[str, Spread]
+    objective: Spread | None
+    failed: tuple[Failure, ...]
+    trials: tuple[Trial, ...]
+
+    @property
+    def missing(self) -> int:
+        """Seeds without a result, failed ones included."""
+        return self.wanted - self.done
+
+
+@dataclass(frozen=True)
+class AblationRow:
+    """A row of an ablation beside what was published; differences are ours minus theirs, on our scale."""
+
+    row: SettingRow
+    published: Mapping[str, float]
+    differences: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class PrepareRow:
+    """The stages that all settings of a seed share. stages: as in ``Trial``."""
+
+    seed: int
+    status: str
+    stages: tuple[Mapping[str, Any], ...]
+    seconds: float | None
+    error: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Time spent, summed over processes: seconds, and how many stage results were computed and how many reused."""
+
+    prepare_s: float
+    trials_s: float
+    computed: int
+    reused: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A launch in numbers.
+
+    settings: all of them, by number. ranking: those with an objective, best first, ties by number. ablation: in the
+    order of the file. best: first of the ranking. oracle: what the mean accuracy would have picked. regret: accuracy of
+    ``oracle`` minus that of ``best``; None where either has none. published: for the whole study, on our scale.
+    looks_at_labels: the objective is a label metric (the file says ``oracle: true``).
+    """
+
+    launch: Launch
+    method: str
+    pretext: str
+    dataset: Mapping[str, Any]
+    seeds: tuple[int, ...]
+    metric: str
+    mode: str
+    looks_at_labels: bool
+    search: Mapping[str, Mapping[str, Any]]
+    settings: tuple[SettingRow, ...]
+    ranking: tuple[SettingRow, ...]
+    ablation: tuple[AblationRow, ...]
+    prepare: tuple[PrepareRow, ...]
+    published: Mapping[str, float]
+    best: SettingRow | None
+    oracle: SettingRow | None
+    regret: float | None
+    failures: tuple[Failure, ...]
+    cost: Cost
+
+    @property
+    def study(self) -> str:
+        return self.launch.study
+
+    @property
+    def rehearsal(self) -> bool:
+        return bool(self.launch.facts.get("rehearsal"))
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Mean and sample standard deviation of at least one value."""
+    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+
+def on_our_scale(metric: str, published: float) -> float:
+    """A published value as we report it: a share of one. Label metrics above 1 were printed in percent."""
+    return published / 100 if looks_at_labels(metric) and published > 1 else published
+
+
+def summarize(ledger: Ledger, launch_id: int) -> Summary:
+    """The launch as it stands in the ledger; the same ledger gives the same summary.
+
+    Raises:
+        KeyError: no such launch, or its method is not in ``pipeline.METHODS``.
+    """
+    launch = ledger.launch(launch_id)
+    told = launch.resolved
+    cells = _cells(launch, ledger.settings(launch_id), ledger.trials(launch_id, "trial"))
+    settings = tuple(_setting_row(launch, setting, trials) for setting, trials in cells)
+    prepare = tuple(_prepare_row(trial) for trial in ledger.trials(launch_id, "prepare"))
+    maximize = told["objective"]["mode"] == "max"
+    ranking = ranked([(row, row.objective) for row in settings], maximize)
+    by_accuracy = ranked([(row, row.metrics.get(ACCURACY)) for row in settings], True)
+    best, oracle = next(iter(ranking), None), next(iter(by_accuracy), None)
+    failures = [Failure("prepare", row.seed, row.error) for row in prepare if row.status == FAILED]
+    return Summary(
+        launch=launch,
+        method=told["method"],
+        pretext=told.get("pretext", ""),
+        dataset=told["dataset"],
+        seeds=tuple(told["seeds"]),
+        metric=told["objective"]["metric"],
+        mode=told["objective"]["mode"],
+        looks_at_labels=bool(told.get("oracle")) or looks_at_labels(told["objective"]["metric"]),
+        search=told.get("search", {}),
+        settings=settings,
+        ranking=ranking,
+        ablation=tuple(_ablation_row(row, told["ablate"]) for row in settings if row.variant),
+        prepare=prepare,
+        published={metric: on_our_scale(metric, value) for metric, value in told.get("published", {}).items()},
+        best=best,
+        oracle=oracle,
+        regret=_regret(best, oracle),
+        failures=(*failures, *(failure for row in settings for failure in row.failed)),
+        cost=_cost(ledger.trials(launch_id)),
+    )
+
+
+def ranked(rows: Iterable[tuple[SettingRow, Spread | None]], maximize: bool) -> tuple[SettingRow, ...]:
+    """The settings that have a value, best mean first; of equal ones the lower number first."""
+    with_value = [(row, value.mean) for row, value in rows if value is not None]
+    ordered = sorted(with_value, key=lambda each: (-each[1] if maximize else each[1], each[0].number))
+    return tuple(row for row, _ in ordered)
+
+
+def metrics_of_best(summary: Summary) -> dict[str, float]:
+    """The best setting's means and deviations as flat metrics ("best/acc", "best/acc_std"), and "regret"."""
+    found: dict[str, float] = {}
+    for name, value in (summary.best.metrics if summary.best else {}).items():
+        found[f"best/{name}"] = value.mean
+        if value.std is not None:
+            found[f"best/{name}_std"] = value.std
+    return found if summary.regret is None else found | {"regret": summary.regret}
+
+
+def _cells(
+    launch: Launch, settings: Sequence[Setting], trials: Sequence[Trial]
+) -> list[tuple[Setting, tuple[Trial, ...]]]:
+    """Each setting with its trials, of the seeds the study asks for now.
+
+    The ledger keeps a trial once, so of two settings that come to the same (one differs in a setting that does not
+    count) only the first has rows of its own; the second gets those.
+    """
+    seeds = set(launch.resolved["seeds"])
+    own: dict[int, tuple[Trial, ...]] = {}
+    for setting in settings:
+        own[setting.number] = tuple(t for t in trials if t.setting == setting.number and t.seed in seeds)
+    found = []
+    for setting in settings:
+        rows = own[setting.number]
+        if not rows:
+            meaning = _meaning(launch, setting)
+            twins = (other for other in settings if own[other.number] and _meaning(launch, other) == meaning)
+            rows = next((own[other.number] for other in twins), ())
+        found.append((setting, rows))
+    return found
+
+
+def _meaning(launch: Launch, setting: Setting) -> list[dict[str, Any]]:
+    told = launch.resolved
+    changes = {**told.get("fixed", {}), **setting.params}
+    configs = pipeline.configs(told["method"], told.get("pretext", ""), changes)
+    return [checks.effective(config) for config in configs.values()]
+
+
+def _setting_row(launch: Launch, setting: Setting, trials: tuple[Trial, ...]) -> SettingRow:
+    told = launch.resolved
+    label = setting_label(told["method"], told.get("pretext", ""), setting.params, setting.variant)
+    done = [trial for trial in trials if trial.state == DONE]
+    values: dict[str, list[float]] = {}
+    for trial in done:
+        for name, value in trial.metrics.items():
+            values.setdefault(name, []).append(value)
+    metrics = {name: spread(values[name]) for name in sorted(values)}
+    return SettingRow(
+        number=setting.number,
+        variant=setting.variant,
+        label=label,
+        params=setting.params,
+        done=len(done),
+        wanted=len(told["seeds"]),
+        metrics=metrics,
+        objective=metrics.get(told["objective"]["metric"]),
+        failed=tuple(Failure(label, t.seed, _one_line(t.error)) for t in trials if t.state == FAILED),
+        trials=trials,
+    )
+
+
+def _ablation_row(row: SettingRow, rows: Mapping[str, Mapping[str, Any]]) -> AblationRow:
+    printed = rows.get(row.variant, {}).get("published", {})
+    published = {metric: on_our_scale(metric, value) for metric, value in printed.items()}
+    differences = {
+        metric: row.metrics[metric].mean - value for metric, value in published.items() if metric in row.metrics
+    }
+    return AblationRow(row, published, differences)
+
+
+def _prepare_row(trial: Trial) -> PrepareRow:
+    return PrepareRow(trial.seed, trial.state, tuple(trial.stages), trial.seconds, _one_line(trial.error))
+
+
+def _regret(best: SettingRow | None, oracle: SettingRow | None) -> float | None:
+    if best is None or oracle is None or ACCURACY not in best.metrics:
+        return None
+    return oracle.metrics[ACCURACY].mean - best.metrics[ACCURACY].mean
+
+
+def _cost(trials: Sequence[Trial]) -> Cost:
+    spent = {"prepare": 0.0, "trial": 0.0}
+    for trial in trials:
+        spent[trial.kind] += trial.seconds or 0.0
+    stages = [stage for trial in trials for stage in trial.stages]
+    reused = sum(bool(stage["cached"]) for stage in stages)
+    return Cost(spent["prepare"], spent["trial"], len(stages) - reused, reused)
+
+
+def _one_line(error: str) -> str:
+    return redacted(" ".join(error.split()))

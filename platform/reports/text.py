@@ -1,0 +1,85 @@
+"""The end of a sweep as plain text: what was found, where it is kept, and how to look at it."""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import views
+from .tables import Summary
+from .views import Table
+
+TOP = 10
+"""Settings shown at the end of a sweep; the report has them all."""
+
+_LONGEST_CELL = 72
+
+
+def end_of_sweep(summary: Summary, storage: Path, tracking_uri: str = "") -> str:
+    """What is printed when a launch ends, and by ``python -m platform.report``.
+
+    Args:
+        storage: the folder of the ledger; the study's own folder lies in it.
+        tracking_uri: where MLflow keeps the runs, without its password; "" is what the study file says.
+    """
+    parts = [f"{summary.study}: {summary.method} on {views.data_set(summary)}, {views.counts(summary)}"]
+    if summary.ablation:
+        parts.append(aligned(views.ablation(summary)))
+    elif summary.settings:
+        table = aligned(views.ranking(summary, by_param=False, limit=TOP))
+        more = len(summary.settings) - TOP
+        parts.append(table + (f"\n... and {more} more in the report" if more > 0 else ""))
+    parts.append("\n".join(views.headline(summary)))
+    if summary.failures:
+        parts.append(_failures(summary))
+    parts.append("\n".join(_places(summary, storage, tracking_uri)))
+    return "\n\n".join(parts)
+
+
+def side_by_side(summaries: Sequence[Summary]) -> str:
+    """Several studies in one table, methods as rows."""
+    lines = [aligned(views.comparison(summaries))]
+    data = {views.data_set(summary) for summary in summaries}
+    if len(data) > 1:
+        lines.append(f"These rows are not comparable: they are on {', '.join(sorted(data))}.")
+    if any(summary.looks_at_labels for summary in summaries):
+        lines.append(
+            "A setting chosen by a metric that looks at labels is an oracle's: it cannot be chosen in practice."
+        )
+    return "\n".join(lines)
+
+
+def aligned(table: Table) -> str:
+    """A table in columns: numbers to the right, text to the left."""
+    texts = [table.columns, *([_short(cell.text) for cell in row] for row in table.rows)]
+    widths = [max(len(row[place]) for row in texts) for place in range(len(table.columns))]
+    lines = []
+    for row in texts:
+        padded = [
+            text.rjust(width) if right else text.ljust(width)
+            for text, width, right in zip(row, widths, table.numeric, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    rule = "-" * max(map(len, lines))
+    return "\n".join([table.title, lines[0], rule, *lines[1:]])
+
+
+def _failures(summary: Summary) -> str:
+    table = views.failures(summary)
+    few = Table(f"Failed: {len(table.rows)}", table.columns, table.rows[:TOP], table.numeric)
+    more = len(table.rows) - TOP
+    return aligned(few) + (f"\n... and {more} more in trials.csv" if more > 0 else "")
+
+
+def _places(summary: Summary, storage: Path, tracking_uri: str) -> list[str]:
+    folder = storage / summary.study
+    uri = tracking_uri or summary.launch.resolved.get("tracking", {}).get("uri", "") or storage / "mlflow.db"
+    look = ["python", "-m", "platform.ui", *([] if storage == Path("runs") else ["--storage", str(storage)])]
+    return [
+        f"report   {folder / 'report.html'} (also report.md, trials.csv, study.yaml, figures/)",
+        f"MLflow   {uri}",
+        f"look     {shlex.join(look)}",
+    ]
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST_CELL else text[: _LONGEST_CELL - 1] + "…"

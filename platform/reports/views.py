@@ -1,0 +1,246 @@
+"""A summary as tables and sentences of text, whatever they are then written into: the terminal, Markdown or a page."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from ..run.labels import format_number, format_seconds, format_spread, format_value, param_labels
+from ..run.records import status
+from .tables import ACCURACY, AblationRow, SettingRow, Spread, Summary
+
+MISSING = "–"
+LABEL_METRICS = ("acc", "nmi", "ari")
+"""The three that every table of the field has, in its order."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell. order: what a sorted column goes by, None for text and for a missing number."""
+
+    text: str
+    order: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table. numeric: per column, whether it holds numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numeric: tuple[bool, ...]
+
+
+def ranking(summary: Summary, *, by_param: bool, limit: int | None = None) -> Table:
+    """All settings, ranked ones first; one column per swept parameter, or one with the setting's label."""
+    ranks = {row.number: place for place, row in enumerate(summary.ranking, start=1)}
+    rest = [row for row in summary.settings if row.number not in ranks]
+    names = _param_names(summary) if by_param else {}
+    shown = _shown_metrics(summary)
+    columns = ("rank", *(names.values() or ("setting",)), *shown, "seeds")
+    rows = []
+    for row in [*summary.ranking, *rest][:limit]:
+        rank = ranks.get(row.number)
+        setting = [_value_cell(row, name) for name in names] or [Cell(row.label)]
+        cells = [Cell(str(rank) if rank else MISSING, rank), *setting]
+        cells += [_spread_cell(row.metrics.get(metric)) for metric in shown]
+        rows.append((*cells, Cell(f"{row.done} of {row.wanted}", row.done)))
+    return _table(f"Settings by {criterion(summary)}", columns, rows)
+
+
+def ablation(summary: Summary) -> Table:
+    """The rows of the file in its order, with what was published and the difference to it."""
+    shown = _shown_metrics(summary)
+    compared = [metric for metric in dict.fromkeys(m for row in summary.ablation for m in row.published)]
+    columns = ["row", *shown, "seeds"]
+    for metric in compared:
+        columns += [f"{metric} published", f"{metric} difference"]
+    rows = []
+    for each in summary.ablation:
+        cells = [Cell(each.row.label), *(_spread_cell(each.row.metrics.get(metric)) for metric in shown)]
+        cells.append(Cell(f"{each.row.done} of {each.row.wanted}", each.row.done))
+        for metric in compared:
+            cells += _published_cells(each, metric)
+        rows.append(tuple(cells))
+    return _table("Ablation", tuple(columns), rows)
+
+
+def prepare(summary: Summary) -> Table:
+    """The shared stages of each seed: computed or found in the store."""
+    slots = list(dict.fromkeys(stage["slot"] for row in summary.prepare for stage in row.stages))
+    rows = []
+    for row in summary.prepare:
+        by_slot = {stage["slot"]: stage for stage in row.stages}
+        found = [
+            ("reused" if by_slot[slot]["cached"] else "computed") if slot in by_slot else MISSING for slot in slots
+        ]
+        rows.append((Cell(str(row.seed), row.seed), Cell(row.status.lower()), *map(Cell, found)))
+    return _table("Shared stages, once per seed", ("seed", "status", *slots), rows)
+
+
+def failures(summary: Summary) -> Table:
+    """Every cell that failed, with its reason."""
+    rows = [(Cell(each.label), Cell(str(each.seed), each.seed), Cell(each.error)) for each in summary.failures]
+    return _table("Failed", ("setting", "seed", "reason"), rows)
+
+
+def comparison(summaries: Sequence[Summary]) -> Table:
+    """Several studies side by side: each one's best setting by its own criterion."""
+    rows = []
+    for summary in summaries:
+        best = summary.best
+        metrics: Mapping[str, Spread] = best.metrics if best else {}
+        cells = [Cell(summary.method), Cell(summary.study), Cell(data_set(summary))]
+        cells += [_spread_cell(metrics.get(metric)) for metric in LABEL_METRICS]
+        cells += [Cell(best.label if best else MISSING), Cell(f"1 of {len(summary.settings)}", len(summary.settings))]
+        rows.append((*cells, Cell(summary.metric + (" (looks at labels)" if summary.looks_at_labels else ""))))
+    columns = ("method", "study", "data set", *LABEL_METRICS, "setting", "picked", "by")
+    return _table("Studies side by side", columns, rows)
+
+
+def all_tables(summary: Summary) -> list[Table]:
+    """The tables of a report that have anything to say."""
+    main = ablation(summary) if summary.ablation else ranking(summary, by_param=True)
+    return [table for table in (main, prepare(summary), failures(summary)) if table.rows]
+
+
+def headline(summary: Summary) -> list[str]:
+    """What the launch found, in sentences: the best setting, the oracle's pick, the price of not seeing labels."""
+    lines = []
+    if summary.rehearsal:
+        lines.append("A rehearsal: few epochs and settings, so these numbers mean nothing by themselves.")
+    if summary.best is None:
+        return [*lines, "No setting has a result yet."]
+    lines.append(f"Best by {criterion(summary)}: {_told(summary.best, summary.metric)}.")
+    if summary.best.missing:
+        lines.append(f"Beware: it lacks {summary.best.missing} of {summary.best.wanted} seeds.")
+    if summary.looks_at_labels:
+        lines.append("An oracle study: labels chose this setting, so its accuracy is no estimate for unlabeled data.")
+    elif summary.oracle and summary.regret is not None and len(summary.settings) > 1 and not summary.ablation:
+        lines += _price(summary, summary.oracle, summary.regret)
+    for metric, published in summary.published.items():
+        found = summary.best.metrics.get(metric)
+        difference = f"; ours differs by {found.mean - published:+.3f}" if found else ""
+        lines.append(f"Published {metric}: {_published(published)}{difference}.")
+    collapsed = _collapsed(summary)
+    if collapsed:
+        lines.append(f"Collapsed to one cluster: {collapsed} of {_count_done(summary)} finished trials.")
+    return lines
+
+
+def cost(summary: Summary) -> str:
+    """What the launch took, in one sentence: the only place in a report where times stand."""
+    spent = summary.cost
+    return (
+        f"{format_seconds(spent.prepare_s)} for shared stages and {format_seconds(spent.trials_s)} for trials, summed "
+        f"over processes; {spent.computed} stage results computed, {spent.reused} reused."
+    )
+
+
+def criterion(summary: Summary) -> str:
+    """ "spc/selection_loss (min, label-free)"."""
+    return f"{summary.metric} ({summary.mode}, {'looks at labels' if summary.looks_at_labels else 'label-free'})"
+
+
+def counts(summary: Summary) -> str:
+    """How far the launch has come, in one sentence."""
+    wanted = sum(row.wanted for row in summary.settings)
+    failed = sum(len(row.failed) for row in summary.settings)
+    text = f"{_count_done(summary)} of {wanted} trials done"
+    return text + (f", {failed} failed" if failed else "")
+
+
+def data_set(summary: Summary) -> str:
+    """ "digits (union)"."""
+    protocol = summary.dataset.get("protocol", "")
+    return str(summary.dataset["name"]) + (f" ({protocol})" if protocol else "")
+
+
+def about(summary: Summary) -> list[tuple[str, str]]:
+    """What was run, as (label, text)."""
+    facts = summary.launch.facts
+    commit = str(facts.get("commit", ""))[:12]
+    rows = [
+        ("method", summary.method + (f" (pretext {summary.pretext})" if summary.pretext else "")),
+        ("data set", data_set(summary)),
+        ("seeds", ", ".join(map(str, summary.seeds))),
+        ("objective", criterion(summary)),
+        ("state", f"{summary.launch.status.lower()}: {counts(summary)}"),
+        ("launch", str(summary.launch.number)),
+        ("commit", commit + (" with uncommitted changes" if commit and facts.get("dirty") else "")),
+        ("versions", ", ".join(f"{name} {version}" for name, version in sorted(facts.get("versions", {}).items()))),
+    ]
+    return [(label, text) for label, text in rows if text]
+
+
+def _price(summary: Summary, oracle: SettingRow, regret: float) -> list[str]:
+    assert summary.best is not None
+    if oracle.number == summary.best.number:
+        return [f"Labels would have picked the same setting: choosing without them cost no {ACCURACY}."]
+    return [
+        f"Best by {ACCURACY} (looks at labels): {_told(oracle, ACCURACY)}.",
+        f"Choosing without labels cost {format_number(regret)} {ACCURACY}.",
+    ]
+
+
+def _told(row: SettingRow, metric: str) -> str:
+    names = dict.fromkeys((metric, ACCURACY))
+    found = [f"{name} {_spread_cell(row.metrics[name]).text}" for name in names if name in row.metrics]
+    return ", ".join([row.label, *found])
+
+
+def _collapsed(summary: Summary) -> int:
+    """Finished trials whose last stage put nearly all images into one cluster; a shared one counts once."""
+    trials = {trial.key: trial for row in summary.settings for trial in row.trials}
+    return sum(status(trial) == "collapsed" for trial in trials.values())
+
+
+def _count_done(summary: Summary) -> int:
+    return sum(row.done for row in summary.settings)
+
+
+def _shown_metrics(summary: Summary) -> list[str]:
+    present = {metric for row in summary.settings for metric in row.metrics}
+    return list(dict.fromkeys([summary.metric, *(metric for metric in LABEL_METRICS if metric in present)]))
+
+
+def _param_names(summary: Summary) -> dict[str, str]:
+    """Full name -> column head of every parameter that some setting changes."""
+    changed = dict.fromkeys(name for row in summary.settings for name in row.params)
+    return {} if summary.ablation else param_labels(summary.method, summary.pretext, changed)
+
+
+def _value_cell(row: SettingRow, name: str) -> Cell:
+    if name not in row.params:
+        return Cell(MISSING)
+    value = row.params[name]
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return Cell(format_value(value), value if number else None)
+
+
+def _spread_cell(found: Spread | None) -> Cell:
+    return Cell(MISSING) if found is None else Cell(format_spread(found.mean, found.std, found.n), found.mean)
+
+
+def _published_cells(each: AblationRow, metric: str) -> list[Cell]:
+    if metric not in each.published:
+        return [Cell(MISSING), Cell(MISSING)]
+    published = Cell(_published(each.published[metric]), each.published[metric])
+    if metric not in each.differences:
+        return [published, Cell(MISSING)]
+    return [published, Cell(f"{each.differences[metric]:+.3f}", each.differences[metric])]
+
+
+def _published(value: float) -> str:
+    """With as many digits as were printed, at least three decimals for a share."""
+    exact = f"{value:.6g}"
+    return exact if len(exact.partition(".")[2]) >= 3 else format_number(value)
+
+
+def _table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[Cell, ...]]) -> Table:
+    rows = tuple(rows)
+    numeric = []
+    for place in range(len(columns)):
+        cells = [row[place] for row in rows]
+        numbers = [cell for cell in cells if cell.order is not None]
+        numeric.append(bool(numbers) and all(cell.order is not None or cell.text == MISSING for cell in cells))
+    return Table(title, columns, rows, tuple(numeric))
