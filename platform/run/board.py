@@ -50,12 +50,14 @@ class Board:
 
     def next(self) -> tuple[str, Cell] | None:
         """The key and cell to start now; None if nothing may start before something else has ended."""
-        for key in self._queue:
-            if self._may_start(key):
-                self._queue.remove(key)
-                self.running.add(key)
-                return key, dict(self._trials[key].cell)
-        return self.next() if self._draw() else None
+        while True:
+            for key in self._queue:
+                if self._may_start(key):
+                    self._queue.remove(key)
+                    self.running.add(key)
+                    return key, dict(self._trials[key].cell)
+            if not self._draw():
+                return None
 
     @property
     def finished(self) -> bool:
@@ -91,8 +93,7 @@ class Board:
         self._refresh(key)
         trial = self._trials[key]
         if trial.kind == "prepare":
-            for other in [each for each in self._queue if self._trials[each].seed == trial.seed]:
-                self.failed(other, f"the stages shared by seed {trial.seed} failed: {error}")
+            self._give_up_unprepared()
 
     # Inside
 
@@ -125,6 +126,15 @@ class Board:
                 self._trials[key] = replace(self._trials[key], cell=cell)
                 if self._trials[key].state == PENDING:
                     self._queue.append(key)
+        self._give_up_unprepared()
+
+    def _give_up_unprepared(self) -> None:
+        """Fail every waiting cell whose shared stages have failed: it could never start."""
+        for key in list(self._queue):
+            seed = self._trials[key].seed
+            shared = self._trials[self.prepare[seed]] if seed in self.prepare else None
+            if shared is not None and shared.key != key and shared.state == FAILED:
+                self.failed(key, f"the stages shared by seed {seed} failed: {shared.error}")
 
     def _refresh(self, key: str) -> None:
         trial = self._ledger.trial(self.launch.id, key)
@@ -169,7 +179,9 @@ class Board:
             ended = [self._trials[key] for key in self._by_setting[setting.number]]
             if any(trial.state not in (DONE, FAILED) for trial in ended):
                 return
-            values = [trial.metrics[self.study.objective.metric] for trial in ended if trial.state == DONE]
+            # A setting may switch off what the objective measures; it then has no value, like one that failed.
+            metric = self.study.objective.metric
+            values = [trial.metrics[metric] for trial in ended if trial.state == DONE and metric in trial.metrics]
             self._told.append(Told(setting.number, setting.params, statistics.fmean(values) if values else None))
 
 

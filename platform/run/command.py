@@ -1,5 +1,6 @@
-"""From a checked request to an exit code: Ray, the tracker and the screen around a launch, and what is said at the end."""
+"""From a checked request to an exit code: Ray, the tracker and the screen around a launch, and the last words."""
 
+import json
 import os
 import socket
 import subprocess
@@ -8,13 +9,20 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from trainables import service
+from trainables.artifacts import Store
 from trainables.contract import ImageData
+from trainables.nets import models
 
+from ..reports import files, json_view, markdown, pictures, tables, text
 from ..study.resolve import difference
-from . import cluster, launch
+from . import cluster, launch, live, mirror, observe
 from .ledger import Ledger, LedgerBusy, StudyChanged, StudyHeld
+from .tracking import Tracker
 
 OK, SOME_FAILED, WRONG = 0, 1, 2
+_CLOSING_S = 60.0
+"""Time the tracker gets at the end; what it cannot send by then is sent by the next run of the same command."""
 
 
 def circumstances() -> dict[str, Any]:
@@ -39,45 +47,89 @@ def _git(root: Path, *arguments: str) -> str:
 
 def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: bool) -> int:
     """Run the launch and say what came of it; ``again`` is the command that goes on."""
-    size = cluster.local_size()
     try:
-        cluster.refuse_infeasible(request.study, size)
-        ledger = Ledger(request.storage / launch.LEDGER)
-        opened = launch.open_launch(ledger, request, size)
+        with launch.signals():
+            return _carry_out(request, data, as_json)
     except StudyChanged as changed:
-        lines = difference(changed.known, changed.given)
-        print(
-            f"{request.study.file}: {changed}:",
-            *lines,
-            "Give it another name, or add --fresh.",
-            sep="\n  ",
-            file=sys.stderr,
-        )
+        lines = "\n  ".join(difference(changed.known, changed.given))
+        way_out = "Give the file another name (name: ...), or add --fresh to begin a new launch."
+        print(f"{request.study.file}: {changed}:\n  {lines}\n{way_out}", file=sys.stderr)
         return WRONG
-    except (StudyHeld, LedgerBusy, cluster.Infeasible) as refused:
+    except (StudyHeld, LedgerBusy, cluster.Infeasible, ValueError) as refused:
         print(f"{request.study.file}: {refused}", file=sys.stderr)
         return WRONG
-    from trainables import service
-
-    try:
-        with launch.course(ledger, request, opened, size) as course:
-            if not course.board.finished:
-                with cluster.running(request.address):
-                    held = service.start()
-                    launch.run(request, course)
-                    print(held.stats())
-            for t in course.board.trials:
-                print(
-                    t.kind,
-                    t.setting,
-                    t.seed,
-                    t.state,
-                    t.error[:300],
-                    {k: round(v, 4) for k, v in t.metrics.items() if k in ("acc", "spc/selection_loss")},
-                    [(s["slot"], s["cached"], round(s["seconds"], 1)) for s in t.stages],
-                )
-            print(course.seconds, course.status)
     except launch.Interrupted as signal:
-        print(f"interrupted; go on with: {again}", file=sys.stderr)
+        print(f"Interrupted; everything finished is kept. Go on with:\n  {again}", file=sys.stderr)
         return 128 + signal.number
-    return OK if course.status == "done" else SOME_FAILED
+
+
+def _carry_out(request: launch.Request, data: ImageData, as_json: bool) -> int:
+    study, storage = request.study, request.storage
+    uri = study.tracking.address(os.environ) or os.environ.get("MLFLOW_TRACKING_URI", "")
+    size = cluster.local_size()
+    if not request.address:
+        cluster.refuse_infeasible(study, size)
+    ledger = Ledger(storage / launch.LEDGER)
+    opened = launch.open_launch(ledger, request, size)
+    with launch.course(ledger, request, opened, size) as course:
+        tracker = Tracker(ledger.path, storage, opened.id, uri)
+        tracker.start()
+        if not course.board.finished:
+            _run(request, course, tracker, quiet=as_json)
+        finished_by = course.status
+    # Closed before the reports are written, so that they say how the launch ended.
+    summary = tables.summarize(ledger, opened.id)
+    written = files.write(ledger, opened, storage)
+    mirror.mirror(ledger, opened.id, storage / mirror.DATABASE)
+    tracker.log_parent(written, markdown.note(summary), _parent_metrics(summary))
+    _log_best_model(summary, storage, data, tracker)
+    unsent = tracker.close(_CLOSING_S)
+    if unsent:
+        print(unsent, file=sys.stderr)
+    ids = tracker.ids()
+    if as_json:
+        print(json.dumps(json_view.as_json(ledger, opened, course.seconds, ids), allow_nan=False))
+    else:
+        print(text.end_of_sweep(summary, storage, ids["uri"] if uri and ids["uri"] else ""))
+    return OK if finished_by == "done" else SOME_FAILED
+
+
+def _run(request: launch.Request, course: launch.Course, tracker: Tracker, *, quiet: bool) -> None:
+    """The part that needs Ray. Interrupted, the tracker still gets what there is."""
+    try:
+        with cluster.running(request.address) as size, live.Live(request.study.name, quiet=quiet) as screen:
+            cluster.refuse_infeasible(request.study, size)
+            held, watched = service.start(), observe.Observer(course)
+
+            def changed() -> None:
+                screen.update(watched.state)
+
+            course.changed = changed
+            launch.run(request, course)
+            del held
+    except launch.Interrupted:
+        tracker.close(_CLOSING_S / 6)
+        raise
+
+
+def _parent_metrics(summary: tables.Summary) -> dict[str, float]:
+    best = summary.best
+    found = {f"best/{name}": spread.mean for name, spread in best.metrics.items()} if best else {}
+    return found | ({"regret": summary.regret} if summary.regret is not None else {})
+
+
+def _log_best_model(summary: tables.Summary, storage: Path, data: ImageData, tracker: Tracker) -> None:
+    trial = pictures.best_trial(summary)
+    if trial is None:
+        return
+    last = trial.stages[-1]
+    result = Store(storage).get(f"{last['name']}-{last['address']}")
+    if result is None or "head" not in result.weights or "num_clusters" not in result.facts:
+        return  # k-means leaves centroids, not a network
+    from trainables import clusterer
+
+    def build() -> models.ClusterClassifier:
+        model = clusterer.restored(result, data.shape, trial.seed)
+        return models.ClusterClassifier(model.backbone, model.heads[0], data.mean, data.std)
+
+    tracker.log_best_model(trial.key, build, data.eval.images_NCHW[:2].numpy())

@@ -139,7 +139,7 @@ def run(request: Request, course: Course) -> None:
     """
     began = time.monotonic()
     _mark_prepared(course, Store(request.storage))
-    with _signals():
+    with signals():
         if request.study.resources.prepare.workers and course.board.prepare_cells:
             from . import group
 
@@ -173,7 +173,7 @@ def _prepared_until(board: Board) -> float:
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def signals() -> Iterator[None]:
     """The first SIGINT or SIGTERM raises Interrupted in the main thread; a second one ends the process at once."""
 
     def interrupt(number: int, frame: FrameType | None) -> None:

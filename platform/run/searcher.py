@@ -44,6 +44,7 @@ class Searcher:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._optuna = optuna.create_study(direction="minimize" if study.objective.mode == "min" else "maximize")
         self._num_told = 0
+        self._texts: list[str] = []
 
     @property
     def total(self) -> int:
@@ -71,7 +72,7 @@ class Searcher:
         if self._study.sampler.name == "grid":
             return "", domains.grid_setting(self._domains, number)
         self._tell(told)
-        known = {_text(params) for params in taken}
+        known = self._known(taken)
         for attempt in range(_REDRAWS):
             params = self._ask(number, attempt)
             if _text(params) not in known:
@@ -82,6 +83,12 @@ class Searcher:
             if _text(params) not in known:
                 return "", params
         return "", params
+
+    def _known(self, taken: Sequence[Mapping[str, Any]]) -> set[str]:
+        """The settings there are, as texts. Each is written once: at the thousandth draw there are a thousand."""
+        self._texts = self._texts[: len(taken)]
+        self._texts += [_text(params) for params in taken[len(self._texts) :]]
+        return set(self._texts)
 
     def _ask(self, number: int, attempt: int) -> dict[str, Any]:
         self._optuna.sampler = self._sampler(number, attempt)

@@ -18,7 +18,7 @@ from ..contract import DataShape, Epoch, ImageData, Result, Runtime
 NAMESPACE = "kmeans"
 INPUTS = ("pretext",)
 VERSION = 1
-METRICS = ("mean_squared_distance", "num_empty_clusters", *metrics.EVALUATION_METRICS)
+METRICS = ("mean_squared_distance", "num_empty_train_clusters", *metrics.EVALUATION_METRICS)
 CRITERION = ("mean_squared_distance", "min")  # Comparable within one feature space only.
 
 
@@ -68,7 +68,7 @@ def train(
     scores = clusterer.judged(probabilities["eval"], data, confidence_threshold=0.99)
     scores |= {
         "mean_squared_distance": found.inertia / len(features["train"]),
-        "num_empty_clusters": float(found.num_empty),
+        "num_empty_train_clusters": float(found.num_empty),
     }
     return Result(
         arrays={"centroids": found.centroids_CD, **{f"probabilities_{part}": p for part, p in probabilities.items()}},
