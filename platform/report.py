@@ -8,11 +8,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .run.ledger import LEDGER, Ledger
 from .study.document import read
 from .study.faults import StudyFaults, did_you_mean
 
 OK, WRONG = 0, 2
-LEDGER = "ledger.db"
 
 
 class Unknown(Exception):
@@ -68,7 +68,6 @@ def reported(names: Sequence[str], storage: Path) -> str:
     from trainables import pipeline
 
     from .reports import files, tables, text  # what they load takes seconds, and is not needed to refuse
-    from .run.ledger import Ledger
 
     ledger = Ledger(path)
     try:

@@ -63,8 +63,8 @@ def sensitivity(summary: Summary, parameter: Swept) -> Figure:
     figure = Figure(figsize=(width, height * len(metrics) + 0.8), dpi=110, layout="constrained")
     panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
     for axes, metric in zip(panels, metrics, strict=True):
-        points = [(row, row.metrics[metric]) for row in summary.settings if parameter.name in row.params]
-        _draw(axes, summary, parameter, points)
+        rows = [row for row in summary.settings if metric in row.metrics and parameter.name in row.params]
+        _draw(axes, summary, parameter, [(row, row.metrics[metric]) for row in rows])
         axes.set_ylabel(f"{metric} ({summary.mode})" if metric == summary.metric else metric)
     _name_x(panels[-1], parameter)
     figure.legend(
@@ -118,7 +118,7 @@ def _draw(axes: Axes, summary: Summary, parameter: Swept, points: Sequence[tuple
         for place, (row, found) in enumerate(group):
             aside_in = (place - (len(group) - 1) / 2) * step_in
             aside = axes.transData + ScaledTranslation(aside_in, 0, axes.figure.dpi_scale_trans)
-            style = {"color": BLUE, "markersize": 5, "capsize": 2, "elinewidth": 1, "transform": aside}
+            style: dict[str, Any] = {"color": BLUE, "markersize": 5, "capsize": 2, "elinewidth": 1, "transform": aside}
             # A single seed has no deviation: its point has no bar, which says so.
             axes.errorbar(x, found.mean, found.std, fmt="o", label=label, **style)
             label = ""

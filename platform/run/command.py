@@ -16,13 +16,15 @@ from trainables.nets import models
 
 from ..reports import files, json_view, markdown, pictures, tables, text
 from ..study.resolve import difference
-from . import cluster, launch, live, mirror, observe
-from .ledger import Ledger, LedgerBusy, StudyChanged, StudyHeld
+from . import cluster, databases, launch, live, mirror, observe
+from .ledger import LEDGER, Ledger, LedgerBusy, StudyChanged, StudyHeld
 from .tracking import Tracker
 
 OK, SOME_FAILED, WRONG = 0, 1, 2
 _CLOSING_S = 60.0
 """Time the tracker gets at the end; what it cannot send by then is sent by the next run of the same command."""
+_HURRIED_S = 10.0
+"""The same after an interruption."""
 
 
 def circumstances() -> dict[str, Any]:
@@ -66,22 +68,28 @@ def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: 
 def _carry_out(request: launch.Request, data: ImageData, as_json: bool) -> int:
     study, storage = request.study, request.storage
     uri = study.tracking.address(os.environ) or os.environ.get("MLFLOW_TRACKING_URI", "")
+    databases.refuse_without_driver(uri)
     size = cluster.local_size()
     if not request.address:
         cluster.refuse_infeasible(study, size)
-    ledger = Ledger(storage / launch.LEDGER)
+    ledger = Ledger(storage / LEDGER)
     opened = launch.open_launch(ledger, request, size)
-    with launch.course(ledger, request, opened, size) as course:
-        tracker = Tracker(ledger.path, storage, opened.id, uri)
-        tracker.start()
-        if not course.board.finished:
-            _run(request, course, tracker, quiet=as_json)
-        finished_by = course.status
-    # Closed before the reports are written, so that they say how the launch ended.
+    tracker = Tracker(ledger.path, storage, opened.id, uri)
+    tracker.start()
+    try:
+        with launch.course(ledger, request, opened, size) as course:
+            if not course.board.finished:
+                _run(request, course, quiet=as_json)
+            ended = course.status
+    except BaseException:
+        # Whatever ended it, no run is left RUNNING.
+        tracker.close(_HURRIED_S)
+        raise
+    # The launch is closed by now, so the reports say how it ended.
     summary = tables.summarize(ledger, opened.id)
     written = files.write(ledger, opened, storage)
     mirror.mirror(ledger, opened.id, storage / mirror.DATABASE)
-    tracker.log_parent(written, markdown.note(summary), _parent_metrics(summary))
+    tracker.log_parent(written, markdown.note(summary), tables.metrics_of_best(summary))
     _log_best_model(summary, storage, data, tracker)
     unsent = tracker.close(_CLOSING_S)
     if unsent:
@@ -91,31 +99,17 @@ def _carry_out(request: launch.Request, data: ImageData, as_json: bool) -> int:
         print(json.dumps(json_view.as_json(ledger, opened, course.seconds, ids), allow_nan=False))
     else:
         print(text.end_of_sweep(summary, storage, ids["uri"] if uri and ids["uri"] else ""))
-    return OK if finished_by == "done" else SOME_FAILED
+    return OK if ended == "done" else SOME_FAILED
 
 
-def _run(request: launch.Request, course: launch.Course, tracker: Tracker, *, quiet: bool) -> None:
-    """The part that needs Ray. Interrupted, the tracker still gets what there is."""
-    try:
-        with cluster.running(request.address) as size, live.Live(request.study.name, quiet=quiet) as screen:
-            cluster.refuse_infeasible(request.study, size)
-            held, watched = service.start(), observe.Observer(course)
-
-            def changed() -> None:
-                screen.update(watched.state)
-
-            course.changed = changed
-            launch.run(request, course)
-            del held
-    except launch.Interrupted:
-        tracker.close(_CLOSING_S / 6)
-        raise
-
-
-def _parent_metrics(summary: tables.Summary) -> dict[str, float]:
-    best = summary.best
-    found = {f"best/{name}": spread.mean for name, spread in best.metrics.items()} if best else {}
-    return found | ({"regret": summary.regret} if summary.regret is not None else {})
+def _run(request: launch.Request, course: launch.Course, *, quiet: bool) -> None:
+    """The part that needs Ray."""
+    with cluster.running(request.address) as size, live.Live(request.study.name, quiet=quiet) as screen:
+        cluster.refuse_infeasible(request.study, size)
+        held, watched = service.start(), observe.Observer(course)
+        course.changed = lambda: screen.update(watched.state)
+        launch.run(request, course)
+        del held  # the search actors live as long as their handle
 
 
 def _log_best_model(summary: tables.Summary, storage: Path, data: ImageData, tracker: Tracker) -> None:

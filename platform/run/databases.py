@@ -1,8 +1,9 @@
-"""SQLite files that other libraries own: write-ahead log, patience, and one creator at a time.
+"""Databases that other libraries own: whether one can be used at all, and what a SQLite file of theirs needs.
 
 Neither MLflow nor Optuna sets any of it. Several processes that open a fresh file at once can spoil it for good, and
 without the write-ahead log a reader stops the writer. ``synchronous=NORMAL`` may lose the last writes when the power
-goes, and never the file; the ledger has them.
+goes, and never the file; the ledger has them. So the files get all of it here: write-ahead log,
+patience, and one creator at a time.
 """
 
 import fcntl
@@ -14,9 +15,48 @@ from typing import Any
 
 import sqlalchemy
 
+from ..study.faults import redacted
+
 PATIENCE_S = 30
 
+_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
 _tuned: set[Path] = set()
+
+
+def is_database(uri: str) -> bool:
+    """Whether a tracking URI is a database's and not a server's."""
+    return uri.partition(":")[0].partition("+")[0].casefold() in _DATABASES
+
+
+def refuse_without_driver(uri: str) -> None:
+    """Find out now what every attempt to write would fail at.
+
+    Raises:
+        ValueError: ``uri`` is a database's, and is malformed or needs a Python module that is not installed.
+    """
+    if not is_database(uri):
+        return
+    place = f"tracking.uri: {redacted(uri)}"
+    try:
+        sqlalchemy.make_url(uri).get_dialect().import_dbapi()
+    except ModuleNotFoundError as missing:
+        raise ValueError(
+            f"{place} needs the Python module {missing.name}, which is not installed. Install it, or name another "
+            "one in the URI, as in postgresql+psycopg2://..."
+        ) from missing
+    except sqlalchemy.exc.ArgumentError as fault:  # an unknown dialect is one too
+        raise ValueError(f"{place} is no URI of a database ({redacted(str(fault))}).") from fault
+
+
+def reach(uri: str) -> None:
+    """Open a connection to a database server and close it again, so that a server that is down is found at once.
+
+    Raises:
+        sqlalchemy.exc.SQLAlchemyError: it cannot be reached, or refuses the user or the password.
+    """
+    if is_database(uri) and not uri.startswith("sqlite"):
+        sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect().close()
 
 
 @contextmanager

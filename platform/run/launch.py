@@ -21,8 +21,6 @@ from .board import Board
 from .ledger import DONE, FAILED, LEASE_S, Launch, Ledger
 from .searcher import lookahead
 
-LEDGER = "ledger.db"
-
 
 class Interrupted(BaseException):
     """SIGINT or SIGTERM: stop now, nothing is lost. A BaseException, so that no library takes it for a failed trial."""

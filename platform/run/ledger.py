@@ -25,6 +25,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+LEDGER = "ledger.db"
+"""The file's name in a storage folder."""
+
 LEASE_S = 30.0
 """A holder on another host whose heartbeat is older than this has lost its study."""
 
@@ -170,19 +173,15 @@ class Ledger:
     """A connection to the ledger file; see the module's docstring."""
 
     def __init__(self, path: str | Path, patience_s: float = 60.0) -> None:
-        self.path = Path(path)
+        self.path, self._patience_s = Path(path), patience_s
         self._connection = sqlite3.connect(self.path, timeout=patience_s, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
-        try:
+        with self._patient():
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
-            with self._writing():
-                for statement in _SCHEMA.split(";"):
-                    self._connection.execute(statement)
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise LedgerBusy(f"{self.path} is locked by another process for more than {patience_s:g} s") from error
-            raise
+        with self._writing():
+            for statement in _SCHEMA.split(";"):
+                self._connection.execute(statement)
 
     def close(self) -> None:
         self._connection.close()
@@ -190,13 +189,24 @@ class Ledger:
     @contextmanager
     def _writing(self) -> Iterator[None]:
         # IMMEDIATE: a deferred transaction that reads and then writes fails at once under contention, timeout or not.
-        self._connection.execute("BEGIN IMMEDIATE")
+        with self._patient():
+            self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
         except BaseException:
             self._connection.execute("ROLLBACK")
             raise
         self._connection.execute("COMMIT")
+
+    @contextmanager
+    def _patient(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                text = f"{self.path} is locked by another process for more than {self._patience_s:g} s"
+                raise LedgerBusy(f"{text}; stop that process, or wait for it and start again") from error
+            raise
 
     # Launches
 
@@ -327,8 +337,8 @@ class Ledger:
         """DONE, once and for all: a second call for the same trial changes nothing."""
         with self._writing():
             self._connection.execute(
-                f"UPDATE trials SET state = ?, metrics = ?, stages = ?, seconds = ?, worker = ?, ended = ?, "
-                f"sequence = {_NEXT} WHERE launch = ? AND key = ? AND state != ?",
+                f"UPDATE trials SET state = ?, error = '', metrics = ?, stages = ?, seconds = ?, worker = ?, "
+                f"ended = ?, sequence = {_NEXT} WHERE launch = ? AND key = ? AND state != ?",
                 (
                     DONE,
                     _text(metrics),

@@ -236,7 +236,9 @@ def drawn(title: str, state: State) -> RenderableType:
     if state.time_left_s is not None:
         head += f"   about {_about(state.time_left_s)} left"
     parts: list[RenderableType] = [Text(head, style="bold")]
-    parts.append(ProgressBar(total=max(1, state.total), completed=ended, width=60))
+    bar = Table.grid()  # a bar by itself does not end its line
+    bar.add_row(ProgressBar(total=max(1, state.total), completed=ended, width=60))
+    parts.append(bar)
     if state.prepared < state.prepare:
         parts.append(Text(f"shared stages: {state.prepared} of {state.prepare} seeds"))
     if state.best is not None:

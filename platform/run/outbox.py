@@ -145,7 +145,8 @@ class Outbox:
 
     def _outcome(self, trials: Sequence[Trial]) -> Status:
         said = self._ledger.launch(self._launch).status
-        if said == "interrupted" or any(trial.state not in ENDED for trial in trials):
+        # A launch that is still open at the end was left by a driver that something stopped.
+        if said in ("RUNNING", "interrupted") or any(trial.state not in ENDED for trial in trials):
             return "KILLED"
         return "FAILED" if said == "failed" or any(trial.state == FAILED for trial in trials) else "FINISHED"
 

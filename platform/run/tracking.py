@@ -14,7 +14,8 @@ import threading
 import time
 import warnings
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from ..study.faults import redacted
 from . import records
-from .databases import prepared
+from .databases import prepared, reach
 from .ledger import Ledger, Trial
 from .outbox import Outbox, Run, Status, Unsent, unsent
 from .records import KEY, LAUNCH_ID, Point
@@ -40,16 +41,18 @@ _PARAMS, _TAGS = 100, 100
 _LONGEST_NOTE = 7_500
 _PAGE = 1_000
 
-# MLflow's own patience (seven retries, two minutes each) would hold the thread for minutes; it retries by itself.
+# MLflow's own patience (seven retries, two minutes each) would hold the thread for minutes; it retries itself. MLflow
+# logs a database that is away as an error with its whole stack, across the live table; the tracker says so once.
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "GIT_PYTHON_REFRESH": "quiet",
+    "PGCONNECT_TIMEOUT": "10",
 }
 
 _Job = Callable[[Outbox, "MlflowRuns"], None]
@@ -103,7 +106,7 @@ class Tracker:
         def log(outbox: Outbox, runs: MlflowRuns) -> None:
             run = outbox.run_of(trial_key)
             if run is None:
-                raise KeyError(f"trial {trial_key} has no run in MLflow")
+                raise RuntimeError(f"trial {trial_key} has no run in MLflow yet, so its model has no place there")
             runs.put_model(run, build(), example_BCHW)
 
         self._jobs.append(log)
@@ -153,18 +156,14 @@ class Tracker:
 
     def _pass(self, outbox: Outbox, runs: "MlflowRuns", closing: bool) -> None:
         """Each step is tried even if the one before failed; the first error is raised."""
-
-        def work() -> None:
-            while self._jobs and outbox.parent:
-                self._jobs[0](outbox, runs)
-                self._jobs.popleft()
-
-        errors = []
-        for step in (outbox.send, work, *([outbox.settle] if closing else [])):
-            try:
-                step()
-            except Exception as error:
-                errors.append(error)
+        errors = list(_errors_of(outbox.send))
+        for job in list(self._jobs) if outbox.parent else []:
+            failed = list(_errors_of(partial(job, outbox, runs)))
+            errors += failed
+            if not failed:
+                self._jobs.remove(job)
+        if closing:
+            errors += _errors_of(outbox.settle)
         self._ids |= {"experiment_id": runs.experiment or None, "parent_run_id": outbox.parent or None}
         if errors:
             raise errors[0]
@@ -177,6 +176,8 @@ class MlflowRuns:
         self._artifacts = storage / ARTIFACTS
         self._served = uri.startswith(("http://", "https://"))
         self.experiment = ""
+        # MLflow's own attempts at a database server that is down sleep for up to a minute and cannot be interrupted.
+        reach(uri)
         with prepared(uri):
             logging.getLogger("alembic").setLevel(logging.WARNING)
             # SQLAlchemy's word to MLflow's authors, at every start.
@@ -306,6 +307,13 @@ def _save_model(folder: Path, model: torch.nn.Module, example_BCHW: NDArray[Any]
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy")],
         serialization_format="pt2",
     )
+
+
+def _errors_of(step: Callable[[], None]) -> Iterator[Exception]:
+    try:
+        step()
+    except Exception as error:  # noted by the caller, which goes on with the next step
+        yield error
 
 
 def _words(error: Exception) -> str:

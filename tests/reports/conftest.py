@@ -35,7 +35,7 @@ class Book:
     def setting(
         self, number: int, cells: Mapping[int, Mapping[str, float] | str | None], params: Any = None, variant: str = ""
     ) -> None:
-        """Enter a setting. cells: seed -> metrics of a finished trial, the error of a failed one, None for a waiting one."""
+        """cells: seed -> the metrics of a finished trial, the error of a failed one, None for a waiting one."""
         self.ledger.add_setting(self.launch.id, Setting(number, variant, params or {}))
         for seed, outcome in cells.items():
             key = f"{self.launch.id}-{number}-{seed}"

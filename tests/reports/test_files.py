@@ -147,7 +147,9 @@ def test_the_page_follows_a_dark_screen(sweep: Any) -> None:
 
 def test_every_picture_has_words_for_who_cannot_see_it(sweep: Any) -> None:
     (image,) = Page(_written(sweep)["report.html"].read_text()).of("img")
-    assert (image["alt"] or "").startswith("acc from 0.200 to 0.900 and spc/selection_loss from -3.000 to -0.500 against δ")
+    assert (image["alt"] or "").startswith(
+        "acc from 0.200 to 0.900 and spc/selection_loss from -3.000 to -0.500 against δ"
+    )
 
 
 def test_names_and_errors_cannot_become_markup(book: Any) -> None:

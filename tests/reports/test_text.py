@@ -40,7 +40,9 @@ def test_settings_are_listed_best_first(sweep: Any) -> None:
 def test_the_price_of_not_looking_at_labels_is_told(sweep: Any) -> None:
     text = _text(sweep)
     assert "Best by spc/selection_loss (min, label-free): δ=0.9, spc/selection_loss -3.000 ± 1.000 (3), acc" in text
-    assert "Best by acc (looks at labels): δ=0.95, acc 0.900 ± 0.000 (3).\nChoosing without labels cost 0.100 acc." in text
+    assert (
+        "Best by acc (looks at labels): δ=0.95, acc 0.900 ± 0.000 (3).\nChoosing without labels cost 0.100 acc." in text
+    )
 
 
 def test_where_labels_would_pick_the_same_nothing_was_lost(book: Any) -> None:

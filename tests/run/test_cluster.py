@@ -1,0 +1,54 @@
+"""What a cluster can carry, judged before anything is placed on it."""
+
+from collections.abc import Callable
+from platform.run.cluster import Infeasible, Size, refuse_infeasible
+from platform.study.pages import Share
+from platform.study.schema import Study
+
+import pytest
+
+MakeStudy = Callable[[str], Study]
+NODE = Size(cpus=8, gpus=2)
+
+
+@pytest.mark.parametrize(
+    ("share", "slots"),
+    [
+        (Share(cpu=1), 8),
+        (Share(cpu=3), 2),
+        (Share(cpu=1, gpu=0.5), 4),
+        (Share(cpu=4, gpu=0.25), 2),
+        (Share(cpu=0, gpu=1), 2),
+        (Share(workers=2, cpu=2), 2),
+        (Share(workers=2, cpu=1, gpu=1), 1),
+        (Share(workers=3, cpu=1, gpu=1), 0),
+        (Share(cpu=9), 0),
+        (Share(cpu=0.5), 16),
+    ],
+)
+def test_slots_are_what_fits_at_once_by_cpu_and_gpu(share: Share, slots: int) -> None:
+    assert NODE.slots(share) == slots
+
+
+def test_a_trial_that_asks_for_nothing_gets_one_slot_a_cpu() -> None:
+    assert NODE.slots(Share(cpu=0)) == 8
+
+
+def test_a_trial_above_the_cluster_is_refused_with_both_numbers(make_study: MakeStudy) -> None:
+    study = make_study("method: spc\nresources: {trial: {cpu: 2, gpu: 4}}\n")
+    text = (
+        r"resources.trial asks for 2 CPUs and 4 GPUs at once \(1 x 2 CPU, 4 GPU\), but the cluster has 8 CPUs and 2 "
+        "GPUs; lower resources.trial or join a larger cluster with --address"
+    )
+    with pytest.raises(Infeasible, match=text):
+        refuse_infeasible(study, NODE)
+
+
+def test_a_prepare_group_above_the_cluster_is_refused(make_study: MakeStudy) -> None:
+    study = make_study("method: spc\nresources: {prepare: {workers: 9}}\n")
+    with pytest.raises(Infeasible, match=r"resources.prepare asks for 9 CPUs and 0 GPUs at once \(9 x 1 CPU, 0 GPU\)"):
+        refuse_infeasible(study, NODE)
+
+
+def test_what_fits_is_not_refused(make_study: MakeStudy) -> None:
+    refuse_infeasible(make_study("method: spc\nresources: {prepare: {workers: 2, gpu: 1}}\n"), NODE)

@@ -1,0 +1,119 @@
+import time
+from platform.run.ledger import DONE, FAILED, PENDING, RUNNING, Setting, Trial
+from platform.run.live import Best, Ended
+from platform.run.observe import Observer, time_left_s
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+OBJECTIVE = "spc/selection_loss"
+
+
+def _trial(
+    key: str, setting: int | None, seed: int, state: str, loss: float = 0.0, sequence: int | None = None
+) -> Trial:
+    done = state == DONE
+    return Trial(
+        key=key,
+        kind="prepare" if setting is None else "trial",
+        setting=setting,
+        seed=seed,
+        state=state,
+        cell={},
+        attempts=1,
+        worker={},
+        metrics={OBJECTIVE: loss, "acc": 0.5} if done else {},
+        stages=[],
+        error="OSError: disk" if state == FAILED else "",
+        started=100.0,
+        ended=103.0,
+        seconds=4.0 if done else None,
+        sequence=sequence,
+    )
+
+
+def _course(trials: list[Trial], mode: str = "min") -> Any:
+    objective = SimpleNamespace(metric=OBJECTIVE, mode=mode)
+    study = SimpleNamespace(method="spc", pretext="", seeds=(0, 1), objective=objective)
+    numbers = sorted({trial.setting for trial in trials if trial.setting is not None})
+    board = SimpleNamespace(
+        study=study,
+        trials=trials,
+        settings=[Setting(number, "", {"spc.graph_neighbors": number + 1}) for number in numbers],
+        total_settings=5,
+        running={trial.key for trial in trials if trial.state == RUNNING},
+    )
+    return SimpleNamespace(board=board, slots=2, epochs={}, since={trial.key: time.monotonic() for trial in trials})
+
+
+def test_settings_that_are_not_drawn_yet_count_towards_the_total() -> None:
+    # One setting with two seeds is drawn; four more will have two trials each.
+    state = Observer(_course([_trial("a", 0, 0, RUNNING), _trial("b", 0, 1, PENDING)])).state()
+    assert (state.total, state.done, state.failed) == (10, 0, 0)
+
+
+def test_a_running_trial_has_its_stage_and_epoch() -> None:
+    course = _course([_trial("a", 0, 1, RUNNING)])
+    course.epochs["a"] = {"slot": "spc", "epoch": 3, "total": 15, "metrics": {}}
+    (running,) = Observer(course).state().running
+    assert (running.label, running.slot, running.epoch, running.total) == ("k2=1 seed 1", "spc", 3, 15)
+
+
+def test_shared_stages_run_under_their_own_name() -> None:
+    state = Observer(_course([_trial("p", None, 0, RUNNING), _trial("q", None, 1, DONE, sequence=1)])).state()
+    assert state.running[0].label == "shared stages seed 0"
+    assert (state.prepared, state.prepare) == (1, 2)
+
+
+def test_trials_that_ended_come_in_the_order_of_ending() -> None:
+    trials = [_trial("a", 0, 0, DONE, -1.0, sequence=2), _trial("b", 0, 1, FAILED, sequence=1)]
+    assert Observer(_course(trials)).state().ended == (
+        Ended("k2=1 seed 1", 1, 10, "failed", {}, 3.0, "OSError: disk"),
+        Ended("k2=1 seed 0", 2, 10, "done", {OBJECTIVE: -1.0, "acc": 0.5}, 4.0),
+    )
+
+
+def test_trials_of_an_earlier_run_of_the_command_are_counted_and_not_said_again() -> None:
+    course = _course([_trial("a", 0, 0, DONE, sequence=1), _trial("b", 0, 1, DONE, sequence=2)])
+    del course.since["a"]
+    state = Observer(course).state()
+    assert (state.done, [each.place for each in state.ended]) == (2, [2])
+
+
+def test_what_ended_stays_where_it_was_in_the_list() -> None:
+    trials = [_trial("a", 0, 0, DONE, sequence=2), _trial("b", 0, 1, RUNNING)]
+    course = _course(trials)
+    observer = Observer(course)
+    first = observer.state().ended
+    trials[1] = _trial("b", 0, 1, DONE, sequence=3)
+    assert observer.state().ended[:1] == first
+
+
+@pytest.mark.parametrize(("mode", "label"), [("min", "k2=2"), ("max", "k2=1")])
+def test_the_best_setting_has_the_best_mean(mode: str, label: str) -> None:
+    trials = [_trial("a", 0, 0, DONE, -1.0), _trial("b", 1, 0, DONE, -2.0), _trial("c", 1, 1, DONE, -4.0)]
+    best = Observer(_course(trials, mode)).state().best
+    assert best is not None
+    assert best.label == label
+    if mode == "min":
+        # Mean -3, squares 1 + 1 over n - 1 = 1.
+        assert best == Best("k2=2", OBJECTIVE, -3.0, pytest.approx(2**0.5), 2)
+
+
+def test_time_left_is_the_mean_over_what_is_left_and_the_slots() -> None:
+    # Mean 4 s, 6 left, 2 at a time.
+    assert time_left_s([3.0, 5.0], 6, 2) == 12.0
+
+
+def test_time_left_is_unknown_before_the_first_trial_is_done() -> None:
+    assert time_left_s([], 6, 2) is None
+
+
+def test_a_thousand_trials_are_looked_at_in_milliseconds() -> None:
+    trials = [_trial(str(number), number // 2, number % 2, DONE, -1.0, sequence=number) for number in range(1000)]
+    observer = Observer(_course(trials))
+    observer.state()
+    began = time.process_time()
+    observer.state()
+    assert time.process_time() - began < 0.05
