@@ -17,6 +17,7 @@ from trainables.nets import models
 from ..reports import files, json_view, markdown, pictures, tables, text
 from ..study.resolve import difference
 from . import cluster, databases, launch, live, mirror, observe
+from .course import Course
 from .ledger import LEDGER, Ledger, LedgerBusy, StudyChanged, StudyHeld
 from .tracking import Tracker
 
@@ -102,7 +103,7 @@ def _carry_out(request: launch.Request, data: ImageData, as_json: bool) -> int:
     return OK if ended == "done" else SOME_FAILED
 
 
-def _run(request: launch.Request, course: launch.Course, *, quiet: bool) -> None:
+def _run(request: launch.Request, course: Course, *, quiet: bool) -> None:
     """The part that needs Ray."""
     with cluster.running(request.address) as size, live.Live(request.study.name, quiet=quiet) as screen:
         cluster.refuse_infeasible(request.study, size)

@@ -14,7 +14,7 @@ from trainables import prepare as worker
 
 from ..study.pages import Share
 from ..study.schema import Study
-from .launch import Course
+from .course import Course
 
 _POLL_S = 0.5
 

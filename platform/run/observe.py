@@ -3,14 +3,11 @@
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
+from .course import Course
 from .labels import setting_label
 from .ledger import DONE, FAILED, Trial
 from .live import Best, Ended, Running, State
-
-if TYPE_CHECKING:
-    from .launch import Course  # loads Ray, which looking does not need
 
 _ACCURACY = "acc"
 
@@ -18,7 +15,7 @@ _ACCURACY = "acc"
 class Observer:
     """Looks at one course again and again; what cannot change any more is kept from one look to the next."""
 
-    def __init__(self, course: "Course") -> None:
+    def __init__(self, course: Course) -> None:
         self._course = course
         self._labels: dict[int, str] = {}
         self._ended: dict[str, Ended] = {}

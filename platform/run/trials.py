@@ -16,7 +16,7 @@ from ray.tune.search import Searcher
 from trainables import entry
 
 from ..study.schema import Study
-from .launch import Course
+from .course import Course
 
 
 class _Unsaved:

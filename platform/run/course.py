@@ -1,0 +1,54 @@
+"""What a launch is doing: cells start, report and end here, each change going into the ledger first."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from .board import Board
+from .ledger import FAILED, Launch
+
+
+@dataclass
+class Course:
+    """What a launch is doing, for whoever watches. ``seconds``: total, prepare and trials, as far as they have come."""
+
+    launch: Launch
+    board: Board
+    slots: int
+    changed: Callable[[], None] = lambda: None
+    epochs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    since: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def status(self) -> str:
+        """ "done" or "failed", once everything has ended."""
+        return "failed" if any(trial.state == FAILED for trial in self.board.trials) else "done"
+
+    # What the runners call. Each writes to the ledger first.
+
+    def starts(self, key: str) -> None:
+        self.since.setdefault(key, time.monotonic())
+        self.board.started(key)
+        self.changed()
+
+    def hears(self, key: str, parcel: dict[str, Any]) -> None:
+        """A parcel of epochs from a running cell, with its outcome if it was the last."""
+        self.board.epochs(key, parcel["epochs"])
+        if parcel["epochs"]:
+            self.epochs[key] = parcel["epochs"][-1]
+        outcome = parcel["outcome"]
+        if outcome is not None:
+            if outcome["status"] == "done":
+                self.board.done(key, outcome)
+            else:
+                self.board.failed(key, outcome["error"])
+            self.epochs.pop(key, None)
+        self.changed()
+
+    def loses(self, key: str, reason: str) -> None:
+        """A cell whose process died more often than it may."""
+        self.board.failed(key, f"process lost: {reason}")
+        self.epochs.pop(key, None)
+        self.changed()
