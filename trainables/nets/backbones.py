@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import resnet18
 
 from trainables.contract import DataShape
 
@@ -102,6 +101,8 @@ def _resnet18_stl(in_channels: int, image_size_px: int) -> nn.Module:
 
 
 def _resnet18(in_channels: int, *, after_stem: nn.Module, at_end: nn.Module) -> nn.Module:
+    from torchvision.models import resnet18  # seconds of import that a small network need not wait for
+
     network = resnet18(weights=None)
     network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1, bias=False)
     network.maxpool = after_stem
