@@ -1,0 +1,364 @@
+"""Tracking on a real PostgreSQL server: what arrives, what an outage costs, and where the password is not."""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from platform.run.ledger import Launch, Ledger, Setting
+from platform.run.tracking import Tracker
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainables.nets import backbones, models
+
+psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
+_FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+BINARIES = _FOUND[-1].parent if _FOUND else Path(shutil.which("postgres") or "/missing/postgres").parent
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (BINARIES / "initdb").exists(), reason="PostgreSQL's server programs are not installed"),
+]
+
+DIALECT = "postgresql+psycopg2"
+USER, PASSWORD, QUOTED = "sweeper", "open@sesame/7", "open%40sesame%2F7"
+HOST = "127.0.0.1"
+RESOLVED = {"method": "spc", "objective": {"metric": "spc/selection_loss", "mode": "min"}, "trials": 2}
+
+
+class Server:
+    """A PostgreSQL server with a folder of its own, which asks for a password; killed and started again at will."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._data = folder, folder / "data"
+        self._account = _unprivileged()
+        if self._account:
+            shutil.chown(folder, self._account)
+        with socket.socket() as probe:
+            probe.bind((HOST, 0))
+            self.port = int(probe.getsockname()[1])
+        secret = folder / "password"
+        secret.write_text(PASSWORD)
+        secret.chmod(0o644)  # in a folder that only its owner can enter
+        options = ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
+        self._run(["initdb", "-D", str(self._data), "-U", USER, "--pwfile", str(secret), *options]).wait(60)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def uri(self, database: str, password: str = QUOTED) -> str:
+        return f"{DIALECT}://{USER}:{password}@{HOST}:{self.port}/{database}"
+
+    def start(self) -> None:
+        options = ["-p", str(self.port), "-c", f"listen_addresses={HOST}", "-c", "fsync=off", "-k", str(self._folder)]
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            # After a kill the old server's children are about for a moment, and the new one refuses to start.
+            if self._process is None or self._process.poll() is not None:
+                self._process = self._run(["postgres", "-D", str(self._data), *options])
+            try:
+                self._connection().close()
+                return
+            except psycopg2.OperationalError:
+                time.sleep(0.2)
+        raise TimeoutError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-2000:]}")
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(30)
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(30)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def execute(self, statement: str) -> None:
+        connection = self._connection()
+        connection.autocommit = True
+        connection.cursor().execute(statement)
+        connection.close()
+
+    def _connection(self) -> Any:
+        return psycopg2.connect(host=HOST, port=self.port, user=USER, password=PASSWORD, dbname="postgres")
+
+    def _run(self, command: list[str]) -> "subprocess.Popen[bytes]":
+        account = pwd.getpwnam(self._account) if self._account else None
+        with (self._folder / "log").open("ab") as log:
+            return subprocess.Popen(
+                [str(BINARIES / command[0]), *command[1:]],
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                user=account.pw_uid if account else None,
+                group=account.pw_gid if account else None,
+                extra_groups=[] if account else None,
+            )
+
+
+def _unprivileged() -> str:
+    """Who runs the server: nobody else than us, unless we are root, whom PostgreSQL refuses."""
+    if os.geteuid():
+        return ""
+    known = {account.pw_name for account in pwd.getpwall()}
+    return next(name for name in ("postgres", "nobody") if name in known)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    # Not under pytest's own folders, which no other account can enter.
+    folder = Path(tempfile.mkdtemp(prefix="clustersweep-postgres-"))
+    running = None
+    try:
+        running = Server(folder)
+        running.start()
+        running.execute("CREATE DATABASE tracking")
+        yield running
+    finally:
+        if running is not None:
+            running.stop()
+        shutil.rmtree(folder)
+
+
+def cell(storage: Path, threshold: float) -> dict[str, Any]:
+    return {
+        "kind": "trial",
+        "method": "spc",
+        "pretext": "",
+        "changes": {"spc.strong_threshold": threshold},
+        "dataset": {"name": "digits"},
+        "fingerprint": "f0",
+        "seed": 1,
+        "until": "",
+        "storage": str(storage),
+        "threads": 1,
+    }
+
+
+def open_launch(ledger: Ledger, study: str) -> Launch:
+    """Two trials, key0 and key1, still to be run."""
+    launch = ledger.open_launch(study, {}, RESOLVED, lookahead=2)
+    for number, threshold in enumerate((0.9, 0.95)):
+        ledger.add_setting(launch.id, Setting(number, "", {"spc.strong_threshold": threshold}))
+        ledger.add_trials(launch.id, [(f"key{number}", cell(ledger.path.parent, threshold))], setting=number)
+    return launch
+
+
+def add_epochs(ledger: Ledger, launch: Launch, key: str, numbers: range) -> None:
+    rows = [{"slot": "spc", "epoch": n, "total": 60, "metrics": {"loss": 1.0 / n, "acc": 0.01 * n}} for n in numbers]
+    ledger.add_epochs(launch.id, key, rows)
+
+
+def finish(ledger: Ledger, launch: Launch, key: str) -> None:
+    stages = [{"slot": "spc", "name": "spc", "address": "a1", "cached": False, "seconds": 1.0}]
+    ledger.finish(launch.id, key, {"spc/loss": 0.001, "acc": 0.5}, stages, 1.0, {"host": "node9"})
+
+
+def has_sent(ledger: Ledger, launch: Launch, key: str) -> bool:
+    """Whether MLflow is known to have every epoch that the ledger has."""
+    return not ledger.epochs(launch.id, key, after_id=ledger.export("mlflow", launch.id, key)[1])
+
+
+def wait_for(condition: Callable[[], bool], patience_s: float = 60.0) -> None:
+    deadline = time.monotonic() + patience_s
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.05)
+
+
+def runs_of(server: Server, study: str) -> dict[str, Any]:
+    """Trial key (or "parent") -> run; no key twice."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(server.uri("tracking"))
+    experiment = client.get_experiment_by_name(study)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    by_key = {run.data.tags["clustersweep.key"]: run for run in found}
+    assert len(by_key) == len(found), "a trial has two runs"
+    return by_key
+
+
+def steps(server: Server, run: Any, metric: str) -> list[int]:
+    from mlflow import MlflowClient
+
+    history = MlflowClient(server.uri("tracking")).get_metric_history(run.info.run_id, metric)
+    return sorted(point.step for point in history)
+
+
+def test_a_launch_is_one_parent_and_one_child_per_trial(server: Server, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    launch = open_launch(ledger, "plain")
+    tracker = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+    tracker.start()
+    ledger.start(launch.id, "key0")
+    add_epochs(ledger, launch, "key0", range(1, 6))
+    finish(ledger, launch, "key0")
+    ledger.start(launch.id, "key1")
+    ledger.fail(launch.id, "key1", "ValueError: no")
+    ledger.close_launch(launch.id, "failed")
+    assert not tracker.close(60)
+    runs = runs_of(server, "plain")
+    assert {key: run.info.status for key, run in runs.items()} == {
+        "parent": "FAILED",
+        "key0": "FINISHED",
+        "key1": "FAILED",
+    }
+    parent = runs["parent"].info.run_id
+    assert [runs[key].data.tags["mlflow.parentRunId"] for key in ("key0", "key1")] == [parent, parent]
+    # Five epochs, and the final value of the loss one step after them.
+    assert steps(server, runs["key0"], "spc/loss") == [1, 2, 3, 4, 5, 6]
+    assert runs["key0"].data.params["spc.strong_threshold"] == "0.9"
+
+
+def test_a_server_killed_in_the_middle_loses_nothing_and_gets_nothing_twice(
+    server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    launch = open_launch(ledger, "killed")
+    tracker = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+    tracker.start()
+    ledger.start(launch.id, "key0")
+    for first in (1, 21, 41):
+        add_epochs(ledger, launch, "key0", range(first, first + 10))
+        tracker.nudge()
+        wait_for(lambda: has_sent(ledger, launch, "key0"))
+        add_epochs(ledger, launch, "key0", range(first + 10, first + 15))
+        tracker.nudge()
+        server.kill()
+        add_epochs(ledger, launch, "key0", range(first + 15, first + 20))
+        tracker.nudge()
+        time.sleep(1)  # long enough to be tried and refused
+        server.start()
+    finish(ledger, launch, "key0")
+    ledger.start(launch.id, "key1")
+    finish(ledger, launch, "key1")
+    ledger.close_launch(launch.id, "done")
+    assert not tracker.close(60)
+    runs = runs_of(server, "killed")
+    assert {key: run.info.status for key, run in runs.items()} == dict.fromkeys(("parent", "key0", "key1"), "FINISHED")
+    assert steps(server, runs["key0"], "spc/loss") == list(range(1, 62))
+    assert steps(server, runs["key0"], "spc/acc") == list(range(1, 61))
+    # The screen belongs to the live table.
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_server_that_is_down_at_the_start_is_named_in_time_and_caught_up_with(server: Server, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    launch = open_launch(ledger, "down")
+    ledger.start(launch.id, "key0")
+    add_epochs(ledger, launch, "key0", range(1, 4))
+    finish(ledger, launch, "key0")
+    server.kill()
+    try:
+        tracker = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+        tracker.start()
+        time.sleep(8)  # MLflow, left alone, would by now be asleep for longer than the driver waits
+        unsent = tracker.close(3)
+    finally:
+        server.start()
+    assert (unsent.trials, unsent.epochs) == (1, 3)
+    assert "Connection refused" in str(unsent)
+    later = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+    later.start()
+    assert not later.close(60)
+    assert runs_of(server, "down")["key0"].info.status == "FINISHED"
+
+
+def test_a_server_that_comes_up_late_gets_everything_without_a_new_start(server: Server, tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    launch = open_launch(ledger, "late")
+    ledger.start(launch.id, "key0")
+    add_epochs(ledger, launch, "key0", range(1, 4))
+    server.kill()
+    try:
+        tracker = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+        tracker.start()
+        time.sleep(2)
+    finally:
+        server.start()
+    finish(ledger, launch, "key0")
+    ledger.close_launch(launch.id, "done")
+    assert not tracker.close(60)
+    assert steps(server, runs_of(server, "late")["key0"], "spc/acc") == [1, 2, 3]
+
+
+def test_the_password_is_shown_nowhere(server: Server, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger(tmp_path / "ledger.db")
+    launch = open_launch(ledger, "secret")
+    ledger.start(launch.id, "key0")
+    refused = server.uri("tracking", QUOTED + "8")
+    ledger.fail(launch.id, "key0", f"OperationalError: cannot reach {refused}")
+    wrong = Tracker(ledger.path, tmp_path, launch.id, refused)
+    wrong.start()
+    told = str(wrong.close(5))
+    assert "password authentication failed" in told
+    tracker = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+    tracker.start()
+    assert not tracker.close(60)
+    assert tracker.ids()["uri"] == f"{DIALECT}://{USER}:***@{HOST}:{server.port}/tracking"
+    tags = [run.data.tags for run in runs_of(server, "secret").values()]
+    seen = f"{told} {wrong.ids()} {tracker.ids()} {tags} {capfd.readouterr()}"
+    assert "sesame" not in seen
+
+
+def test_the_best_model_lies_in_the_storage_and_comes_back(server: Server, tmp_path: Path) -> None:
+    import mlflow
+
+    ledger = Ledger(tmp_path / "ledger.db")
+    launch = open_launch(ledger, "model")
+    ledger.start(launch.id, "key0")
+    finish(ledger, launch, "key0")
+    backbone = backbones.build("small", in_channels=1, image_size_px=8, seed=0)
+    model = models.ClusterClassifier(backbone, torch.nn.Linear(backbone.width, 10), [0.5], [0.5])
+    tracker = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+    tracker.start()
+    tracker.log_best_model("key0", lambda: model, np.zeros((1, 1, 8, 8), np.float32))
+    assert not tracker.close(60)
+    assert list((tmp_path / "artifacts" / "model").rglob("MLmodel"))
+    mlflow.set_tracking_uri(server.uri("tracking"))
+    loaded = mlflow.pytorch.load_model(f"runs:/{runs_of(server, 'model')['key0'].info.run_id}/model")
+    images_BCHW = torch.rand(3, 1, 8, 8)
+    torch.testing.assert_close(loaded(images_BCHW), model.eval()(images_BCHW))
+
+
+def test_optuna_keeps_a_study_on_the_same_server(server: Server) -> None:
+    import optuna
+
+    # A database of its own: both libraries keep their schema's version in a table of the same name.
+    server.execute("CREATE DATABASE optuna")
+    study = optuna.create_study(study_name="spc", storage=server.uri("optuna"))
+    study.tell(study.ask(), 0.5)
+    assert optuna.load_study(study_name="spc", storage=server.uri("optuna")).best_value == 0.5
+
+
+def test_a_whole_sweep_keeps_its_runs_there_and_its_password_to_itself(
+    server: Server, tmp_path: Path, tiny_sweep: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    storage = tmp_path / "runs"
+    reference = "tracking.uri=${ENV:CLUSTERSWEEP_TRACKING}"
+    done = tiny_sweep(storage, "--trials", "1", "--set", reference, CLUSTERSWEEP_TRACKING=server.uri("tracking"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    runs = runs_of(server, "spc")
+    kinds = sorted(run.data.tags["clustersweep.kind"] for run in runs.values())
+    assert kinds == ["launch", "prepare", "trial"]
+    assert {run.info.status for run in runs.values()} == {"FINISHED"}
+    (trial,) = (run for run in runs.values() if run.data.tags["clustersweep.kind"] == "trial")
+    assert steps(server, trial, "spc/loss")[0] == 1
+    assert not (storage / "mlflow.db").exists()
+    assert "sesame" not in done.stdout + done.stderr
+    assert f"{DIALECT}://{USER}:***@{HOST}:{server.port}/tracking" in done.stdout
+    kept = [path for path in storage.rglob("*") if path.is_file() and b"sesame" in path.read_bytes()]
+    assert kept == []
+    shown = [str(run.data.tags) + str(run.data.params) for run in runs.values()]
+    assert "sesame" not in "".join(shown)

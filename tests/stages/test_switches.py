@@ -1,0 +1,95 @@
+"""Every choice and switch of every stage's Config trains at least one epoch."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from trainables import checks, pipeline
+from trainables.contract import ImageData, Result
+
+SMALL: dict[str, dict[str, checks.Plain]] = {
+    "simclr": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
+    "neighbors": {"num_neighbors": 8},
+    "kmeans": {},
+    "scan": {"augmentation": "affine", "num_neighbors": 5, "batch_size": 60, "epochs": 1},
+    "selflabel": {"augmentation": "affine", "batch_size": 60, "epochs": 1, "confidence_threshold": 0.4},
+    "spc": {
+        "strong_threshold": 0.4,
+        "graph_neighbors": 5,
+        "top_fraction_per_class": 0.05,
+        "strong_augmentation": "affine",
+        "weak_augmentation": "affine",
+        "batch_size": 30,
+        "labeled_batch_size": 10,
+        "epochs": 1,
+    },
+}
+
+# Numbers that switch something on or off, beside the choices.
+EXTRA: list[tuple[str, str, checks.Plain]] = [
+    ("kmeans", "num_clusters", 5),
+    ("scan", "num_neighbors", 0),
+    ("scan", "num_clusters", 5),
+    ("scan", "num_heads", 3),
+    ("scan", "entropy_weight", 0.0),
+    ("scan", "cutout_max_length", 3),
+    ("selflabel", "ema_decay", 0.0),
+    ("spc", "num_augs", 3),
+    ("spc", "propagation_decay", 0.0),
+    ("spc", "mixed_loss_weight", 0.0),
+    ("spc", "momentum", 0.0),
+]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One value of one setting, with what it needs to count."""
+
+    stage: str
+    name: str
+    value: checks.Plain
+
+    @property
+    def changes(self) -> dict[str, checks.Plain]:
+        rule = checks.rules(pipeline.load(self.stage).Config)[self.name]
+        needed = {other: values[0] for other, values in rule.when.items()}
+        return {**SMALL[self.stage], **needed, self.name: self.value}
+
+    def __str__(self) -> str:
+        return f"{self.stage}.{self.name}={self.value}"
+
+
+def cases() -> list[Case]:
+    found = [Case(*each) for each in EXTRA]
+    for stage in SMALL:
+        config = pipeline.load(stage).Config
+        for name, rule in checks.rules(config).items():
+            values = (False, True) if checks.kind_of(config, name) is bool else rule.choices
+            found += [Case(stage, name, value) for value in values]
+    return found
+
+
+def test_the_cases_cover_every_stage() -> None:
+    named = {case.stage for case in cases()}
+    assert named == {name for stages in pipeline.METHODS.values() for name in stages}
+    assert len(cases()) > 50
+
+
+@pytest.mark.parametrize("case", cases(), ids=str)
+def test_every_switch_trains(
+    train: Callable[..., Any], finished: dict[str, Result], data: ImageData, case: Case
+) -> None:
+    stage: ModuleType | Any = pipeline.load(case.stage)
+    config = stage.Config(**case.changes)
+    refused = dict(stage.limits(config, data.shape))
+    if refused:
+        # A network for larger images: the data set's size forbids it before anything starts.
+        assert set(refused) == {case.name}
+        return
+    done = train(stage, config, data, {slot: finished[slot] for slot in stage.INPUTS})
+    reported = set(done.result.metrics) | {key for each in done.epochs for key in each.metrics}
+    assert reported <= set(stage.METRICS)
+    assert len(done.epochs) == getattr(config, "epochs", 0) * getattr(config, "refine", 1)

@@ -1,0 +1,148 @@
+"""The commands around the platform: the Makefile, the script of continuous integration, and the README's words."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = ROOT / "README.md"
+TARGETS = ("sweep", "test", "check", "bench")
+
+needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
+needs_readme = pytest.mark.skipif(not README.exists(), reason="there is no README.md")
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # A make that runs these tests must not pass its own variables on.
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
+    return subprocess.run(["make", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
+
+
+def script(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/sh\n" + text)
+    path.chmod(0o755)
+    return path
+
+
+def installed(folder: Path) -> Path:
+    """A folder that the Makefile takes for an installed environment."""
+    folder.mkdir()
+    (folder / ".installed").touch()
+    return folder
+
+
+@needs_make
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_makefile_has_the_target(target: str) -> None:
+    assert make("-n", target).returncode == 0
+
+
+@needs_make
+def test_a_second_call_installs_nothing(tmp_path: Path) -> None:
+    planned = make("-n", "sweep", f"VENV={installed(tmp_path / 'venv')}").stdout
+    assert planned.split() == [f"{tmp_path}/venv/bin/python", "-m", "platform.sweep", "search_spaces/spc.yaml"]
+
+
+@needs_make
+def test_the_first_call_installs_the_project_with_its_tools(tmp_path: Path) -> None:
+    assert "pip install" in (planned := make("-n", "sweep", f"VENV={tmp_path / 'venv'}").stdout)
+    assert "-e '.[dev]'" in planned
+
+
+@needs_make
+def test_args_go_to_the_sweep(tmp_path: Path) -> None:
+    planned = make("-n", "sweep", f"VENV={installed(tmp_path / 'venv')}", "ARGS=--trials 3").stdout
+    assert planned.strip().endswith("search_spaces/spc.yaml --trials 3")
+
+
+@needs_make
+def test_an_old_python_is_refused_with_its_version_and_the_way_out(tmp_path: Path) -> None:
+    old = script(tmp_path / "old", 'case "$1" in --version) echo Python 3.9.2;; *) exit 1;; esac\n')
+    done = make("sweep", f"PYTHON={old}", f"VENV={tmp_path / 'venv'}")
+    assert done.returncode != 0
+    assert f"{old} is Python 3.9.2, but Python 3.11 or newer is needed" in done.stderr
+    assert "PYTHON=python3.12" in done.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+@needs_make
+def test_a_failed_installation_shows_what_pip_said_and_is_tried_again(tmp_path: Path) -> None:
+    pip = script(tmp_path / "pip", "echo 'ERROR: no such package'; exit 1\n")
+    made = f'if [ "$1" = -m ]; then mkdir -p "$3/bin" && cp {pip} "$3/bin/python"; fi\n'
+    done = make("sweep", f"PYTHON={script(tmp_path / 'python', made)}", f"VENV={tmp_path / 'venv'}")
+    assert done.returncode != 0
+    assert "ERROR: no such package" in done.stderr
+    assert not (tmp_path / "venv" / ".installed").exists()
+
+
+# The continuous-integration script, in a folder where make and the system's programs are stand-ins.
+
+
+def ci(folder: Path, *, test: str, report: str = '<testsuites><testsuite tests="3" skipped="1"/></testsuites>') -> str:
+    """Run a copy of .ci/run whose ``make test`` writes ``report`` and then does ``test``; the code and all it says."""
+    (folder / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", folder / ".ci" / "run")
+    for name in ("initdb", "chromium", "chromedriver", "python3"):
+        script(folder / "bin" / name, "exit 0\n")
+    write = f"for each in $2; do case $each in --junitxml=*) echo '{report}' > ${{each#--junitxml=}};; esac; done\n"
+    script(folder / "bin" / "make", f'set -- "$1" "${{2#ARGS=}}"\n[ "$1" = check ] && exit 0\n{write}{test}\n')
+    (folder / ".venv" / "bin").mkdir(parents=True)
+    (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}"}
+    done = subprocess.run([folder / ".ci" / "run"], env=env, capture_output=True, text=True, timeout=60)
+    return f"{done.returncode}\n{done.stdout}{done.stderr}"
+
+
+def test_ci_passes_when_the_tests_pass_and_says_how_many_ran(tmp_path: Path) -> None:
+    said = ci(tmp_path, test="exit 0")
+    assert said.startswith("0\n")
+    assert "2 tests ran, 1 were skipped" in said
+
+
+def test_ci_fails_when_a_test_fails(tmp_path: Path) -> None:
+    assert not ci(tmp_path, test="exit 1").startswith("0\n")
+
+
+def test_ci_fails_when_every_test_was_skipped(tmp_path: Path) -> None:
+    report = '<testsuites><testsuite tests="3" skipped="3"/></testsuites>'
+    said = ci(tmp_path, test="exit 0", report=report)
+    assert not said.startswith("0\n")
+    assert "no test ran" in said
+
+
+# The README
+
+
+def commands() -> list[str]:
+    """The README's indented and fenced lines that start a program of ours."""
+    lines = [line.strip().removeprefix("$ ") for line in README.read_text().splitlines()]
+    return [line for line in lines if re.match(r"(make|python -m platform\.)", line)]
+
+
+@needs_readme
+def test_the_readme_shows_commands() -> None:
+    assert commands()
+
+
+@needs_readme
+def test_every_make_target_of_the_readme_exists() -> None:
+    named = {line.split()[1] for line in commands() if line.startswith("make ")}
+    assert named <= {"help", *TARGETS}
+
+
+@needs_readme
+def test_every_platform_command_of_the_readme_exists() -> None:
+    named = {line.split()[2].removeprefix("platform.") for line in commands() if line.startswith("python")}
+    assert [name for name in sorted(named) if not (ROOT / "platform" / f"{name}.py").exists()] == []
+
+
+@needs_readme
+def test_every_study_file_of_the_readme_exists() -> None:
+    named = re.findall(r"search_spaces/[\w/.-]+\.yaml", README.read_text())
+    assert [name for name in named if not (ROOT / name).exists()] == []

@@ -1,0 +1,86 @@
+"""Every study file in search_spaces/ can be run as it stands."""
+
+import gzip
+from pathlib import Path
+from platform import sweep
+from platform.study.schema import load_study
+
+import pytest
+
+from trainables import walk
+from trainables.data import raw, sets
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "search_spaces"
+FILES = sorted(FOLDER.rglob("*.yaml"))
+SHARED_MNIST = ROOT.parent / "shared" / "data" / "mnist"
+
+
+@pytest.fixture(scope="module")
+def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Real MNIST where torchvision expects it."""
+    packed = sorted(SHARED_MNIST.glob("*.gz"))
+    if not packed:
+        pytest.skip("MNIST is neither under data/ nor in ../shared/data")
+    root: Path = tmp_path_factory.mktemp("data")
+    (root / "MNIST" / "raw").mkdir(parents=True)
+    for each in packed:
+        (root / "MNIST" / "raw" / each.stem).write_bytes(gzip.decompress(each.read_bytes()))
+    return root
+
+
+def test_the_walk_finds_the_studies() -> None:
+    assert {"kmeans.yaml", "scan.yaml", "spc.yaml", "mnist_spc.yaml"} <= {file.name for file in FILES}
+
+
+@pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(FOLDER)) for file in FILES])
+def test_a_study_passes_the_dry_run(
+    file: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    arguments = [str(file), "--dry-run"]
+    study = load_study(file)
+    try:
+        sets.load(sets.Spec(**study.dataset))
+    except raw.DataError as missing:
+        if study.dataset["name"] != "mnist":
+            pytest.skip(f"the data set is not here: {missing}")
+        arguments += ["--set", f"dataset.root={request.getfixturevalue('mnist_root')}"]
+    code = sweep.main(arguments)
+    said = capsys.readouterr()
+    assert code == 0, said.err
+
+
+@pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(FOLDER)) for file in FILES])
+@pytest.mark.parametrize("word", ["Question:", "Source:", "Run:", "Cost:", "Data:"])
+def test_a_study_says_on_top_what_it_is_for(file: Path, word: str) -> None:
+    comments = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    assert any(word in line for line in comments)
+
+
+@pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(FOLDER)) for file in FILES])
+def test_a_study_names_the_command_that_runs_it(file: Path) -> None:
+    assert f"python -m platform.sweep {file.relative_to(ROOT)}" in file.read_text()
+
+
+def addresses(name: str) -> dict[str, tuple[str, str]]:
+    """Slot -> (stage, address) of the first setting of a study, with a made-up fingerprint."""
+    study = load_study(FOLDER / name)
+    return walk.addresses(
+        {
+            "method": study.method,
+            "pretext": study.pretext,
+            "changes": {**study.fixed, **study.extremes[0]},
+            "fingerprint": "f" * 64,
+            "seed": 0,
+            "until": "",
+        }
+    )
+
+
+def test_the_digits_studies_share_one_simclr() -> None:
+    assert addresses("kmeans.yaml")["pretext"] == addresses("scan.yaml")["pretext"] == addresses("spc.yaml")["pretext"]
+
+
+def test_the_scan_and_spc_studies_share_one_scan() -> None:
+    assert addresses("scan.yaml")["scan"] == addresses("spc.yaml")["scan"]

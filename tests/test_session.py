@@ -1,0 +1,283 @@
+"""Where a stage runs: alone, or as two ranks that together take the very step one process would take.
+
+The ranks are processes of torch's own (gloo), without Ray; each writes what it found into the test's folder.
+
+Axes: B batch, D feature width.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainables import session
+from trainables.contract import ImageData, Result, Split
+from trainables.data import stream
+from trainables.faiss_search import FaissSearch
+from trainables.maths import contrast
+from trainables.nets import backbones
+from trainables.session import Alone, Group, StageRuntime
+from trainables.stages import scan, selflabel, simclr, spc
+
+RANKS = 2
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# Alone
+
+
+def runtime(stage: str = "scan", seed: int = 0, team: Any = None) -> StageRuntime:
+    return StageRuntime(team or Alone(CPU), stage, seed, FaissSearch(1))
+
+
+def numbers(generator: torch.Generator) -> list[float]:
+    found: list[float] = torch.rand(4, generator=generator).tolist()
+    return found
+
+
+def test_a_generator_is_fixed_by_seed_stage_purpose_and_epoch() -> None:
+    assert numbers(runtime().generator("order", 3)) == numbers(runtime().generator("order", 3))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        runtime(seed=1).generator("order", 3),
+        runtime("spc").generator("order", 3),
+        runtime().generator("views", 3),
+        runtime().generator("order", 4),
+    ],
+    ids=["seed", "stage", "purpose", "epoch"],
+)
+def test_each_of_them_changes_the_generator(other: torch.Generator) -> None:
+    assert numbers(runtime().generator("order", 3)) != numbers(other)
+
+
+def test_torch_s_own_generator_has_no_say() -> None:
+    torch.manual_seed(0)
+    first = numbers(runtime().generator("order"))
+    torch.manual_seed(1)
+    assert numbers(runtime().generator("order")) == first
+
+
+def test_alone_gathering_and_sharing_change_nothing() -> None:
+    rows = torch.rand(3, 2)
+    assert Alone(CPU).gather(rows) is rows
+    assert Alone(CPU).share("value") == "value"
+
+
+def test_a_runtime_for_a_bare_machine_needs_no_ray() -> None:
+    made = session.local(seed=4)
+    assert (made.rank, made.world_size, made.seed, made.resume()) == (0, 1, 4, None)
+
+
+# Two ranks
+
+
+def in_ranks(work: Callable[[Group, Path], None], folder: Path) -> list[Any]:
+    """What ``work`` saved as <rank>.pt in each of two processes of one gloo group."""
+    context = torch.multiprocessing.start_processes(
+        _enter, args=(work, str(folder)), nprocs=RANKS, start_method="fork", join=False
+    )
+    assert context is not None
+    assert context.join(timeout=60) or context.join(timeout=60)
+    return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
+
+
+def _enter(rank: int, work: Callable[[Group, Path], None], folder: str) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=RANKS)
+    work(group(), Path(folder))
+    torch.distributed.destroy_process_group()
+
+
+def group() -> Group:
+    """A Group without Ray, which only knows the device."""
+    made = object.__new__(Group)
+    made.rank, made.world_size, made.device = torch.distributed.get_rank(), torch.distributed.get_world_size(), CPU
+    return made
+
+
+def network() -> nn.Module:
+    """Without batch norm: on CPUs its statistics are each rank's own."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(3)
+        return nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.Tanh(), nn.Linear(16, 8))
+
+
+def inputs() -> Tensor:
+    return torch.rand(24, 64, generator=torch.Generator().manual_seed(5))
+
+
+def loss_of(team: Any, model: nn.Module, rows: slice) -> Tensor:
+    """NT-Xent of the two halves of the inputs over the global batch, of which ``rows`` are this rank's."""
+    first, second = inputs().chunk(2)
+    z0_BD, z1_BD = model(torch.cat((first[rows], second[rows]))).chunk(2)
+    normalized = [team.gather(nn.functional.normalize(each)) for each in (z0_BD, z1_BD)]
+    return contrast.nt_xent(*normalized, temperature=0.5, symmetric=True)
+
+
+def work_gradients(team: Group, folder: Path) -> None:
+    model = team.prepare(network())
+    loss = loss_of(team, model, slice(team.rank * 6, team.rank * 6 + 6))
+    loss.backward()
+    torch.save({"loss": loss.detach(), "grads": [each.grad for each in model.parameters()]}, folder / f"{team.rank}.pt")
+
+
+def test_two_ranks_have_the_loss_and_gradients_of_one_process(tmp_path: Path) -> None:
+    model = network()
+    loss = loss_of(Alone(CPU), model, slice(0, 12))
+    loss.backward()
+    for found in in_ranks(work_gradients, tmp_path):
+        torch.testing.assert_close(found["loss"], loss.detach(), rtol=1e-5, atol=1e-6)
+        for ours, theirs in zip(model.parameters(), found["grads"], strict=True):
+            torch.testing.assert_close(theirs, ours.grad, rtol=1e-4, atol=1e-6)
+
+
+def work_gather(team: Group, folder: Path) -> None:
+    rows = torch.full((2, 3), float(team.rank))
+    torch.save({"plain": team.gather(rows), "shared": team.share(f"from {team.rank}")}, folder / f"{team.rank}.pt")
+
+
+def test_rows_are_gathered_in_rank_order_and_rank_0_s_value_is_shared(tmp_path: Path) -> None:
+    for found in in_ranks(work_gather, tmp_path):
+        assert found["plain"][:, 0].tolist() == [0.0, 0.0, 1.0, 1.0]
+        assert found["shared"] == "from 0"
+
+
+def work_batches(team: Group, folder: Path) -> None:
+    made = runtime(team=team)
+    order = stream.batches(26, 8, made.generator("order"), rank=team.rank, world_size=team.world_size, drop_last=True)
+    torch.save([batch.rows_B for batch in order], folder / f"{team.rank}.pt")
+
+
+def test_ranks_take_parts_of_the_same_global_batches(tmp_path: Path) -> None:
+    first, second = in_ranks(work_batches, tmp_path)
+    order = stream.batches(26, 8, runtime().generator("order"), rank=0, world_size=1, drop_last=True)
+    assert [torch.cat(each).tolist() for each in zip(first, second, strict=True)] == [
+        batch.rows_B.tolist() for batch in order
+    ]
+
+
+# Whole stages. A backbone without batch norm takes the place of "small".
+
+
+def plain_backbone(in_channels: int, image_size_px: int) -> nn.Module:
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size_px**2, backbones.WIDTH), nn.Tanh())
+
+
+def without_batch_norm() -> None:
+    low, high, _ = backbones.BACKBONES["small"]
+    backbones.BACKBONES["small"] = (low, high, plain_backbone)
+
+
+def data() -> ImageData:
+    generator = torch.Generator().manual_seed(0)
+    labels_N = torch.arange(48) % 3
+    images_NCHW = torch.randint(0, 60, (48, 1, 8, 8), generator=generator)
+    images_NCHW[labels_N == 0, :, :3, :] += 180
+    images_NCHW[labels_N == 1, :, :, :3] += 180
+    split = Split(images_NCHW.to(torch.uint8), labels_N)
+    return ImageData("patterns", split, split, ("a", "b", "c"), (0.3,), (0.3,), "patterns")
+
+
+def before() -> dict[str, Result]:
+    """Inputs for every stage, the same in every process."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(9)
+        backbone = {"layers.1.weight": torch.randn(backbones.WIDTH, 64) / 8, "layers.1.bias": torch.zeros(512)}
+        head = {"weight": torch.randn(3, backbones.WIDTH) / 4, "bias": torch.zeros(3)}
+        table = torch.stack([torch.cat((torch.tensor([row]), torch.randperm(48)[:5])) for row in range(48)]).numpy()
+        rows_NC = torch.randn(48, 3).mul(3).softmax(1).numpy()
+    return {
+        "pretext": Result(weights={"backbone": backbone}, facts={"network": "small", "mining_space": "head"}),
+        "neighbors": Result(arrays={"neighbors_train": table, "neighbors_eval": table}),
+        "scan": Result(
+            weights={"backbone": backbone, "head": head},
+            arrays={"probabilities_train": rows_NC, "probabilities_eval": rows_NC},
+            facts={"network": "small", "num_clusters": 3},
+        ),
+    }
+
+
+STAGES: dict[str, tuple[Any, Any]] = {
+    "simclr": (simclr, simclr.Config(network="small", augmentation="affine", batch_size=16, epochs=2, lr=0.1)),
+    "scan": (
+        scan,
+        scan.Config(augmentation="affine", num_neighbors=5, batch_size=16, epochs=2, optimizer="sgd", lr=0.1),
+    ),
+    "selflabel": (
+        selflabel,
+        selflabel.Config(
+            augmentation="affine", batch_size=16, epochs=2, optimizer="sgd", lr=0.1, confidence_threshold=0.4
+        ),
+    ),
+    "spc": (
+        spc,
+        spc.Config(
+            strong_augmentation="affine",
+            weak_augmentation="affine",
+            strong_threshold=0.4,
+            graph_neighbors=5,
+            top_fraction_per_class=0.1,
+            batch_size=16,
+            epochs=2,
+        ),
+    ),
+}
+
+
+def trained(team: Any, name: str) -> dict[str, Any]:
+    """Epochs' losses, and the weights at the end, of one stage."""
+    stage, config = STAGES[name]
+    results = before()
+    steps = stage.train(
+        config, data(), {slot: results[slot] for slot in stage.INPUTS}, runtime(stage.NAMESPACE, team=team)
+    )
+    losses = []
+    while True:
+        try:
+            losses.append(next(steps).metrics["loss"])
+        except StopIteration as end:
+            return {"losses": losses, "weights": dict(end.value.weights["backbone"])}
+
+
+def work_stages(team: Group, folder: Path) -> None:
+    without_batch_norm()
+    torch.save({name: trained(team, name) for name in STAGES}, folder / f"{team.rank}.pt")
+
+
+@pytest.fixture(scope="module")
+def by_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
+    return in_ranks(work_stages, tmp_path_factory.mktemp("ranks"))
+
+
+@pytest.mark.parametrize("name", list(STAGES))
+def test_a_stage_on_two_ranks_equals_one_process(
+    by_ranks: list[Any], monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    low, high, _ = backbones.BACKBONES["small"]
+    monkeypatch.setitem(backbones.BACKBONES, "small", (low, high, plain_backbone))
+    alone = trained(Alone(CPU), name)
+    for found in by_ranks:
+        assert found[name]["losses"] == pytest.approx(alone["losses"], rel=1e-4)
+        for part, value in alone["weights"].items():
+            torch.testing.assert_close(found[name]["weights"][part], value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", list(STAGES))
+def test_both_ranks_end_with_the_same_weights(by_ranks: list[Any], name: str) -> None:
+    first, second = (found[name]["weights"] for found in by_ranks)
+    for part, value in first.items():
+        assert torch.equal(value, second[part])
