@@ -14,7 +14,7 @@ from typing import Any
 from trainables import walk
 
 from ..study.schema import Study
-from .ledger import DONE, FAILED, PENDING, Launch, Ledger, Setting, Trial
+from .ledger import DONE, FAILED, PENDING, RUNNING, Launch, Ledger, Setting, Trial
 from .searcher import Searcher, Told
 
 Cell = dict[str, Any]
@@ -78,6 +78,7 @@ class Board:
     def started(self, key: str) -> None:
         self.running.add(key)
         self._ledger.start(self.launch.id, key)
+        self._trials[key] = replace(self._trials[key], state=RUNNING)
 
     def epochs(self, key: str, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:

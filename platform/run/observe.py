@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from .course import Course
 from .labels import setting_label
-from .ledger import DONE, FAILED, Trial
+from .ledger import DONE, FAILED, RUNNING, Trial
 from .live import Best, Ended, Running, State
 
 _ACCURACY = "acc"
@@ -35,7 +35,8 @@ class Observer:
             total=total,
             done=len(done),
             failed=failed,
-            running=tuple(self._running(trial) for trial in everything if trial.key in board.running),
+            # A cell handed to Tune waits there for a free process: only a started one runs.
+            running=tuple(self._running(trial) for trial in everything if trial.state == RUNNING),
             ended=tuple(self._ended.values()),
             best=self._best(done),
             prepared=sum(trial.state == DONE for trial in prepare),
