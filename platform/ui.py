@@ -4,6 +4,7 @@ Exit codes: 0 ended by Ctrl-C or a signal, 1 the server ended by itself, 2 the c
 """
 
 import argparse
+import json
 import os
 import signal
 import socket
@@ -25,6 +26,7 @@ OK, FAILED, WRONG = 0, 1, 2
 _PATIENCE_S = 90.0
 _FAREWELL_S = 10.0
 _LAST_LINES = 5
+_STUDIES = 10
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 # The jobs are for language models; they would keep four more processes and a queue.
@@ -79,7 +81,7 @@ def serve(database: Path, port: int) -> int:
         )
         try:
             if _wait_until_up(server, port):
-                print(f"MLflow on {database}: http://{HOST}:{port} (end it with Ctrl-C)", flush=True)
+                print("\n".join(_welcome(database, port)), flush=True)
                 server.wait()
         except _Asked:
             return OK
@@ -110,6 +112,27 @@ def _wait_until_up(server: "subprocess.Popen[bytes]", port: int) -> bool:
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
     return False
+
+
+def _welcome(database: Path, port: int) -> list[str]:
+    """Where to look: MLflow as a whole, and the newest studies. From MLflow's own list a study opens on a page about
+    language models, so each one's runs have their address here.
+    """
+    address = f"http://{HOST}:{port}"
+    ask = urllib.request.Request(
+        f"{address}/api/2.0/mlflow/experiments/search",
+        data=json.dumps({"max_results": _STUDIES, "order_by": ["last_update_time DESC"]}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(ask, timeout=_PATIENCE_S) as answer:
+        found = json.load(answer).get("experiments", [])
+    # MLflow makes an experiment 0, named Default, that nothing is in.
+    studies = {each["name"]: each["experiment_id"] for each in found if each["experiment_id"] != "0"}
+    width = max(map(len, studies), default=0)
+    return [f"MLflow on {database}: {address} (end it with Ctrl-C)"] + [
+        f"  {name:<{width}}  {address}/#/experiments/{number}/runs?workflowType=machine_learning"
+        for name, number in studies.items()
+    ]
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:

@@ -405,6 +405,15 @@ def test_a_learning_rate_that_is_far_too_high_is_reported_as_divergence(tmp_path
         walker(tmp_path).walk(cell(tmp_path, until="pretext", changes={"pretext.lr": 1e30}), silent)
 
 
+def test_a_model_that_diverges_within_an_epoch_is_reported_with_slot_and_epoch(
+    undisturbed: Callable[[str], Walked], tmp_path: Path
+) -> None:
+    copied(undisturbed("spc"), tmp_path)
+    text = r"spc: the model's predictions are not finite numbers in epoch \d; lower spc.lr or look at the data"
+    with pytest.raises(Diverged, match=text):
+        walker(tmp_path).walk(cell(tmp_path, changes={"spc.lr": 1e30}), silent)
+
+
 def test_other_data_than_the_driver_checked_is_refused(tmp_path: Path) -> None:
     text = (
         f"data set digits: this worker reads fingerprint {fingerprint()[:12]}, the sweep was started on 0123456789ab; "

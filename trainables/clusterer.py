@@ -36,8 +36,15 @@ def parts(model: models.ClusteringModel, head: int = 0) -> dict[str, State]:
 
 
 def probabilities(model: models.ClusteringModel, split: Split, data: ImageData) -> Tensor:
-    """(H, N, C) float32 on the CPU, of the images as they are."""
-    return models.predict(model, split.images_NCHW, data.mean, data.std, what="probabilities").cpu()
+    """(H, N, C) float32 on the CPU, of the images as they are.
+
+    Raises:
+        FloatingPointError: the model has diverged.
+    """
+    rows_HNC = models.predict(model, split.images_NCHW, data.mean, data.std, what="probabilities").cpu()
+    if not bool(rows_HNC.isfinite().all()):
+        raise FloatingPointError("the model's predictions are not finite numbers")
+    return rows_HNC
 
 
 def of_both_splits(model: models.ClusteringModel, data: ImageData, head: int = 0) -> dict[str, NDArray[Any]]:

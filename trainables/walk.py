@@ -159,6 +159,8 @@ class Walker:
             except StopIteration as end:
                 result: Result = end.value
                 break
+            except FloatingPointError as error:
+                raise _diverged(job.slot, str(error), len(history) + 1) from error
             _refuse_non_finite(job.slot, epoch.number, epoch.metrics)
             history.append({"epoch": epoch.number, **epoch.metrics})
             if self._team.rank == 0:
@@ -200,7 +202,11 @@ class _Job:
 def _refuse_non_finite(slot: str, epoch: int, found: Mapping[str, float]) -> None:
     for key, value in found.items():
         if not math.isfinite(value):
-            raise Diverged(f"{slot}: {key} is {value} in epoch {epoch}; lower {slot}.lr or look at the data")
+            raise _diverged(slot, f"{key} is {value}", epoch)
+
+
+def _diverged(slot: str, what: str, epoch: int) -> Diverged:
+    return Diverged(f"{slot}: {what} in epoch {epoch}; lower {slot}.lr or look at the data")
 
 
 def _painter(result: Result, data: ImageData, history: list[dict[str, float]]) -> Callable[[Path], None] | None:

@@ -12,9 +12,10 @@ from .views import Table
 def report(summary: Summary, pictures: Sequence[Picture]) -> str:
     """The whole report. ``pictures`` are linked by their paths, relative to the report."""
     parts = [f"# {_inline(summary.study)}"]
-    question = str(summary.launch.resolved.get("question", ""))
-    parts += [_inline(question)] if question else []
-    parts.append("\n".join(f"- {label}: {_inline(text)}" for label, text in views.about(summary)))
+    asked = views.question(summary)
+    parts += [_inline(text) for label, text in asked if not label]
+    facts = [(label, text) for label, text in asked if label] + views.about(summary)
+    parts.append("\n".join(f"- {label}: {_inline(text)}" for label, text in facts))
     parts.append("\n".join(f"- {_inline(line)}" for line in views.headline(summary)))
     parts += [f"## {_inline(table.title)}\n\n{as_markdown(table)}" for table in views.all_tables(summary)]
     if pictures:

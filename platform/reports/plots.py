@@ -16,8 +16,10 @@ from trainables.figures import BLUE, ORANGE
 from ..run.labels import format_number, format_value
 from .tables import ACCURACY, SettingRow, Spread, Summary
 
-_PANEL_SIZE_IN = (6.4, 2.3)
-_STEP_IN, _GROUP_IN = 0.1, 0.7
+_PANEL_SIZE_IN, _DOTS_PER_IN = (4.0, 1.7), 180
+_TEXT_PT, _SMALL_PT, _LETTERS = 9, 8, 48
+"""Three of them stand side by side in a report, where one inch is about 90 pixels of the page."""
+_STEP_IN, _GROUP_IN = 0.08, 0.55
 """Distance of settings with the same value, and the width that all of them may take."""
 
 
@@ -60,16 +62,16 @@ def sensitivity(summary: Summary, parameter: Swept) -> Figure:
     """
     metrics = _panels(summary)
     width, height = _PANEL_SIZE_IN
-    figure = Figure(figsize=(width, height * len(metrics) + 0.8), dpi=110, layout="constrained")
+    figure = Figure(figsize=(width, height * len(metrics) + 0.8), dpi=_DOTS_PER_IN, layout="constrained")
     panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
     for axes, metric in zip(panels, metrics, strict=True):
         rows = [row for row in summary.settings if metric in row.metrics and parameter.name in row.params]
         _draw(axes, summary, parameter, [(row, row.metrics[metric]) for row in rows])
-        axes.set_ylabel(f"{metric} ({summary.mode})" if metric == summary.metric else metric)
+        axes.set_ylabel(f"{metric} ({summary.mode})" if metric == summary.metric else metric, fontsize=_TEXT_PT)
+        axes.tick_params(labelsize=_SMALL_PT)
     _name_x(panels[-1], parameter)
-    figure.legend(
-        *panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False, fontsize=9
-    )
+    named = panels[0].get_legend_handles_labels()
+    figure.legend(*named, loc="outside upper center", ncols=2, frameon=False, fontsize=_SMALL_PT, columnspacing=1.2)
     return figure
 
 
@@ -141,12 +143,16 @@ def _name_x(axes: Axes, parameter: Swept) -> None:
     if parameter.places:
         axes.set_xticks(range(len(parameter.places)), [format_value(place) for place in parameter.places])
         axes.set_xlim(-0.5, len(parameter.places) - 0.5)
+    elif not parameter.ticks and not parameter.log:
+        axes.locator_params(axis="x", nbins=5)
     elif parameter.ticks:
         numbers = [_x(parameter, tick) for tick in parameter.ticks]
         axes.set_xticks(numbers, [format_value(tick) for tick in parameter.ticks])
     unit = f" ({parameter.unit})" if parameter.unit else ""
     symbol = "" if parameter.symbol == parameter.name.partition(".")[2] else f"{parameter.symbol}: "
-    axes.set_xlabel(f"{symbol}{parameter.name}{unit}")
+    name = f"{symbol}{parameter.name}"
+    fits = len(name + unit) <= _LETTERS
+    axes.set_xlabel(name + unit if fits else f"{name}\n{unit.strip()}", fontsize=_TEXT_PT)
 
 
 def _x(parameter: Swept, value: Any) -> float:

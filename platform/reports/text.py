@@ -72,13 +72,12 @@ def _failures(summary: Summary) -> str:
 
 def _places(summary: Summary, storage: Path, tracking_uri: str) -> list[str]:
     folder = storage / summary.study
-    uri = tracking_uri or summary.launch.resolved.get("tracking", {}).get("uri", "") or storage / "mlflow.db"
+    places = [f"report   {folder / 'report.html'} (also report.md, trials.csv, study.yaml, figures/)"]
+    elsewhere = tracking_uri or summary.launch.resolved.get("tracking", {}).get("uri", "")
+    if elsewhere:  # the UI command opens the storage's own database
+        return [*places, f"MLflow   {elsewhere}"]
     look = ["python", "-m", "platform.ui", *([] if storage == Path("runs") else ["--storage", str(storage)])]
-    return [
-        f"report   {folder / 'report.html'} (also report.md, trials.csv, study.yaml, figures/)",
-        f"MLflow   {uri}",
-        f"look     {shlex.join(look)}",
-    ]
+    return [*places, f"MLflow   {storage / 'mlflow.db'}", f"look     {shlex.join(look)}"]
 
 
 def _short(text: str) -> str:

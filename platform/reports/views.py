@@ -1,5 +1,6 @@
 """A summary as tables and sentences of text, whatever they are then written into: the terminal, Markdown or a page."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ from .tables import ACCURACY, AblationRow, SettingRow, Spread, Summary
 MISSING = "–"
 LABEL_METRICS = ("acc", "nmi", "ari")
 """The three that every table of the field has, in its order."""
+
+_ENTRY = re.compile(r"([A-Z][a-z]+):\s+(\S.*)")
 
 
 @dataclass(frozen=True)
@@ -153,6 +156,22 @@ def data_set(summary: Summary) -> str:
     """ "digits (union)"."""
     protocol = summary.dataset.get("protocol", "")
     return str(summary.dataset["name"]) + (f" ({protocol})" if protocol else "")
+
+
+def question(summary: Summary) -> list[tuple[str, str]]:
+    """What stands on top of the study file, as (label, text): "Source: T3" has a label, a paragraph the empty one."""
+    entries: list[tuple[str, str]] = []
+    ended = True
+    for line in str(summary.launch.resolved.get("question", "")).splitlines():
+        entry = _ENTRY.fullmatch(line)
+        if entry:
+            entries.append((entry[1].lower(), entry[2]))
+        elif line and ended:
+            entries.append(("", line))
+        elif line:
+            entries[-1] = (entries[-1][0], f"{entries[-1][1]} {line}")
+        ended = not line
+    return entries
 
 
 def about(summary: Summary) -> list[tuple[str, str]]:

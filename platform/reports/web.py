@@ -32,7 +32,10 @@ tbody tr:hover { background: var(--band); }
 th button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0; padding: 0; cursor: pointer; }
 th[aria-sort=ascending] button::after { content: " \\2191"; }
 th[aria-sort=descending] button::after { content: " \\2193"; }
-figure { margin: 1rem 0; } img { max-width: 100%; height: auto; background: #ffffff; }
+.figures { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(var(--least), 100%), 1fr)); }
+.small { --least: 21rem; } .large { --least: 30rem; }
+figure { margin: 0; } figcaption { font-size: 0.875rem; line-height: 1.35; }
+img { display: block; max-width: 100%; height: auto; background: #ffffff; }
 """
 
 _SCRIPT = """
@@ -61,20 +64,29 @@ _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-
 
 
 def report(summary: Summary, pictures: Sequence[Picture]) -> str:
-    """The whole page, pictures and all."""
-    question = str(summary.launch.resolved.get("question", ""))
-    body = [f"<h1>{escape(summary.study)}</h1>"]
-    body += [f"<p>{escape(question)}</p>"] if question else []
-    about = "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in views.about(summary))
-    body.append(f"<dl>{about}</dl>")
+    """The whole page, pictures and all: first what was found, last how it was run."""
+    asked = views.question(summary)
+    main, *others = [_section(table) for table in views.all_tables(summary)] or [""]
+    drawn, stored = ([each for each in pictures if each.drawn is drawn] for drawn in (True, False))
     found = "".join(f"<li>{escape(line)}</li>" for line in views.headline(summary))
-    body.append(f"<h2>Found</h2>\n<ul>{found}</ul>")
-    body += [f"<h2>{escape(table.title)}</h2>\n{as_html(table)}" for table in views.all_tables(summary)]
-    if pictures:
-        body.append("<h2>Figures</h2>")
-        body += [_figure(each) for each in pictures]
-    body.append(f"<footer><p>Cost: {escape(views.cost(summary))}</p></footer>")
-    return _page(summary.study, "\n".join(body))
+    facts = [(label, text) for label, text in asked if label] + views.about(summary)
+    about = "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in facts)
+    body = [
+        f"<h1>{escape(summary.study)}</h1>",
+        *(f"<p>{escape(text)}</p>" for label, text in asked if not label),
+        f"<h2>Found</h2>\n<ul>{found}</ul>",
+        main,
+        _figures("Sensitivity", drawn),
+        *others,
+        _figures("The best trial", stored, "large"),
+        f"<h2>About</h2>\n<dl>{about}</dl>",
+        f"<footer><p>Cost: {escape(views.cost(summary))}</p></footer>",
+    ]
+    return _page(summary.study, "\n".join(part for part in body if part))
+
+
+def _section(table: Table) -> str:
+    return f"<h2>{escape(table.title)}</h2>\n{as_html(table)}"
 
 
 def as_html(table: Table) -> str:
@@ -101,6 +113,13 @@ def _cell(cell: Cell, right: bool) -> str:
 
 def _class(name: str) -> str:
     return f' class="{name}"' if name else ""
+
+
+def _figures(title: str, pictures: Sequence[Picture], kind: str = "small") -> str:
+    if not pictures:
+        return ""
+    figures = "\n".join(map(_figure, pictures))
+    return f'<h2>{escape(title)}</h2>\n<div class="figures {kind}">\n{figures}\n</div>'
 
 
 def _figure(picture: Picture) -> str:

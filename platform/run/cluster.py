@@ -3,6 +3,7 @@
 import logging
 import math
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,6 +69,9 @@ def running(address: str) -> Iterator[Size]:
         options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
     logging.getLogger("ray").setLevel(logging.ERROR)
     ray.init(**options)
+    # Ray puts a handler of its own below Python's, which aborts at SIGTERM: put ours back on top.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.getsignal(number))
     try:
         have = ray.cluster_resources()
         yield Size(have.get("CPU", 0.0), have.get("GPU", 0.0))

@@ -45,7 +45,7 @@ def refuse_without_driver(uri: str) -> None:
             f"{place} needs the Python module {missing.name}, which is not installed. Install it, or name another "
             "one in the URI, as in postgresql+psycopg2://..."
         ) from missing
-    except sqlalchemy.exc.ArgumentError as fault:  # an unknown dialect is one too
+    except (sqlalchemy.exc.ArgumentError, ValueError) as fault:  # an unknown driver, a port that is no number
         raise ValueError(f"{place} is no URI of a database ({redacted(str(fault))}).") from fault
 
 

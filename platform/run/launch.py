@@ -23,8 +23,12 @@ from .ledger import DONE, LEASE_S, Launch, Ledger
 from .searcher import lookahead
 
 
-class Interrupted(BaseException):
-    """SIGINT or SIGTERM: stop now, nothing is lost. A BaseException, so that no library takes it for a failed trial."""
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM: stop now, nothing is lost.
+
+    A KeyboardInterrupt: no library takes it for a failed trial, and Ray's waiting calls, which turn any other exception
+    of a signal handler into a SystemError, let it pass.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -93,17 +97,16 @@ def run(request: Request, course: Course) -> None:
     """
     began = time.monotonic()
     _mark_prepared(course, Store(request.storage))
-    with signals():
-        if request.study.resources.prepare.workers and course.board.prepare_cells:
-            from . import group
+    if request.study.resources.prepare.workers and course.board.prepare_cells:
+        from . import group
 
-            group.prepare(request.study, course)
-        course.seconds["prepare"] = time.monotonic() - began
-        if not course.board.finished:
-            from . import trials
+        group.prepare(request.study, course)
+    course.seconds["prepare"] = time.monotonic() - began
+    if not course.board.finished:
+        from . import trials
 
-            with tempfile.TemporaryDirectory(prefix="clustersweep-") as scratch:
-                trials.run(request.study, course, Path(scratch))
+        with tempfile.TemporaryDirectory(prefix="clustersweep-") as scratch:
+            trials.run(request.study, course, Path(scratch))
     course.seconds["prepare"] = max(course.seconds["prepare"], _prepared_until(course.board) - began)
     course.seconds["total"] = time.monotonic() - began
     course.seconds["trials"] = course.seconds["total"] - course.seconds["prepare"]
@@ -128,16 +131,27 @@ def _prepared_until(board: Board) -> float:
 
 @contextmanager
 def signals() -> Iterator[None]:
-    """The first SIGINT or SIGTERM raises Interrupted in the main thread; a second one ends the process at once."""
+    """The first SIGINT or SIGTERM raises Interrupted in the main thread; a second one ends the process at once.
+
+    Raises:
+        Interrupted: a signal came, whatever a library made of it on the way here.
+    """
+    received: list[int] = []
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
+        received.append(number)
         raise Interrupted(number)
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
+    except BaseException as error:
+        # Ray raises a KeyboardInterrupt of its own in the place of ours.
+        if received and not isinstance(error, Interrupted):
+            raise Interrupted(received[0]) from error
+        raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -54,9 +54,6 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
     "PGCONNECT_TIMEOUT": "10",
 }
-# Without it MLflow's page of the experiment opens on language model traces, of which there are none.
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
-
 _Job = Callable[[Outbox, "MlflowRuns"], None]
 
 
@@ -206,7 +203,7 @@ class MlflowRuns:
         if known is None:
             # A server has its own place for files; a database alone would put them into the current directory.
             place = None if self._served else (self._artifacts / name).as_uri()
-            return str(self._client.create_experiment(name, artifact_location=place, tags=_KIND))
+            return str(self._client.create_experiment(name, artifact_location=place))
         if known.lifecycle_stage != "active":
             raise RuntimeError(
                 f"experiment {name!r} is deleted; bring it back with `mlflow experiments restore -x "

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,7 @@ fixed:
   pretext.augmentation: affine
   pretext.batch_size: 100
   pretext.epochs: 3
+  pretext.lr: 0.05
   neighbors.num_neighbors: 10
   scan.num_neighbors: 5
   scan.augmentation: affine
@@ -140,10 +141,10 @@ class Sweep:
             assert time.monotonic() < until, "the sweep did not come that far"
             time.sleep(0.05)
 
-    def wait_until_gone(self, pids: Iterable[int]) -> list[int]:
-        """Those of ``pids`` that still live after 30 s."""
+    def wait_until_gone(self, processes: Mapping[int, str]) -> dict[int, str]:
+        """Those of ``processes`` (id -> command line) that still live after 30 s."""
         until = time.monotonic() + 30
-        while (left := [pid for pid in pids if is_alive(pid)]) and time.monotonic() < until:
+        while (left := {pid: text for pid, text in processes.items() if is_alive(pid)}) and time.monotonic() < until:
             time.sleep(0.2)
         return left
 

@@ -22,7 +22,7 @@ def test_a_killed_driver_goes_on_without_repeating_a_finished_trial(
     below = sweep.below(driver)
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
-    assert sweep.wait_until_gone(below) == []
+    assert sweep.wait_until_gone(below) == {}
     kept = sweep.trials()
     again = sweep.run()
     assert again.returncode == 0, again.stderr
@@ -44,7 +44,7 @@ def test_a_stopped_driver_says_how_to_go_on_and_leaves_no_process(
     _, error = driver.communicate(timeout=120)
     assert driver.returncode == code, error
     assert f"python -m platform.sweep {sweep.page} --storage {sweep.storage}" in error
-    assert sweep.wait_until_gone(below) == []
+    assert sweep.wait_until_gone(below) == {}
     assert sweep.value("SELECT status FROM launches") == "interrupted"
     assert sweep.value("SELECT owner FROM launches") is None
 

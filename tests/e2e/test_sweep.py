@@ -80,7 +80,7 @@ def test_a_trial_that_diverges_fails_alone_with_its_reason(new_sweep: NewSweep) 
     assert done.returncode == 1, done.stderr
     states = {row.setting: row for row in sweep.rows().values() if row.kind == "trial"}
     assert (states[0].state, states[1].state) == ("DONE", "FAILED")
-    assert states[1].error.startswith("Diverged: spc: loss is nan in epoch ")
+    assert states[1].error.startswith("Diverged: spc: the model's predictions are not finite numbers in epoch ")
     assert states[1].attempts == 1
 
 

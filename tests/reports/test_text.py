@@ -126,3 +126,8 @@ def test_studies_on_different_data_are_not_called_comparable(sweep: Any, book: A
     other.setting(0, {0: _scores(-1.0, 0.5)})
     last = side_by_side([_summary(sweep), _summary(other)]).splitlines()[-1]
     assert last == "These rows are not comparable: they are on cifar10 (split), digits (union)."
+
+
+def test_runs_kept_elsewhere_are_not_looked_at_with_the_storages_own_ui(sweep: Any) -> None:
+    text = end_of_sweep(_summary(sweep), Path("runs"), "postgresql://me:***@host/x")
+    assert text.splitlines()[-1] == "MLflow   postgresql://me:***@host/x"
