@@ -119,20 +119,22 @@ def _welcome(database: Path, port: int) -> list[str]:
     language models, so each one's runs have their address here.
     """
     address = f"http://{HOST}:{port}"
+    first = f"MLflow on {database}: {address} (end it with Ctrl-C)"
     ask = urllib.request.Request(
         f"{address}/api/2.0/mlflow/experiments/search",
         data=json.dumps({"max_results": _STUDIES, "order_by": ["last_update_time DESC"]}).encode(),
         headers={"Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(ask, timeout=_PATIENCE_S) as answer:
-        found = json.load(answer).get("experiments", [])
+    try:
+        with urllib.request.urlopen(ask, timeout=_PATIENCE_S) as answer:
+            found = json.load(answer).get("experiments", [])
+    except OSError as error:
+        return [first, f"  (it does not list its studies: {error})"]
     # MLflow makes an experiment 0, named Default, that nothing is in.
     studies = {each["name"]: each["experiment_id"] for each in found if each["experiment_id"] != "0"}
     width = max(map(len, studies), default=0)
-    return [f"MLflow on {database}: {address} (end it with Ctrl-C)"] + [
-        f"  {name:<{width}}  {address}/#/experiments/{number}/runs?workflowType=machine_learning"
-        for name, number in studies.items()
-    ]
+    page = f"{address}/#/experiments/{{}}/runs?workflowType=machine_learning"
+    return [first, *(f"  {name:<{width}}  {page.format(number)}" for name, number in studies.items())]
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:

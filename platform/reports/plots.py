@@ -17,8 +17,10 @@ from ..run.labels import format_number, format_value
 from .tables import ACCURACY, SettingRow, Spread, Summary
 
 _PANEL_SIZE_IN, _DOTS_PER_IN = (4.0, 1.7), 180
-_TEXT_PT, _SMALL_PT, _LETTERS = 9, 8, 48
-"""Three of them stand side by side in a report, where one inch is about 90 pixels of the page."""
+"""Three stand side by side in a report, where an inch is about 90 pixels of the page."""
+_TEXT_PT, _SMALL_PT = 9, 8
+_LETTERS = 48
+"""Of a name below an axis; a unit that makes it longer stands on a line of its own."""
 _STEP_IN, _GROUP_IN = 0.08, 0.55
 """Distance of settings with the same value, and the width that all of them may take."""
 
@@ -143,11 +145,11 @@ def _name_x(axes: Axes, parameter: Swept) -> None:
     if parameter.places:
         axes.set_xticks(range(len(parameter.places)), [format_value(place) for place in parameter.places])
         axes.set_xlim(-0.5, len(parameter.places) - 0.5)
-    elif not parameter.ticks and not parameter.log:
-        axes.locator_params(axis="x", nbins=5)
     elif parameter.ticks:
         numbers = [_x(parameter, tick) for tick in parameter.ticks]
         axes.set_xticks(numbers, [format_value(tick) for tick in parameter.ticks])
+    elif not parameter.log:
+        axes.locator_params(axis="x", nbins=5)
     unit = f" ({parameter.unit})" if parameter.unit else ""
     symbol = "" if parameter.symbol == parameter.name.partition(".")[2] else f"{parameter.symbol}: "
     name = f"{symbol}{parameter.name}"
