@@ -68,10 +68,11 @@ def running(address: str) -> Iterator[Size]:
     else:
         options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
     logging.getLogger("ray").setLevel(logging.ERROR)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ray.init(**options)
-    # Ray puts a handler of its own below Python's, which aborts at SIGTERM: put ours back on top.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.getsignal(number))
+    # Ray puts its own in their place, which ends the process at SIGTERM with code 15.
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
     try:
         have = ray.cluster_resources()
         yield Size(have.get("CPU", 0.0), have.get("GPU", 0.0))

@@ -48,7 +48,7 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     "MLFLOW_DISABLE_AGENT_HINT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_LOGGING_LEVEL": "CRITICAL",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "GIT_PYTHON_REFRESH": "quiet",
@@ -183,6 +183,8 @@ class MlflowRuns:
             warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", module="mlflow")
             from mlflow import MlflowClient, entities
 
+            # It writes the whole stack of every attempt at a database that is away, across the live table.
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
             self._entities = entities
             self._client = MlflowClient(uri)
 

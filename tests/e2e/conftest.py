@@ -145,7 +145,7 @@ class Sweep:
 
     def wait_until_gone(self, processes: Mapping[int, str]) -> dict[int, str]:
         """Those of ``processes`` (id -> command line) that still live after 30 s."""
-        # Without their cluster's head, Ray's two agents wait a minute for its return before they end; they hold nothing.
+        # Ray's two agents wait a minute for the return of their cluster's head before they end; they hold nothing.
         held = {pid: text for pid, text in processes.items() if not text.startswith(RAY_AGENTS)}
         until = time.monotonic() + 30
         while (left := {pid: text for pid, text in held.items() if is_alive(pid)}) and time.monotonic() < until:
