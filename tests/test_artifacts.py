@@ -116,7 +116,10 @@ def test_a_result_that_is_not_there_is_none(store: Store) -> None:
 
 
 def test_figures_travel_with_the_result(store: Store) -> None:
-    store.put("scan-0", result(), {}, [], lambda folder: (folder / "a.png").write_bytes(b"figure") and None)
+    def draw(folder: Path) -> None:
+        (folder / "a.png").write_bytes(b"figure")
+
+    store.put("scan-0", result(), {}, [], draw)
     assert (store.folder("scan-0") / "figures" / "a.png").read_bytes() == b"figure"
     assert "figures/a.png" in json.loads((store.folder("scan-0") / "meta.json").read_text())["sha256"]
 

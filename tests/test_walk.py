@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -361,7 +361,7 @@ class NoSettings:
 
 
 def fake_stage(*epochs: dict[str, float], final: dict[str, float]) -> SimpleNamespace:
-    def train(config: Any, data: Any, inputs: Any, runtime: Any) -> Iterator[Epoch]:
+    def train(config: Any, data: Any, inputs: Any, runtime: Any) -> Generator[Epoch, None, Result]:
         for number, found in enumerate(epochs, 1):
             yield Epoch(number, len(epochs), found, lambda: {})
         return Result(metrics=final)
