@@ -34,9 +34,9 @@ class Config:
         (
             "count",
             2.5,
-            "count must be a whole number images, at least 1 and at most 9, but is 2.5. It is: how many",
+            "count must be a whole number, at least 1 and at most 9, but is 2.5. It is: how many",
         ),
-        ("count", True, "count must be a whole number images, at least 1 and at most 9, but is True. It is: how many"),
+        ("count", True, "count must be a whole number, at least 1 and at most 9, but is True. It is: how many"),
         ("lr", 0.0, "lr must be above 0, but is 0.0. It is: learning rate"),
         (
             "lr",
@@ -48,7 +48,7 @@ class Config:
         ("lr", math.inf, "lr must be above 0, but is inf. It is: learning rate"),
         ("mode", "no", "mode must be one of off, on, but is 'no'. It is: which way"),
         ("decay", -math.inf, "decay must be finite, but is -inf. It is: counts only when on"),
-        ("flag", 1, "flag must be true or false, finite, but is 1. It is: yes or no"),
+        ("flag", 1, "flag must be true or false, but is 1. It is: yes or no"),
     ],
 )
 def test_a_bad_value_is_refused_with_rule_value_and_meaning(name: str, value: object, sentence: str) -> None:

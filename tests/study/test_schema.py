@@ -182,11 +182,11 @@ def test_a_wrong_key_or_value_of_the_page(write: Write, text: str, fault: str) -
         ("fixed: {spc.threshold: .nan}", "fixed.spc.threshold: spc.threshold must be above 0 and below 1, but is nan."),
         (
             "fixed: {spc.epochs: true}",
-            "fixed.spc.epochs: spc.epochs must be a whole number epochs, at least 1, but is True.",
+            "fixed.spc.epochs: spc.epochs must be a whole number, at least 1, but is True.",
         ),
         (
             "fixed: {spc.epochs: ten}",
-            "fixed.spc.epochs: spc.epochs must be a whole number epochs, at least 1, but is 'ten'.",
+            "fixed.spc.epochs: spc.epochs must be a whole number, at least 1, but is 'ten'.",
         ),
         (
             "search: {spc.treshold: [0.9]}",
