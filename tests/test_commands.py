@@ -18,8 +18,9 @@ needs_readme = pytest.mark.skipif(not README.exists(), reason="there is no READM
 
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    # A make that runs these tests must not pass its own variables on.
-    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name != "MFLAGS"}
+    # A make that runs these tests hands its flags on, and whatever was set on its command line.
+    theirs = ("MFLAGS", "ARGS", "STUDY", "PYTHON", "VENV")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name not in theirs}
     return subprocess.run(["make", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
 
 
