@@ -88,7 +88,7 @@ def test_a_runtime_for_a_bare_machine_needs_no_ray() -> None:
 def in_ranks(work: Callable[[Group, Path], None], folder: Path) -> list[Any]:
     """What ``work`` saved as <rank>.pt in each of two processes of one gloo group."""
     context = torch.multiprocessing.start_processes(
-        _enter, args=(work, str(folder)), nprocs=RANKS, start_method="fork", join=False
+        _enter, args=(work, str(folder)), nprocs=RANKS, start_method="spawn", join=False
     )
     assert context is not None
     assert context.join(timeout=60) or context.join(timeout=60)

@@ -19,7 +19,7 @@ Axes: N images, B batch, C channels or clusters, H height, W width, D feature wi
 """
 
 from collections.abc import Callable, Generator, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -66,6 +66,8 @@ class ImageData:
     """A data set as a stage meets it: uint8 images on the device, labels for evaluation only.
 
     mean, std: per channel, of pixels scaled to [0, 1]. fingerprint: of pixels, labels and their order.
+    unlabeled: further images without labels, which only pretexts train on (STL-10 has 100,000 of them).
+    class_groups: the super-class of each class, in the order of class_names; empty where there is no tree.
     """
 
     name: str
@@ -75,6 +77,16 @@ class ImageData:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str
+    unlabeled: Split | None = None
+    class_groups: tuple[int, ...] = ()
+
+    @property
+    def pretext(self) -> Split:
+        """What a pretext trains on: the training images first, then the unlabeled ones if the set has any."""
+        if self.unlabeled is None:
+            return self.train
+        parts = (self.train, self.unlabeled)
+        return Split(torch.cat([part.images_NCHW for part in parts]), torch.cat([part.labels_N for part in parts]))
 
     @property
     def shape(self) -> DataShape:
@@ -82,9 +94,10 @@ class ImageData:
         return DataShape(len(self.train), len(self.eval), len(self.class_names), channels, height)
 
     def to(self, device: torch.device) -> "ImageData":
-        parts = (self.class_names, self.mean, self.std, self.fingerprint)
         train = self.train.to(device)
-        return ImageData(self.name, train, train if self.is_union else self.eval.to(device), *parts)
+        judged = train if self.is_union else self.eval.to(device)
+        unlabeled = None if self.unlabeled is None else self.unlabeled.to(device)
+        return replace(self, train=train, eval=judged, unlabeled=unlabeled)
 
     @property
     def is_union(self) -> bool:

@@ -12,7 +12,8 @@ from typing import Any
 
 import yaml
 
-from ..run.ledger import Launch, Ledger, Setting, Trial
+from ..run.ledger import Ledger
+from ..run.rows import Launch, Setting, Trial
 from ..study.faults import redacted
 from . import markdown, pictures, web
 from .tables import summarize

@@ -7,8 +7,9 @@ trials that the criterion likes most.
 from collections.abc import Mapping
 from typing import Any
 
-from ..run.ledger import Launch, Ledger, Trial
+from ..run.ledger import Ledger
 from ..run.outbox import TARGET
+from ..run.rows import Launch, Trial
 from ..study.faults import redacted
 from .pictures import best_trial
 from .tables import Summary, summarize

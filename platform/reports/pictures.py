@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..run.ledger import DONE, Trial
+from ..run.rows import DONE, Trial
 from . import plots
 from .tables import Summary
 

@@ -13,7 +13,8 @@ from trainables import checks, pipeline
 from trainables.metrics import looks_at_labels
 
 from ..run.labels import setting_label
-from ..run.ledger import DONE, FAILED, Launch, Ledger, Setting, Trial
+from ..run.ledger import Ledger
+from ..run.rows import DONE, FAILED, Launch, Setting, Trial
 from ..study.faults import redacted
 
 ACCURACY = "acc"

@@ -14,7 +14,8 @@ from typing import Any
 from trainables import walk
 
 from ..study.schema import Study
-from .ledger import DONE, FAILED, PENDING, RUNNING, Launch, Ledger, Setting, Trial
+from .ledger import Ledger
+from .rows import DONE, FAILED, PENDING, RUNNING, Launch, Setting, Trial
 from .searcher import Searcher, Told
 
 Cell = dict[str, Any]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .board import Board
-from .ledger import FAILED, Launch
+from .rows import FAILED, Launch
 
 
 @dataclass

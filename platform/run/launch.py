@@ -19,7 +19,8 @@ from ..study.schema import Study
 from . import cluster
 from .board import Board
 from .course import Course
-from .ledger import DONE, LEASE_S, Launch, Ledger
+from .ledger import LEASE_S, Ledger
+from .rows import DONE, Launch
 from .searcher import lookahead
 
 

@@ -21,17 +21,16 @@ import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from .rows import DONE, FAILED, PENDING, RUNNING, EpochRow, Launch, Setting, Trial
 
 LEDGER = "ledger.db"
 """The file's name in a storage folder."""
 
 LEASE_S = 30.0
 """A holder on another host whose heartbeat is older than this has lost its study."""
-
-PENDING, RUNNING, DONE, FAILED, PRUNED = "PENDING", "RUNNING", "DONE", "FAILED", "PRUNED"
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS studies (
@@ -80,69 +79,6 @@ class StudyChanged(RuntimeError):
     def __init__(self, name: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         super().__init__(f"study {name!r} is in the ledger with another meaning")
         self.known, self.given = known, given
-
-
-@dataclass(frozen=True)
-class Launch:
-    """One row of ``launches``. number counts from 1 within the study; lookahead: see settings.py."""
-
-    id: int
-    study: str
-    number: int
-    resolved: Mapping[str, Any]
-    lookahead: int
-    status: str
-    started: float
-    ended: float | None
-    facts: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One parameter setting (variant "") or named ablation row of a launch."""
-
-    number: int
-    variant: str
-    params: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One row of ``trials``.
-
-    key: content address of all its stages. kind: "trial", or "prepare" (setting None). metrics: final numbers, prefixed
-    by slot, label metrics of the last stage also bare. stages: slot, name, address, cached, seconds. started, ended:
-    Unix seconds. worker: host, device, versions. sequence: order in which trials ended.
-    """
-
-    key: str
-    kind: str
-    setting: int | None
-    seed: int
-    state: str
-    cell: Mapping[str, Any]
-    attempts: int
-    worker: Mapping[str, Any]
-    metrics: Mapping[str, float]
-    stages: Sequence[Mapping[str, Any]]
-    error: str
-    started: float | None
-    ended: float | None
-    seconds: float | None
-    sequence: int | None
-
-
-@dataclass(frozen=True)
-class EpochRow:
-    """One epoch of one trial; ids grow in the order of arrival."""
-
-    id: int
-    key: str
-    slot: str
-    epoch: int
-    total: int
-    metrics: Mapping[str, float]
-    time: float
 
 
 def this_process() -> dict[str, Any]:

@@ -13,8 +13,9 @@ import optuna
 
 from ..study.domains import Choice, Domain, Range
 from .databases import prepared
-from .ledger import DONE, Launch, Ledger, Setting, Trial
+from .ledger import Ledger
 from .records import ENDED
+from .rows import DONE, Launch, Setting, Trial
 from .searcher import distribution
 
 DATABASE = "optuna.db"

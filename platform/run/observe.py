@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from .course import Course
 from .labels import setting_label
-from .ledger import DONE, FAILED, RUNNING, Trial
 from .live import Best, Ended, Running, State
+from .rows import DONE, FAILED, RUNNING, Trial
 
 _ACCURACY = "acc"
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
 from . import records
-from .ledger import DONE, FAILED, PENDING, EpochRow, Ledger, Setting, Trial
+from .ledger import Ledger
 from .records import ENDED, KEY, KIND, REASON, STATUS, Point
+from .rows import DONE, FAILED, PENDING, EpochRow, Setting, Trial
 
 TARGET = "mlflow"
 """The name under which the ledger keeps what was sent."""

@@ -16,7 +16,7 @@ from trainables.data import sets
 
 from ..study.faults import redacted
 from .labels import setting_label
-from .ledger import DONE, FAILED, PRUNED, EpochRow, Launch, Setting, Trial
+from .rows import DONE, FAILED, PRUNED, EpochRow, Launch, Setting, Trial
 
 PREFIX = "clustersweep."
 KEY, LAUNCH_ID, KIND = f"{PREFIX}key", f"{PREFIX}launch_id", f"{PREFIX}kind"

@@ -26,9 +26,10 @@ from numpy.typing import NDArray
 from ..study.faults import redacted
 from . import records
 from .databases import prepared, reach
-from .ledger import Ledger, Trial
+from .ledger import Ledger
 from .outbox import Outbox, Run, Status, Unsent, unsent
 from .records import KEY, LAUNCH_ID, Point
+from .rows import Trial
 
 DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"

@@ -10,7 +10,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from platform.run.ledger import Launch, Ledger, Setting
+from platform.run.ledger import Ledger
+from platform.run.rows import Launch, Setting
 from platform.run.tracking import Tracker
 from typing import Any
 

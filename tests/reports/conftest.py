@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from platform.run.ledger import Launch, Ledger, Setting
+from platform.run.ledger import Ledger
+from platform.run.rows import Launch, Setting
 from typing import Any
 
 import pytest

@@ -4,7 +4,8 @@ import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from platform.run.board import Board
-from platform.run.ledger import Launch, Ledger
+from platform.run.ledger import Ledger
+from platform.run.rows import Launch
 from platform.study.plan import shared_slots
 from platform.study.schema import Study, load_study
 

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Mapping
 from platform.run.board import Board
-from platform.run.ledger import DONE, FAILED, PENDING
+from platform.run.rows import DONE, FAILED, PENDING
 from platform.study.schema import Study
 from typing import Any
 

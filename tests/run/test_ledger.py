@@ -14,18 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.run import ledger as module
-from platform.run.ledger import (
-    DONE,
-    FAILED,
-    PENDING,
-    RUNNING,
-    Ledger,
-    LedgerBusy,
-    Setting,
-    StudyChanged,
-    StudyHeld,
-    Trial,
-)
+from platform.run.ledger import Ledger, LedgerBusy, StudyChanged, StudyHeld
+from platform.run.rows import DONE, FAILED, PENDING, RUNNING, Setting, Trial
 from typing import Any
 
 import pytest

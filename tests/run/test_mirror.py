@@ -3,8 +3,9 @@
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from platform.run.ledger import Launch, Ledger, Setting
+from platform.run.ledger import Ledger
 from platform.run.mirror import mirror
+from platform.run.rows import Launch, Setting
 from platform.study.domains import Choice, Domain, Range
 from typing import Any
 

@@ -1,7 +1,7 @@
 import time
-from platform.run.ledger import DONE, FAILED, PENDING, RUNNING, Setting, Trial
 from platform.run.live import Best, Ended
 from platform.run.observe import Observer, time_left_s
+from platform.run.rows import DONE, FAILED, PENDING, RUNNING, Setting, Trial
 from types import SimpleNamespace
 from typing import Any
 

@@ -4,9 +4,10 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from platform.run.ledger import Launch, Ledger, Setting, Trial
+from platform.run.ledger import Ledger
 from platform.run.outbox import PARENT, TARGET, Outbox, Run, unsent
 from platform.run.records import Point
+from platform.run.rows import Launch, Setting, Trial
 from typing import Any
 
 import pytest

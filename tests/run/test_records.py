@@ -3,8 +3,8 @@
 import math
 from pathlib import Path
 from platform.run import records
-from platform.run.ledger import DONE, FAILED, RUNNING, EpochRow, Setting, Trial
 from platform.run.records import Point
+from platform.run.rows import DONE, FAILED, RUNNING, EpochRow, Setting, Trial
 from typing import Any
 
 import pytest
