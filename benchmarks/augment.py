@@ -3,9 +3,9 @@
 Run: python benchmarks/augment.py          (about a minute)
 
 Both sides start from the same 32 x 32 color images as uint8 in memory and end at normalized float32 batches of 512.
-Baseline: a DataLoader with two worker processes. Ours: this process, with one thread or with one for each core,
-whichever a short trial finds faster: threads that wait for each other lose much where other programs hold the cores.
-Rounds alternate between the two, so that a busy machine slows both; the medians are compared.
+Baseline: a DataLoader with two worker processes. Ours: this process, with one thread and with one for each core,
+of which the faster counts: threads that wait for each other lose much where other programs hold the cores.
+Rounds alternate between the sides, so that a busy machine slows both; the medians are compared.
 Axes: N images, C channels, H height, W width.
 """
 
@@ -123,27 +123,21 @@ def images_per_s(batches: Iterator[Tensor]) -> float:
     return num / (time.perf_counter() - start)
 
 
-def choose_threads(images_NCHW: Tensor, name: str) -> int:
-    seconds = {}
-    for num_threads in {1, os.cpu_count() or 1}:
-        torch.set_num_threads(num_threads)
-        batches = ours(images_NCHW, name)
-        next(batches)
-        start = time.perf_counter()
-        next(batches), next(batches), next(batches)
-        seconds[num_threads] = time.perf_counter() - start
-    return min(seconds, key=lambda num_threads: seconds[num_threads])
-
-
-def measure(images_NCHW: Tensor, name: str) -> tuple[float, float]:
-    """Median images per second, ours and the baseline's."""
-    torch.set_num_threads(choose_threads(images_NCHW, name))
+def measure(images_NCHW: Tensor, name: str) -> tuple[int, float, float]:
+    """The number of threads that suits ours best, and the median images per second of ours with it and of the other."""
     data = Images(images_NCHW, BASELINES[name])
     loader = DataLoader(data, BATCH, shuffle=True, num_workers=NUM_WORKERS, persistent_workers=True)
-    rates = [(images_per_s(ours(images_NCHW, name)), images_per_s(iter(loader))) for _ in range(NUM_ROUNDS + 1)]
+    mine: dict[int, list[float]] = {1: [], os.cpu_count() or 1: []}
+    theirs = []
+    for _ in range(NUM_ROUNDS + 1):
+        for threads, rates in mine.items():
+            torch.set_num_threads(threads)
+            rates.append(images_per_s(ours(images_NCHW, name)))
+        theirs.append(images_per_s(iter(loader)))
     # The first round starts the workers and fills the caches.
-    mine, theirs = zip(*rates[1:], strict=True)
-    return statistics.median(mine), statistics.median(theirs)
+    medians = {threads: statistics.median(rates[1:]) for threads, rates in mine.items()}
+    best = max(medians, key=lambda threads: medians[threads])
+    return best, medians[best], statistics.median(theirs[1:])
 
 
 def main() -> None:
@@ -151,9 +145,8 @@ def main() -> None:
     images_NCHW = pictures()
     results: dict[str, Any] = {}
     for name in BASELINES:
-        mine, theirs = measure(images_NCHW, name)
+        threads, mine, theirs = measure(images_NCHW, name)
         results[name] = (mine / theirs, mine, theirs)
-        threads = torch.get_num_threads()
         print(f"{name}: {mine:,.0f} with {threads} threads against {theirs:,.0f} images/s, ratio {mine / theirs:.1f}")
     name = min(results, key=lambda key: results[key][0])
     ratio, mine, theirs = results[name]

@@ -76,6 +76,11 @@ class Feed(_Unsaved, tune.Callback):  # type: ignore[misc]
         if key in self._course.board.running:
             self._course.loses(key, str(trial.get_error() or "no reason given").strip().splitlines()[-1])
 
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        # Tune keeps running means of every number of every trial to its end, 57 KiB a trial; nobody here asks for them.
+        trial.run_metadata.metric_analysis.clear()
+        trial.run_metadata.metric_n_steps.clear()
+
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._course.changed()
 
