@@ -142,14 +142,14 @@ def compared(rows: Sequence[Mapping[int, float]], base: Mapping[int, float]) -> 
     ]
 
 
-def verdict(found: Paired) -> str:
+def verdict(found: Paired, *, better_is_higher: bool = True) -> str:
     """What the comparison allows to say, in words."""
     if found.n < 2:
         return "one seed: nothing can be said"
     few = f", but only {found.n} seeds" if found.n < FEW_SEEDS else ""
     if not found.is_evidence:
         return f"no evidence of a difference{few}"
-    return f"{'better' if found.difference > 0 else 'worse'}{few}"
+    return f"{'better' if (found.difference > 0) == better_is_higher else 'worse'}{few}"
 
 
 def exact_note(n: int) -> str:

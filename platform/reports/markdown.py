@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from . import views
+from .cells import Table
 from .pictures import Picture
 from .tables import Summary
-from .views import Table
 
 
 def report(summary: Summary, pictures: Sequence[Picture]) -> str:

@@ -4,9 +4,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import views
+from . import differences, views
+from .cells import Table
 from .tables import Summary
-from .views import Table
 
 TOP = 10
 """Settings shown at the end of a sweep; the report has them all."""
@@ -23,7 +23,8 @@ def end_of_sweep(summary: Summary, storage: Path, tracking_uri: str = "") -> str
     """
     parts = [f"{summary.study}: {summary.method} on {views.data_set(summary)}, {views.counts(summary)}"]
     if summary.ablation:
-        parts.append(aligned(views.ablation(summary)))
+        tables = (views.ablation(summary), differences.differences(summary))
+        parts += [aligned(table) for table in tables if table.rows]
     elif summary.settings:
         table = aligned(views.ranking(summary, by_param=False, limit=TOP))
         more = len(summary.settings) - TOP

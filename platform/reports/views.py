@@ -1,36 +1,18 @@
 """A summary as tables and sentences of text, whatever they are then written into: the terminal, Markdown or a page."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from ..run.labels import format_number, format_seconds, format_spread, format_value, param_labels
 from ..run.records import status
+from . import differences
+from .cells import MISSING, Cell, Table, as_table
 from .tables import ACCURACY, AblationRow, SettingRow, Spread, Summary
 
-MISSING = "–"
 LABEL_METRICS = ("acc", "nmi", "ari")
 """The three that every table of the field has, in its order."""
 
 _ENTRY = re.compile(r"([A-Z][a-z]+):\s+(\S.*)")
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A table cell. order: what a sorted column goes by, None for text and for a missing number."""
-
-    text: str
-    order: float | None = None
-
-
-@dataclass(frozen=True)
-class Table:
-    """A titled table. numeric: per column, whether it holds numbers."""
-
-    title: str
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
-    numeric: tuple[bool, ...]
 
 
 def ranking(summary: Summary, *, by_param: bool, limit: int | None = None) -> Table:
@@ -47,7 +29,7 @@ def ranking(summary: Summary, *, by_param: bool, limit: int | None = None) -> Ta
         cells = [Cell(str(rank) if rank else MISSING, rank), *setting]
         cells += [_spread_cell(row.metrics.get(metric)) for metric in shown]
         rows.append((*cells, Cell(f"{row.done} of {row.wanted}", row.done)))
-    return _table(f"Settings by {criterion(summary)}", columns, rows)
+    return as_table(f"Settings by {criterion(summary)}", columns, rows)
 
 
 def ablation(summary: Summary) -> Table:
@@ -64,7 +46,7 @@ def ablation(summary: Summary) -> Table:
         for metric in compared:
             cells += _published_cells(each, metric)
         rows.append(tuple(cells))
-    return _table("Ablation", tuple(columns), rows)
+    return as_table("Ablation", tuple(columns), rows)
 
 
 def prepare(summary: Summary) -> Table:
@@ -77,13 +59,13 @@ def prepare(summary: Summary) -> Table:
             ("reused" if by_slot[slot]["cached"] else "computed") if slot in by_slot else MISSING for slot in slots
         ]
         rows.append((Cell(str(row.seed), row.seed), Cell(row.status.lower()), *map(Cell, found)))
-    return _table("Shared stages, once per seed", ("seed", "status", *slots), rows)
+    return as_table("Shared stages, once per seed", ("seed", "status", *slots), rows)
 
 
 def failures(summary: Summary) -> Table:
     """Every cell that failed, with its reason."""
     rows = [(Cell(each.label), Cell(str(each.seed), each.seed), Cell(each.error)) for each in summary.failures]
-    return _table("Failed", ("setting", "seed", "reason"), rows)
+    return as_table("Failed", ("setting", "seed", "reason"), rows)
 
 
 def comparison(summaries: Sequence[Summary]) -> Table:
@@ -97,13 +79,15 @@ def comparison(summaries: Sequence[Summary]) -> Table:
         cells += [Cell(best.label if best else MISSING), Cell(f"1 of {len(summary.settings)}", len(summary.settings))]
         rows.append((*cells, Cell(summary.metric + (" (looks at labels)" if summary.looks_at_labels else ""))))
     columns = ("method", "study", "data set", *LABEL_METRICS, "setting", "picked", "by")
-    return _table("Studies side by side", columns, rows)
+    return as_table("Studies side by side", columns, rows)
 
 
 def all_tables(summary: Summary) -> list[Table]:
     """The tables of a report that have anything to say."""
-    main = ablation(summary) if summary.ablation else ranking(summary, by_param=True)
-    return [table for table in (main, prepare(summary), failures(summary)) if table.rows]
+    main = (
+        [ablation(summary), differences.differences(summary)] if summary.ablation else [ranking(summary, by_param=True)]
+    )
+    return [table for table in (*main, prepare(summary), failures(summary)) if table.rows]
 
 
 def headline(summary: Summary) -> list[str]:
@@ -124,6 +108,7 @@ def headline(summary: Summary) -> list[str]:
         found = summary.best.metrics.get(metric)
         difference = f"; ours differs by {found.mean - published:+.3f}" if found else ""
         lines.append(f"Published {metric}: {_published(published)}{difference}.")
+    lines += differences.note(summary)
     collapsed = _collapsed(summary)
     if collapsed:
         lines.append(f"Collapsed to one cluster: {collapsed} of {_count_done(summary)} finished trials.")
@@ -253,13 +238,3 @@ def _published(value: float) -> str:
     """With as many digits as were printed, at least three decimals for a share."""
     exact = f"{value:.6g}"
     return exact if len(exact.partition(".")[2]) >= 3 else format_number(value)
-
-
-def _table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[Cell, ...]]) -> Table:
-    rows = tuple(rows)
-    numeric = []
-    for place in range(len(columns)):
-        cells = [row[place] for row in rows]
-        numbers = [cell for cell in cells if cell.order is not None]
-        numeric.append(bool(numbers) and all(cell.order is not None or cell.text == MISSING for cell in cells))
-    return Table(title, columns, rows, tuple(numeric))

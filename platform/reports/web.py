@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from html import escape
 
 from . import views
+from .cells import Cell, Table
 from .pictures import Picture
 from .tables import Summary
-from .views import Cell, Table
 
 _STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --soft: #5c5c5c; --paper: #ffffff; --line: #d8d8d8; --band: #f4f4f4; }

@@ -1,7 +1,7 @@
 from pathlib import Path
+from platform.reports.cells import Cell, Table
 from platform.reports.tables import Summary, summarize
 from platform.reports.text import aligned, end_of_sweep, side_by_side
-from platform.reports.views import Cell, Table
 from typing import Any
 
 OBJECTIVE = "spc/selection_loss"

@@ -1,0 +1,35 @@
+"""A table of text, whatever it is then written into."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MISSING = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell. order: what a sorted column goes by, None for text and for a missing number."""
+
+    text: str
+    order: float | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A titled table. numeric: per column, whether it holds numbers."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    numeric: tuple[bool, ...]
+
+
+def as_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[Cell, ...]]) -> Table:
+    """A table whose columns of numbers are found by looking."""
+    rows = tuple(rows)
+    numeric = []
+    for place in range(len(columns)):
+        cells = [row[place] for row in rows]
+        numbers = [cell for cell in cells if cell.order is not None]
+        numeric.append(bool(numbers) and all(cell.order is not None or cell.text == MISSING for cell in cells))
+    return Table(title, columns, rows, tuple(numeric))

@@ -1,0 +1,74 @@
+"""The rows of an ablation against its first one, seed by seed: differences, intervals and what they allow to say."""
+
+from collections.abc import Mapping
+
+from ..run.labels import format_number
+from ..run.rows import DONE
+from . import inference
+from .cells import MISSING, Cell, Table, as_table
+from .inference import Paired
+from .tables import ACCURACY, SettingRow, Summary
+
+COLUMNS = ("row", "seeds", "difference", "95 % interval", "p", "p exact", "effect", "verdict")
+
+
+def metric(summary: Summary) -> str:
+    """What rows are compared by: the accuracy where there is one, or else the objective."""
+    has_accuracy = any(ACCURACY in row.metrics for row in summary.settings)
+    return ACCURACY if has_accuracy else summary.metric
+
+
+def differences(summary: Summary) -> Table:
+    """Every row but the base. An empty table where there is no ablation of two rows.
+
+    p is Holm's correction of the paired t-test over the table; for a metric to be minimized "better" is a fall.
+    """
+    name = metric(summary)
+    title = f"Differences in {name} to {_base(summary).label}, paired by seed" if summary.ablation else ""
+    if len(summary.ablation) < 2:
+        return as_table(title, COLUMNS, [])
+    base, *rest = [each.row for each in summary.ablation]
+    found = inference.compared([_by_seed(row, name) for row in rest], _by_seed(base, name))
+    sign = -1.0 if name != ACCURACY and summary.mode == "min" else 1.0
+    return as_table(title, COLUMNS, [_cells(row, each, sign) for row, each in zip(rest, found, strict=True)])
+
+
+def note(summary: Summary) -> list[str]:
+    """How the table was made and what its number of seeds can show; nothing where there is no such table."""
+    if len(summary.ablation) < 2:
+        return []
+    lines = [
+        f"Differences are to the first row, {_base(summary).label}, over the seeds both have; p is a paired t-test "
+        "after Holm's correction over the rows, effect is the mean difference over its deviation (n - 1)."
+    ]
+    exact = inference.exact_note(len(summary.seeds)) if len(summary.seeds) > 1 else ""
+    return [*lines, *([exact] if exact else [])]
+
+
+def _base(summary: Summary) -> SettingRow:
+    return summary.ablation[0].row
+
+
+def _by_seed(row: SettingRow, name: str) -> Mapping[int, float]:
+    return {trial.seed: trial.metrics[name] for trial in row.trials if trial.state == DONE and name in trial.metrics}
+
+
+def _cells(row: SettingRow, found: Paired | None, sign: float) -> tuple[Cell, ...]:
+    if found is None:
+        return (Cell(row.label), Cell("0", 0), *[Cell(MISSING)] * (len(COLUMNS) - 3), Cell("no seed in common"))
+    interval = found.interval
+    shown = f"{interval.low:+.3f} to {interval.high:+.3f}" if interval else MISSING
+    return (
+        Cell(row.label),
+        Cell(str(found.n), found.n),
+        Cell(f"{found.difference:+.3f}", found.difference),
+        Cell(shown),
+        _number(found.p_adjusted),
+        _number(found.p_exact),
+        _number(found.effect),
+        Cell(inference.verdict(found, better_is_higher=sign > 0)),
+    )
+
+
+def _number(value: float | None) -> Cell:
+    return Cell(MISSING) if value is None else Cell(format_number(value), value)
