@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ..run.labels import format_number, format_seconds, format_spread, format_value, param_labels
 from ..run.records import status
-from . import differences
+from . import differences, selection
 from .cells import MISSING, Cell, Table, as_table
 from .tables import ACCURACY, AblationRow, SettingRow, Spread, Summary
 
@@ -84,9 +84,10 @@ def comparison(summaries: Sequence[Summary]) -> Table:
 
 def all_tables(summary: Summary) -> list[Table]:
     """The tables of a report that have anything to say."""
-    main = (
-        [ablation(summary), differences.differences(summary)] if summary.ablation else [ranking(summary, by_param=True)]
-    )
+    if summary.ablation:
+        main = [ablation(summary), differences.differences(summary)]
+    else:
+        main = [ranking(summary, by_param=True), selection.table(summary)]
     return [table for table in (*main, prepare(summary), failures(summary)) if table.rows]
 
 
@@ -103,7 +104,7 @@ def headline(summary: Summary) -> list[str]:
     if summary.looks_at_labels:
         lines.append("An oracle study: labels chose this setting, so its accuracy is no estimate for unlabeled data.")
     elif summary.oracle and summary.regret is not None and len(summary.settings) > 1 and not summary.ablation:
-        lines += _price(summary, summary.oracle, summary.regret)
+        lines += _price(summary, summary.oracle, summary.regret) + selection.advice(summary)
     for metric, published in summary.published.items():
         found = summary.best.metrics.get(metric)
         difference = f"; ours differs by {found.mean - published:+.3f}" if found else ""

@@ -118,7 +118,7 @@ def test_study_yaml_is_a_study_file(sweep: Any) -> None:
 
 
 def test_the_page_has_a_table_for_settings_shared_stages_and_failures(sweep: Any) -> None:
-    settings, prepare, failed = _page(sweep).tables
+    settings, _, prepare, failed = _page(sweep).tables
     assert settings[0] == ["rank", "δ", OBJECTIVE, "acc", "seeds"]
     assert settings[1] == ["1", "0.9", "-3.000 ± 1.000 (3)", "0.800 ± 0.100 (3)", "3 of 3"]
     assert prepare == [["seed", "status", "pretext"], ["0", "done", "reused"]]
