@@ -1,4 +1,4 @@
-"""The files a study leaves behind: study.yaml, trials.csv, report.md, report.html and figures/.
+"""The files a study leaves behind: study.yaml, trials.csv, trials.parquet, report.md, .html, .tex and figures/.
 
 Each is written beside its place and renamed into it, so nobody ever reads half a report.
 """
@@ -15,7 +15,7 @@ import yaml
 from ..run.ledger import Ledger
 from ..run.rows import Launch, Setting, Trial
 from ..study.faults import redacted
-from . import markdown, pictures, web
+from . import latex, markdown, pictures, web
 from .tables import summarize
 
 _ORDER = ("name", "question", "method", "pretext", "dataset", "seeds", "fixed", "search", "ablate", "sampler", "trials")
@@ -36,12 +36,15 @@ def write(ledger: Ledger, launch: Launch, storage: Path) -> list[Path]:
     settings, trials = ledger.settings(launch.id), ledger.trials(launch.id, "trial")
     drawn = pictures.sensitivity(summary)
     shown = [*drawn, *pictures.of_best_trial(summary, storage)]
+    table = trials_csv(settings, trials)
     contents = {
         "study.yaml": study_yaml(launch, settings).encode(),
-        "trials.csv": trials_csv(settings, trials).encode(),
+        "trials.csv": table.encode(),
+        "trials.parquet": trials_parquet(table),
         **{picture.path: picture.png for picture in drawn},
         "report.md": markdown.report(summary, shown).encode(),
         "report.html": web.report(summary, shown).encode(),
+        "report.tex": latex.report(summary).encode(),
     }
     return [_put(storage / launch.study / name, content) for name, content in contents.items()]
 
@@ -72,6 +75,24 @@ def trials_csv(settings: Sequence[Setting], trials: Sequence[Trial]) -> str:
         assert trial.setting is not None, f"trial {trial.key} has no setting"
         table.writerow(_csv_row(trial, by_number[trial.setting]))
     return text.getvalue()
+
+
+def trials_parquet(table: str) -> bytes:
+    """The same table with a type for each column: numbers as float64 or int64, the rest as text."""
+    import pyarrow
+    from pyarrow import csv as reader
+    from pyarrow import parquet
+
+    found = reader.read_csv(
+        io.BytesIO(table.encode()),
+        parse_options=reader.ParseOptions(newlines_in_values=True),
+        convert_options=reader.ConvertOptions(strings_can_be_null=True, null_values=[""]),
+    )
+    # A column of nothing has no type to be found.
+    types = [pyarrow.string() if pyarrow.types.is_null(each.type) else each.type for each in found.schema]
+    buffer = io.BytesIO()
+    parquet.write_table(found.cast(pyarrow.schema(zip(found.column_names, types, strict=True))), buffer)
+    return buffer.getvalue()
 
 
 def _csv_row(trial: Trial, setting: Setting) -> Mapping[str, Any]:

@@ -73,7 +73,7 @@ def _failures(summary: Summary) -> str:
 
 def _places(summary: Summary, storage: Path, tracking_uri: str) -> list[str]:
     folder = storage / summary.study
-    places = [f"report   {folder / 'report.html'} (also report.md, trials.csv, study.yaml, figures/)"]
+    places = [f"report   {folder / 'report.html'} (also report.md, report.tex, trials.csv, study.yaml, figures/)"]
     elsewhere = tracking_uri or summary.launch.resolved.get("tracking", {}).get("uri", "")
     if elsewhere:  # the UI command opens the storage's own database
         return [*places, f"MLflow   {elsewhere}"]

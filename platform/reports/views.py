@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ..run.labels import format_number, format_seconds, format_spread, format_value, param_labels
 from ..run.records import status
-from . import differences, selection
+from . import differences, inference, selection
 from .cells import MISSING, Cell, Table, as_table
 from .tables import ACCURACY, AblationRow, SettingRow, Spread, Summary
 
@@ -77,8 +77,11 @@ def comparison(summaries: Sequence[Summary]) -> Table:
         cells = [Cell(summary.method), Cell(summary.study), Cell(data_set(summary))]
         cells += [_spread_cell(metrics.get(metric)) for metric in LABEL_METRICS]
         cells += [Cell(best.label if best else MISSING), Cell(f"1 of {len(summary.settings)}", len(summary.settings))]
-        rows.append((*cells, Cell(summary.metric + (" (looks at labels)" if summary.looks_at_labels else ""))))
-    columns = ("method", "study", "data set", *LABEL_METRICS, "setting", "picked", "by")
+        cells.append(Cell(summary.metric + (" (looks at labels)" if summary.looks_at_labels else "")))
+        spent_s = summary.cost.prepare_s + summary.cost.trials_s
+        done = _count_done(summary)
+        rows.append((*cells, Cell(str(done), done), Cell(format_seconds(spent_s), spent_s)))
+    columns = ("method", "study", "data set", *LABEL_METRICS, "setting", "picked", "by", "trials", "spent")
     return as_table("Studies side by side", columns, rows)
 
 
@@ -101,6 +104,12 @@ def headline(summary: Summary) -> list[str]:
     lines.append(f"Best by {criterion(summary)}: {_told(summary.best, summary.metric)}.")
     if summary.best.missing:
         lines.append(f"Beware: it lacks {summary.best.missing} of {summary.best.wanted} seeds.")
+    few = [row for row in summary.settings if 0 < row.done < inference.FEW_SEEDS]
+    if few:
+        lines.append(
+            f"{len(few)} of {len(summary.settings)} rows have fewer than {inference.FEW_SEEDS} seeds: their deviations "
+            "say little."
+        )
     if summary.looks_at_labels:
         lines.append("An oracle study: labels chose this setting, so its accuracy is no estimate for unlabeled data.")
     elif summary.oracle and summary.regret is not None and len(summary.settings) > 1 and not summary.ablation:

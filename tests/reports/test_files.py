@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from pyarrow import parquet
 
 OBJECTIVE = "spc/selection_loss"
 DELTA = "spc.strong_threshold"
@@ -64,9 +65,11 @@ def test_every_file_of_a_study_is_written(sweep: Any) -> None:
     assert list(_written(sweep)) == [
         "study.yaml",
         "trials.csv",
+        "trials.parquet",
         "figures/sensitivity_spc.strong_threshold.png",
         "report.md",
         "report.html",
+        "report.tex",
     ]
 
 
@@ -96,6 +99,24 @@ def test_a_failed_trial_has_its_error_and_no_numbers(sweep: Any) -> None:
     rows = list(csv.DictReader(io.StringIO(_written(sweep)["trials.csv"].read_text())))
     assert (rows[7]["status"], rows[7]["error"]) == ("failed", "Diverged: spc: loss is nan\nlower it")
     assert (rows[7][OBJECTIVE], rows[7]["seconds"], rows[8]["status"]) == ("", "", "pending")
+
+
+def test_the_parquet_table_has_the_same_rows_with_types(sweep: Any) -> None:
+    written = _written(sweep)
+    table = parquet.read_table(written["trials.parquet"]).to_pylist()
+    rows = list(csv.DictReader(io.StringIO(written["trials.csv"].read_text())))
+    assert len(table) == len(rows) == 9
+    assert (table[1]["seed"], table[1][DELTA], table[1][OBJECTIVE]) == (1, 0.9, -4.0)
+    assert (table[7]["error"], table[7][OBJECTIVE], table[1]["error"]) == (rows[7]["error"], None, None)
+    assert table[1]["cached.pretext"] is True
+
+
+def test_latex_tables_are_whole_and_escaped(sweep: Any) -> None:
+    text = _written(sweep)["report.tex"].read_text()
+    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 4
+    assert "spc/selection\\_loss" in text and "0.800 $\\pm$ 0.100 (3)" in text and "$\\delta$" in text
+    rows = [line for line in text.splitlines() if line.endswith("\\\\")]
+    assert rows and all(line.isascii() for line in rows)
 
 
 def test_an_error_shows_no_password(book: Any) -> None:

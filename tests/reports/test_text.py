@@ -109,7 +109,7 @@ def test_a_rehearsal_says_so(book: Any, tmp_path: Path) -> None:
 
 def test_the_last_lines_say_where_everything_is(sweep: Any) -> None:
     assert _text(sweep, "my runs").splitlines()[-3:] == [
-        "report   my runs/spc/report.html (also report.md, trials.csv, study.yaml, figures/)",
+        "report   my runs/spc/report.html (also report.md, report.tex, trials.csv, study.yaml, figures/)",
         "MLflow   my runs/mlflow.db",
         "look     python -m platform.ui --storage 'my runs'",
     ]
@@ -117,8 +117,8 @@ def test_the_last_lines_say_where_everything_is(sweep: Any) -> None:
 
 def test_studies_stand_side_by_side(sweep: Any, ablation: Any) -> None:
     rows = [" ".join(line.split()) for line in side_by_side([_summary(sweep), _summary(ablation)]).splitlines()]
-    assert rows[3] == "spc spc digits (union) 0.800 ± 0.100 (3) – – δ=0.9 1 of 3 spc/selection_loss"
-    assert rows[4] == "spc ablation digits (union) 0.900 (1) – – with 1 of 2 spc/selection_loss"
+    assert rows[3] == "spc spc digits (union) 0.800 ± 0.100 (3) – – δ=0.9 1 of 3 spc/selection_loss 7 16.0 s"
+    assert rows[4] == "spc ablation digits (union) 0.900 (1) – – with 1 of 2 spc/selection_loss 3 6.0 s"
 
 
 def test_studies_on_different_data_are_not_called_comparable(sweep: Any, book: Any) -> None:
@@ -131,3 +131,8 @@ def test_studies_on_different_data_are_not_called_comparable(sweep: Any, book: A
 def test_runs_kept_elsewhere_are_not_looked_at_with_the_storages_own_ui(sweep: Any) -> None:
     text = end_of_sweep(_summary(sweep), Path("runs"), "postgresql://me:***@host/x")
     assert text.splitlines()[-1] == "MLflow   postgresql://me:***@host/x"
+
+
+def test_rows_of_few_seeds_are_marked(sweep: Any, ablation: Any) -> None:
+    assert "2 of 2 rows have fewer than 3 seeds" in _text(ablation)
+    assert "1 of 3 rows have fewer than 3 seeds" in _text(sweep)

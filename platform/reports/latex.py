@@ -1,0 +1,37 @@
+"""The tables of a report for a paper: LaTeX with booktabs, one float per table."""
+
+from . import views
+from .cells import Table
+from .tables import Summary
+
+_ESCAPES = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "±": r"$\pm$", "–": "--", "−": "$-$", "×": r"$\times$",
+    "α": r"$\alpha$", "β": r"$\beta$", "γ": r"$\gamma$", "δ": r"$\delta$", "η": r"$\eta$", "λ": r"$\lambda$",
+    "μ": r"$\mu$", "σ": r"$\sigma$", "τ": r"$\tau$",
+}  # fmt: skip
+
+
+def report(summary: Summary) -> str:
+    """Every table of the report. ``\\usepackage{booktabs}`` is all that a document needs for it."""
+    head = f"% {summary.study}: {summary.method} on {views.data_set(summary)}, {views.counts(summary)}. Needs booktabs."
+    return "\n\n".join([head, *(as_latex(table) for table in views.all_tables(summary))]) + "\n"
+
+
+def as_latex(table: Table) -> str:
+    """One table; numbers to the right."""
+    aligned = "".join("r" if right else "l" for right in table.numeric)
+    lines = [" & ".join(escaped(column) for column in table.columns) + r" \\", r"\midrule"]
+    lines += [" & ".join(escaped(cell.text) for cell in row) + r" \\" for row in table.rows]
+    body = "\n    ".join([r"\toprule", *lines, r"\bottomrule"])
+    return (
+        "\\begin{table}\n  \\centering\n"
+        f"  \\caption{{{escaped(table.title)}}}\n"
+        f"  \\begin{{tabular}}{{{aligned}}}\n    {body}\n  \\end{{tabular}}\n\\end{{table}}"
+    )
+
+
+def escaped(text: str) -> str:
+    """Text in which LaTeX takes nothing for a command."""
+    return "".join(_ESCAPES.get(letter, letter) for letter in text)
