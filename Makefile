@@ -34,9 +34,7 @@ check: $(VENV)/.installed
 	cd $(TYPED) && $(CURDIR)/$(BIN)/mypy --strict --config-file $(CURDIR)/pyproject.toml -p trainables -p driver
 
 bench: $(VENV)/.installed
-	for each in augment stage_sharing trial_overhead; do \
-		echo "benchmarks/$$each.py"; $(BIN)/python -m benchmarks.$$each || exit 1; \
-	done
+	$(BIN)/python -m benchmarks $(ARGS)
 
 # pip's output is kept out of sight, and shown where it matters: when it failed.
 $(VENV)/.installed: pyproject.toml

@@ -116,22 +116,30 @@ def _draw(axes: Axes, summary: Summary, parameter: Swept, points: Sequence[tuple
     by_x: dict[float, list[tuple[SettingRow, Spread]]] = {}
     for row, found in points:
         by_x.setdefault(_x(parameter, row.params[parameter.name]), []).append((row, found))
+    # Points that are moved aside by the same distance are drawn in one call: a call a point took half a minute.
+    by_aside: dict[float, list[tuple[float, Spread]]] = {}
     label = "setting, ± std over seeds"
     for x, group in by_x.items():
         step_in = min(_STEP_IN, _GROUP_IN / len(group))
         for place, (row, found) in enumerate(group):
             aside_in = (place - (len(group) - 1) / 2) * step_in
-            aside = axes.transData + ScaledTranslation(aside_in, 0, axes.figure.dpi_scale_trans)
-            style: dict[str, Any] = {"color": BLUE, "markersize": 5, "capsize": 2, "elinewidth": 1, "transform": aside}
-            # A single seed has no deviation: its point has no bar, which says so.
-            axes.errorbar(x, found.mean, found.std, fmt="o", label=label, **style)
-            label = ""
-            bar = found.std or 0.0
-            # What is drawn aside is not looked at when the axes choose their limits.
-            axes.update_datalim([(x, found.mean - bar), (x, found.mean + bar)])
+            by_aside.setdefault(aside_in, []).append((x, found))
             if summary.best and row.number == summary.best.number:
+                aside = axes.transData + ScaledTranslation(aside_in, 0, axes.figure.dpi_scale_trans)
                 ring = axes.plot(x, found.mean, "o", color=ORANGE, fillstyle="none", markersize=12, transform=aside)
                 ring[0].set(markeredgewidth=2, label="picked by the criterion", zorder=3)
+    for aside_in, drawn in sorted(by_aside.items()):
+        aside = axes.transData + ScaledTranslation(aside_in, 0, axes.figure.dpi_scale_trans)
+        style: dict[str, Any] = {"color": BLUE, "markersize": 5, "capsize": 2, "elinewidth": 1, "transform": aside}
+        means = [found.mean for _, found in drawn]
+        # A single seed has no deviation: its point has no bar, which says so.
+        bars = [math.nan if found.std is None else found.std for _, found in drawn]
+        axes.errorbar([x for x, _ in drawn], means, bars, fmt="o", label=label, **style)
+        label = ""
+        # What is drawn aside is not looked at when the axes choose their limits.
+        for x, found in drawn:
+            bar = found.std or 0.0
+            axes.update_datalim([(x, found.mean - bar), (x, found.mean + bar)])
     default = _x(parameter, parameter.default)
     axes.axvline(default, color="0.4", linestyle="--", linewidth=1, label=f"default {format_value(parameter.default)}")
     axes.margins(x=0.08, y=0.08)

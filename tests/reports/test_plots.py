@@ -33,10 +33,10 @@ def test_accuracy_stands_above_the_objective(sweep: Any) -> None:
 def test_every_setting_is_a_point_with_its_deviation(sweep: Any) -> None:
     summary = _summary(sweep)
     bottom = sensitivity(summary, swept(summary)[0]).axes[1]
-    points = [bars.lines[0].get_xydata().tolist()[0] for bars in bottom.containers]
+    points = [point for bars in bottom.containers for point in bars.lines[0].get_xydata().tolist()]
     assert points == [[0.9, -3.0], [0.95, -1.0], [0.98, -0.5]]
     # Mean -3 with deviation 1: the bar goes from -4 to -2.
-    (segment,) = bottom.containers[0].lines[2][0].get_segments()
+    segment = bottom.containers[0].lines[2][0].get_segments()[0]
     assert segment.tolist() == [[0.9, -4.0], [0.9, -2.0]]
 
 
