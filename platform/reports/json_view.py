@@ -11,6 +11,7 @@ from ..run.ledger import Ledger
 from ..run.outbox import TARGET
 from ..run.rows import Launch, Trial
 from ..study.faults import redacted
+from . import pareto
 from .pictures import best_trial
 from .tables import Summary, summarize
 
@@ -41,6 +42,7 @@ def as_json(
         "prepare": cells["prepare"],
         "trials": cells["trial"],
         "best": _best(summary),
+        **({"pareto": _front(summary)} if len(summary.objectives) > 1 else {}),
         "mlflow": {name: mlflow_ids.get(name) for name in ("uri", "experiment_id", "parent_run_id")},
     }
 
@@ -56,6 +58,14 @@ def _trial(trial: Trial) -> dict[str, Any]:
         "stages": [{name: stage[name] for name in names} for stage in trial.stages],
         "error": redacted(trial.error) or None,
     }
+
+
+def _front(summary: Summary) -> list[dict[str, Any]]:
+    """The settings that no other beats in all objectives, with those."""
+    return [
+        {"params": dict(row.params), "metrics": {name: row.metrics[name].mean for name, _ in summary.objectives}}
+        for row in pareto.front(summary)
+    ]
 
 
 def _best(summary: Summary) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..run.rows import DONE, Trial
-from . import plots
+from . import pareto, plots
 from .tables import Summary
 
 _OF_A_CLUSTERING = {
@@ -40,6 +40,21 @@ def sensitivity(summary: Summary) -> list[Picture]:
             drawn=True,
         )
         for parameter in plots.swept(summary)
+    ]
+
+
+def pareto_front(summary: Summary) -> list[Picture]:
+    """The plane of the first two objectives, where there are several and any setting has both."""
+    if not pareto.front(summary):
+        return []
+    return [
+        Picture(
+            title="Pareto front",
+            alt=pareto.alt_text(summary),
+            path="figures/pareto.png",
+            png=plots.png(pareto.figure(summary)),
+            drawn=True,
+        )
     ]
 
 

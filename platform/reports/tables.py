@@ -16,6 +16,7 @@ from ..run.labels import setting_label
 from ..run.ledger import Ledger
 from ..run.rows import DONE, FAILED, Launch, Setting, Trial
 from ..study.faults import redacted
+from ..study.resolve import objectives
 
 ACCURACY = "acc"
 
@@ -97,9 +98,11 @@ class Cost:
 class Summary:
     """A launch in numbers.
 
-    settings: all of them, by number. ranking: those with an objective, best first, ties by number. ablation: in the
-    order of the file. best: first of the ranking. oracle: what the mean accuracy would have picked. regret: accuracy of
-    ``oracle`` minus that of ``best``; None where either has none. published: for the whole study, on our scale.
+    metric, mode: of the objective that ranks. objectives: (metric, mode) of all, that one first. search: the domains of
+    grid and search. settings: all of them, by number. ranking: those with every objective, best first, ties by number;
+    of several objectives by Pareto rank and then the first. ablation: in the order of the file. best: first of the
+    ranking. oracle: what the mean accuracy would have picked. regret: accuracy of ``oracle`` minus that of ``best``;
+    None where either has none. published: for the whole study, on our scale.
     looks_at_labels: the objective is a label metric (the file says ``oracle: true``).
     """
 
@@ -110,6 +113,7 @@ class Summary:
     seeds: tuple[int, ...]
     metric: str
     mode: str
+    objectives: tuple[tuple[str, str], ...]
     looks_at_labels: bool
     search: Mapping[str, Mapping[str, Any]]
     settings: tuple[SettingRow, ...]
@@ -150,11 +154,14 @@ def summarize(ledger: Ledger, launch_id: int) -> Summary:
     """
     launch = ledger.launch(launch_id)
     told = launch.resolved
+    first = objectives(told)[0]
     cells = _cells(launch, ledger.settings(launch_id), ledger.trials(launch_id, "trial"))
     settings = tuple(_setting_row(launch, setting, trials) for setting, trials in cells)
     prepare = tuple(_prepare_row(trial) for trial in ledger.trials(launch_id, "prepare"))
-    maximize = told["objective"]["mode"] == "max"
-    ranking = ranked([(row, row.objective) for row in settings], maximize)
+    aims = tuple((each["metric"], each["mode"]) for each in objectives(told))
+    ranking = ranked([(row, row.objective) for row in settings], first["mode"] == "max")
+    if len(aims) > 1:
+        ranking = by_front(ranking, aims)
     by_accuracy = ranked([(row, row.metrics.get(ACCURACY)) for row in settings], True)
     best, oracle = next(iter(ranking), None), next(iter(by_accuracy), None)
     failures = [Failure("prepare", row.seed, row.error) for row in prepare if row.status == FAILED]
@@ -164,10 +171,11 @@ def summarize(ledger: Ledger, launch_id: int) -> Summary:
         pretext=told.get("pretext", ""),
         dataset=told["dataset"],
         seeds=tuple(told["seeds"]),
-        metric=told["objective"]["metric"],
-        mode=told["objective"]["mode"],
-        looks_at_labels=bool(told.get("oracle")) or looks_at_labels(told["objective"]["metric"]),
-        search=told.get("search", {}),
+        metric=first["metric"],
+        mode=first["mode"],
+        objectives=aims,
+        looks_at_labels=bool(told.get("oracle")) or looks_at_labels(first["metric"]),
+        search={**told.get("grid", {}), **told.get("search", {})},
         settings=settings,
         ranking=ranking,
         ablation=tuple(_ablation_row(row, told["ablate"]) for row in settings if row.variant),
@@ -186,6 +194,35 @@ def ranked(rows: Iterable[tuple[SettingRow, Spread | None]], maximize: bool) -> 
     with_value = [(row, value.mean) for row, value in rows if value is not None]
     ordered = sorted(with_value, key=lambda each: (-each[1] if maximize else each[1], each[0].number))
     return tuple(row for row, _ in ordered)
+
+
+def fronts(rows: Sequence[SettingRow], objectives: Sequence[tuple[str, str]]) -> list[list[SettingRow]]:
+    """The rows that have every objective, in Pareto fronts: in the first one no row is beaten by another in all.
+
+    A row beats another that it equals or betters in every mean and betters in one.
+    """
+    left = [row for row in rows if all(metric in row.metrics for metric, _ in objectives)]
+    costs = {
+        row.number: [row.metrics[metric].mean * (1 if mode == "min" else -1) for metric, mode in objectives]
+        for row in left
+    }
+    found = []
+    while left:
+        front = [row for row in left if not any(_beats(costs[other.number], costs[row.number]) for other in left)]
+        found.append(front)
+        numbers = {row.number for row in front}
+        left = [row for row in left if row.number not in numbers]
+    return found
+
+
+def by_front(rows: Sequence[SettingRow], objectives: Sequence[tuple[str, str]]) -> tuple[SettingRow, ...]:
+    """Ranked rows front by front, in each as they stood."""
+    return tuple(row for front in fronts(rows, objectives) for row in front)
+
+
+def _beats(one: Sequence[float], other: Sequence[float]) -> bool:
+    pairs = list(zip(one, other, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 
 
 def metrics_of_best(summary: Summary) -> dict[str, float]:
@@ -245,7 +282,7 @@ def _setting_row(launch: Launch, setting: Setting, trials: tuple[Trial, ...]) ->
         done=len(done),
         wanted=len(told["seeds"]),
         metrics=metrics,
-        objective=metrics.get(told["objective"]["metric"]),
+        objective=metrics.get(objectives(told)[0]["metric"]),
         failed=tuple(Failure(label, t.seed, _one_line(t.error)) for t in trials if t.state == FAILED),
         trials=trials,
     )

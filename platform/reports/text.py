@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import differences, views
+from . import differences, pareto, views
 from .cells import Table
 from .tables import Summary
 
@@ -29,6 +29,8 @@ def end_of_sweep(summary: Summary, storage: Path, tracking_uri: str = "") -> str
         table = aligned(views.ranking(summary, by_param=False, limit=TOP))
         more = len(summary.settings) - TOP
         parts.append(table + (f"\n... and {more} more in the report" if more > 0 else ""))
+        if summary.ranking and len(summary.objectives) > 1:
+            parts.append(aligned(pareto.table(summary)))
     parts.append("\n".join(views.headline(summary)))
     if summary.failures:
         parts.append(_failures(summary))

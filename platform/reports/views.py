@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ..run.labels import format_number, format_seconds, format_spread, format_value, param_labels
 from ..run.records import status
-from . import differences, inference, selection
+from . import differences, inference, pareto, selection
 from .cells import MISSING, Cell, Table, as_table
 from .tables import ACCURACY, AblationRow, SettingRow, Spread, Summary
 
@@ -90,7 +90,7 @@ def all_tables(summary: Summary) -> list[Table]:
     if summary.ablation:
         main = [ablation(summary), differences.differences(summary)]
     else:
-        main = [ranking(summary, by_param=True), selection.table(summary)]
+        main = [ranking(summary, by_param=True), pareto.table(summary), selection.table(summary)]
     return [table for table in (*main, prepare(summary), failures(summary)) if table.rows]
 
 
@@ -136,7 +136,9 @@ def cost(summary: Summary) -> str:
 
 def criterion(summary: Summary) -> str:
     """ "spc/selection_loss (min, label-free)"."""
-    return f"{summary.metric} ({summary.mode}, {'looks at labels' if summary.looks_at_labels else 'label-free'})"
+    shown = f"{summary.metric} ({summary.mode}, {'looks at labels' if summary.looks_at_labels else 'label-free'})"
+    others = [f"{metric} ({mode})" for metric, mode in summary.objectives[1:]]
+    return f"Pareto rank in {' and '.join([shown, *others])}" if others else shown
 
 
 def counts(summary: Summary) -> str:
@@ -214,7 +216,8 @@ def _count_done(summary: Summary) -> int:
 
 def _shown_metrics(summary: Summary) -> list[str]:
     present = {metric for row in summary.settings for metric in row.metrics}
-    return list(dict.fromkeys([summary.metric, *(metric for metric in LABEL_METRICS if metric in present)]))
+    aims = [metric for metric, _ in summary.objectives]
+    return list(dict.fromkeys([*aims, *(metric for metric in LABEL_METRICS if metric in present)]))
 
 
 def _param_names(summary: Summary) -> dict[str, str]:

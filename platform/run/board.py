@@ -16,7 +16,8 @@ from trainables import walk
 from ..study.schema import Study
 from .ledger import Ledger
 from .rows import DONE, FAILED, PENDING, RUNNING, Launch, Setting, Trial
-from .searcher import Searcher, Told
+from .samplers import Told
+from .searcher import Searcher
 
 Cell = dict[str, Any]
 
@@ -182,9 +183,12 @@ class Board:
             if any(trial.state not in (DONE, FAILED) for trial in ended):
                 return
             # A setting may switch off what the objective measures; it then has no value, like one that failed.
-            metric = self.study.objective.metric
-            values = [trial.metrics[metric] for trial in ended if trial.state == DONE and metric in trial.metrics]
-            self._told.append(Told(setting.number, setting.params, statistics.fmean(values) if values else None))
+            found = [
+                [trial.metrics[each.metric] for trial in ended if trial.state == DONE and each.metric in trial.metrics]
+                for each in self.study.objectives
+            ]
+            values = tuple(map(statistics.fmean, found)) if all(found) else None
+            self._told.append(Told(setting.number, setting.params, values))
 
 
 def _key(cell: Cell) -> str:

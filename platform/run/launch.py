@@ -65,7 +65,7 @@ def open_launch(ledger: Ledger, request: Request, size: cluster.Size) -> Launch:
 def course(ledger: Ledger, request: Request, launch: Launch, size: cluster.Size) -> Iterator[Course]:
     """The launch's board, held by a heartbeat; closed in the ledger however it ends."""
     study = request.study
-    shared = shared_slots(study) if study.search or study.ablate else ()
+    shared = shared_slots(study) if study.swept or study.ablate else ()
     board = Board(
         ledger, launch, study, fingerprint=request.fingerprint, shared=shared, storage=str(request.storage.resolve())
     )

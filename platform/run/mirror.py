@@ -11,12 +11,13 @@ from typing import Any
 
 import optuna
 
+from ..study import resolve
 from ..study.domains import Choice, Domain, Range
 from .databases import prepared
 from .ledger import Ledger
 from .records import ENDED
 from .rows import DONE, Launch, Setting, Trial
-from .searcher import distribution
+from .samplers import directions, distribution
 
 DATABASE = "optuna.db"
 
@@ -50,15 +51,17 @@ def mirror(ledger: Ledger, launch: int, path: Path) -> None:
 
 
 def _study(storage: optuna.storages.RDBStorage, launch: Launch) -> optuna.Study:
-    objective = launch.resolved["objective"]
+    objectives = resolve.objectives(launch.resolved)
     study = optuna.create_study(
         storage=storage,
         study_name=study_name(launch),
-        direction="minimize" if objective["mode"] == "min" else "maximize",
+        directions=[directions(each["mode"]) for each in objectives],
         load_if_exists=True,
     )
     known = study.user_attrs
-    for name, value in (("objective", objective["metric"]), ("method", launch.resolved["method"])):
+    shown = [each["metric"] for each in objectives]
+    told = {"objective": shown[0] if len(shown) == 1 else shown, "method": launch.resolved["method"]}
+    for name, value in told.items():
         if known.get(name) != value:
             study.set_user_attr(name, value)
     return study
@@ -69,7 +72,9 @@ def _trials(ledger: Ledger, launch: Launch) -> list[optuna.trial.FrozenTrial]:
     for trial in ledger.trials(launch.id, "trial"):
         if trial.setting is not None:
             cells.setdefault(trial.setting, []).append(trial)
-    domains = {name: _domain(name, written) for name, written in (launch.resolved.get("search") or {}).items()}
+    told = launch.resolved
+    swept = {**(told.get("grid") or {}), **(told.get("search") or {})}
+    domains = {name: _domain(name, written) for name, written in swept.items()}
     return [
         _trial(launch, setting, cells[setting.number], domains)
         for setting in ledger.settings(launch.id)
@@ -80,17 +85,26 @@ def _trials(ledger: Ledger, launch: Launch) -> list[optuna.trial.FrozenTrial]:
 def _trial(
     launch: Launch, setting: Setting, cells: Sequence[Trial], domains: Mapping[str, Domain]
 ) -> optuna.trial.FrozenTrial:
-    metric = launch.resolved["objective"]["metric"]
-    by_seed = {str(each.seed): each.metrics[metric] for each in cells if each.state == DONE and metric in each.metrics}
+    metrics = [each["metric"] for each in resolve.objectives(launch.resolved)]
+    by_metric = [
+        {str(each.seed): each.metrics[name] for each in cells if each.state == DONE and name in each.metrics}
+        for name in metrics
+    ]
+    by_seed: Any = by_metric[0] if len(metrics) == 1 else dict(zip(metrics, by_metric, strict=True))
+    # A start may lie outside of what is searched; Optuna takes no such value as a parameter.
+    held = [name for name in domains if name in setting.params and domains[name].holds(setting.params[name])]
     attributes: dict[str, Any] = {"setting": setting.number, "by_seed": by_seed}
     if setting.variant:
         attributes |= {"variant": setting.variant, "changes": dict(setting.params)}
+    if outside := {name: setting.params[name] for name in setting.params.keys() & domains.keys() - set(held)}:
+        attributes["outside"] = outside
     state = optuna.trial.TrialState
+    complete = all(by_metric)
     made = optuna.trial.create_trial(
-        state=state.COMPLETE if by_seed else state.FAIL,
-        value=statistics.fmean(by_seed.values()) if by_seed else None,
-        params={name: setting.params[name] for name in domains},
-        distributions={name: distribution(domain) for name, domain in domains.items()},
+        state=state.COMPLETE if complete else state.FAIL,
+        values=[statistics.fmean(found.values()) for found in by_metric] if complete else None,
+        params={name: setting.params[name] for name in held},
+        distributions={name: distribution(domains[name]) for name in held},
         user_attrs=attributes,
     )
     started = [each.started for each in cells if each.started]

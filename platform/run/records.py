@@ -15,6 +15,7 @@ from trainables import checks, pipeline, walk
 from trainables.data import sets
 
 from ..study.faults import redacted
+from ..study.resolve import objectives
 from .labels import setting_label
 from .rows import DONE, FAILED, PRUNED, EpochRow, Launch, Setting, Trial
 
@@ -49,12 +50,12 @@ def launch_id(launch: Launch) -> str:
 
 def launch_tags(launch: Launch) -> dict[str, str]:
     """Tags of everything that belongs to a launch."""
-    facts, objective = launch.facts, launch.resolved.get("objective") or {}
+    facts = launch.facts
     tags = {
         LAUNCH_ID: launch_id(launch),
         "launch": str(launch.number),
         "method": str(launch.resolved.get("method", "")),
-        "objective": " ".join(str(objective[name]) for name in ("metric", "mode") if name in objective),
+        "objective": ", ".join(f"{each['metric']} {each['mode']}" for each in objectives(launch.resolved)),
         "oracle": _text(bool(launch.resolved.get("oracle"))),
         "rehearsal": _text(bool(facts.get("rehearsal"))),
         "commit": facts.get("commit", ""),

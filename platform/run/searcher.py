@@ -1,33 +1,26 @@
 """Which settings a study tries: numbered, drawn one after another, the same on every machine and after every restart.
 
-Setting i is drawn by Optuna from the means of settings 0 .. i - lookahead, never from whatever happens to have
-finished: so two slots or twenty, killed or not, a study proposes the same settings. ``lookahead`` is what may be under
-way at once, and belongs to the launch. The sampler is made anew for every draw, from (seed, number), so there is no
-sampler state to save.
+Setting i is drawn from the means of settings 0 .. i - lookahead, never from whatever happens to have finished: so two
+slots or twenty, killed or not, a study proposes the same settings. ``lookahead`` is what may be under way at once, and
+belongs to the launch. Samplers are made anew for every draw, so there is no state of theirs to save (``samplers``).
+
+With a ``grid:`` block every combination of it has its own search of ``trials`` settings, which learns from no other.
+Combinations take turns, so setting i belongs to combination i mod their number, and more ``trials`` only append.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import optuna
+from trainables import checks
 
 from ..study import domains
 from ..study.domains import Domain
 from ..study.schema import Study
+from .samplers import Draw, Space, Told, drawer
 
 _REDRAWS = 20
 """Draws before a setting that is already there is replaced by the next one of the grid that is not."""
-
-
-@dataclass(frozen=True)
-class Told:
-    """A setting whose trials have ended. value: the objective's mean over its finished seeds, None if none finished."""
-
-    number: int
-    params: Mapping[str, Any]
-    value: float | None
 
 
 def lookahead(slots: int, seeds: int) -> int:
@@ -40,20 +33,26 @@ class Searcher:
 
     def __init__(self, study: Study) -> None:
         self._study = study
-        self._domains: Mapping[str, Domain] = study.search
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._optuna = optuna.create_study(direction="minimize" if study.objective.mode == "min" else "maximize")
-        self._num_told = 0
+        self._grid, self._search = study.grid, _ordered(study)
+        self._blocks = domains.grid_size(self._grid) or 1
+        self._draws: dict[int, Draw] = {}
         self._texts: list[str] = []
+        self._seen: set[str] = set()
+        self._place = 0
 
     @property
     def total(self) -> int:
         """How many settings there will be."""
         if self._study.ablate:
             return len(self._study.ablate)
-        if not self._domains:
+        return self._blocks * self._inner
+
+    @property
+    def _inner(self) -> int:
+        """Settings of one combination of the grid block."""
+        if not self._search:
             return 1
-        size = domains.grid_size(self._domains)
+        size = domains.grid_size(self._search)
         if self._study.sampler.name == "grid":
             assert size is not None  # a grid over a continuous range is refused with the study file
             return size
@@ -67,67 +66,85 @@ class Searcher:
         if self._study.ablate:
             row = self._study.ablate[number]
             return row.name, dict(row.changes)
-        if not self._domains:
-            return "", {}
+        own, block = divmod(number, self._blocks)
+        outer = domains.grid_setting(self._grid, block) if self._grid else {}
+        if not self._search:
+            return "", outer
+        if own < len(self._study.start):
+            return "", self._counting({**self._study.start[own], **outer})
         if self._study.sampler.name == "grid":
-            return "", domains.grid_setting(self._domains, number)
-        self._tell(told)
-        known = self._known(taken)
+            return "", self._counting({**domains.grid_setting(self._search, own), **outer})
+        return "", self._drawn(number, outer, told, taken)
+
+    def _drawn(
+        self, number: int, outer: Mapping[str, Any], told: Sequence[Told], taken: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """A setting that this combination of the grid block does not have yet, as far as there is one."""
+        own, block = divmod(number, self._blocks)
+        if block not in self._draws:
+            modes = tuple(each.mode for each in self._study.objectives)
+            space = Space(self._search, lambda name, params: self._active(name, {**outer, **params}), modes)
+            self._draws[block] = drawer(self._study.sampler, space)
+        heard = [
+            Told(each.number // self._blocks, _without(each.params, outer), each.values)
+            for each in told
+            if each.number % self._blocks == block
+        ]
+        known, params = self._known(taken), dict[str, Any]()
         for attempt in range(_REDRAWS):
-            params = self._ask(number, attempt)
+            params = {**self._draws[block](own, attempt, heard), **outer}
             if _text(params) not in known:
-                return "", params
-        size = domains.grid_size(self._domains)
-        for index in range(size or 0):
-            params = domains.grid_setting(self._domains, index)
-            if _text(params) not in known:
-                return "", params
-        return "", params
+                return params
+        for index in range(domains.grid_size(self._search) or 0):
+            other = self._counting({**domains.grid_setting(self._search, index), **outer})
+            if _text(other) not in known:
+                return other
+        return params
 
     def _known(self, taken: Sequence[Mapping[str, Any]]) -> set[str]:
         """The settings there are, as texts. Each is written once: at the thousandth draw there are a thousand."""
-        self._texts = self._texts[: len(taken)]
-        self._texts += [_text(params) for params in taken[len(self._texts) :]]
-        return set(self._texts)
+        if len(taken) < len(self._texts):
+            self._texts, self._seen = [], set()
+        fresh = [_text(params) for params in taken[len(self._texts) :]]
+        self._texts += fresh
+        self._seen.update(fresh)
+        return self._seen
 
-    def _ask(self, number: int, attempt: int) -> dict[str, Any]:
-        self._optuna.sampler = self._sampler(number, attempt)
-        trial = self._optuna.ask()
-        params = {name: domain.suggest(trial) for name, domain in self._domains.items()}
-        # The draw itself leaves nothing behind: what a setting came to is told in order, below.
-        self._optuna.tell(trial, state=optuna.trial.TrialState.FAIL)
-        return params
+    def _counting(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Without the searched values that do not count under the others."""
+        kept = {name: value for name, value in params.items() if name not in self._search}
+        for name in self._search:
+            if name in params and self._active(name, kept):
+                kept[name] = params[name]
+        return kept
 
-    def _sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
-        chosen = self._study.sampler
-        seed = (chosen.seed * 1_000_003 + number) * 1_009 + attempt
-        if chosen.name == "random":
-            return optuna.samplers.RandomSampler(seed=seed % 2**32)
-        return optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=chosen.startup)
-
-    def _tell(self, told: Sequence[Told]) -> None:
-        for each in told[self._num_told :]:
-            distributions = {name: distribution(domain) for name, domain in self._domains.items()}
-            state = optuna.trial.TrialState.FAIL if each.value is None else optuna.trial.TrialState.COMPLETE
-            self._optuna.add_trial(
-                optuna.trial.create_trial(
-                    params={name: each.params[name] for name in self._domains},
-                    distributions=distributions,
-                    value=each.value,
-                    state=state,
-                )
-            )
-        self._num_told = max(self._num_told, len(told))
+    def _active(self, name: str, params: Mapping[str, Any]) -> bool:
+        given, (slot, _, own) = self._study.given, name.partition(".")
+        for other, wanted in checks.rules(given.stages[slot].Config)[own].when.items():
+            full = f"{slot}.{other}"
+            value = params[full] if full in params else self._study.fixed.get(full, given.default(full))
+            if value not in wanted:
+                return False
+        return True
 
 
-def distribution(domain: Domain) -> optuna.distributions.BaseDistribution:
-    """Optuna's name for a domain."""
-    if isinstance(domain, domains.Choice):
-        return optuna.distributions.CategoricalDistribution(domain.options)
-    if domain.whole:
-        step = 1 if domain.step is None else int(domain.step)
-        return optuna.distributions.IntDistribution(int(domain.low), int(domain.high), log=domain.log, step=step)
-    return optuna.distributions.FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+def _ordered(study: Study) -> dict[str, Domain]:
+    """The searched domains, each after those that decide whether it counts."""
+    left, ordered = dict(study.search), dict[str, Domain]()
+    while left:
+        for name in list(left):
+            slot, _, own = name.partition(".")
+            needs = {f"{slot}.{other}" for other in checks.rules(study.stages[slot].Config)[own].when}
+            if not needs & (left.keys() - {name}):
+                ordered[name] = left.pop(name)
+                break
+        else:
+            return {**ordered, **left}  # conditions in a circle: as they stand
+    return {name: ordered[name] for name in ordered}
+
+
+def _without(params: Mapping[str, Any], outer: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if name not in outer}
 
 
 def _text(params: Mapping[str, Any]) -> str:

@@ -60,18 +60,50 @@ def read_values(reading: Reading, where: Where, given: Mapping[str, Any]) -> dic
     return values
 
 
-def read_search(reading: Reading) -> dict[str, Domain]:
-    """The domains that are right."""
+def read_search(reading: Reading, section: str = "search") -> dict[str, Domain]:
+    """The domains of a section that are right; those of ``grid`` must be countable."""
     domains = {}
-    for name in reading.page.search:
+    for name in getattr(reading.page, section):
         missing = unknown(reading.stages, name, reading.page.method)
         if missing:
-            reading.note(("search", name), missing, at_key=True)
+            reading.note((section, name), missing, at_key=True)
             continue
-        domain = read_domain(reading.document, name, config_of(reading.stages, name), reading.faults)
-        if domain is not None:
+        config = config_of(reading.stages, name)
+        domain = read_domain(reading.document, (section, name), config, reading.faults)
+        if domain is not None and section == "grid" and domain.size is None:
+            sentence = f"{name} is continuous, so a grid over it has no end. Give it a step or a choice, or search it."
+            reading.note((section, name), sentence)
+        elif domain is not None:
             domains[name] = domain
     return domains
+
+
+PAPER = "paper"
+"""Under ``start``: the stages' own defaults, which are the published ones."""
+
+
+def read_start(reading: Reading, search: Mapping[str, Domain]) -> tuple[Mapping[str, Plain], ...]:
+    """The first settings: every searched name with the value given, or else its default.
+
+    A value may lie outside of what is searched: it is run and ranked like any other, and no sampler learns from it.
+    """
+    start = []
+    for index, written in enumerate(reading.page.start):
+        where: Where = ("start", index)
+        if written != PAPER and not isinstance(written, dict):
+            reading.note(where, f"a start is {PAPER} or a mapping of searched settings to values, but is {written!r}.")
+            continue
+        given = {} if written == PAPER else written
+        for name in [each for each in given if each not in reading.page.search]:
+            sentence = f"{name} is not under search. {did_you_mean(name, list(reading.page.search))}"
+            reading.note((*where, name), sentence, key=f"start.{index}.{name}", at_key=True)
+        known = {name: value for name, value in given.items() if name in reading.page.search}
+        values = read_values(reading, where, known)
+        defaults = {name: getattr(config_of(reading.stages, name)(), name.partition(".")[2]) for name in search}
+        start.append({**defaults, **values})
+    if reading.page.start and not reading.page.search:
+        reading.note(("start",), "start gives the first settings of a search, but there is none. Take it out.")
+    return tuple(start)
 
 
 def read_row(reading: Reading, label: str) -> Row:

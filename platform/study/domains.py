@@ -64,6 +64,18 @@ class Choice:
         """Whether any of ``wanted`` can come out."""
         return any(option in wanted for option in self.options)
 
+    def holds(self, value: Plain) -> bool:
+        """Whether ``value`` is one of them, of the same kind: True is not 1."""
+        return any(value == option and type(value) is type(option) for option in self.options)
+
+    def at(self, unit: float) -> Plain:
+        """The option at a place in [0, 1): each has an equal part."""
+        return self.options[min(int(unit * self.size), self.size - 1)]
+
+    def place_of(self, value: Plain) -> float:
+        """The middle of the part of [0, 1) that belongs to ``value``."""
+        return (self.options.index(value) + 0.5) / self.size
+
     def suggest(self, trial: Suggests) -> Plain:
         """A value asked from an Optuna trial, under the setting's name."""
         value: Plain = trial.suggest_categorical(self.name, self.options)
@@ -125,6 +137,33 @@ class Range:
         """Whether any of ``wanted`` lies between the ends."""
         return any(isinstance(value, int | float) and self.low <= value <= self.high for value in wanted)
 
+    def holds(self, value: Plain) -> bool:
+        """Whether ``value`` is one that can come out."""
+        if isinstance(value, bool | str) or not self.low <= value <= self.high:
+            return False
+        return self.size is None or (_exact(value) - _exact(self.low)) % self._stride == 0
+
+    def at(self, unit: float) -> Plain:
+        """The value at a place in [0, 1): countable values have equal parts, but for a range that is logarithmic."""
+        if self.size is not None and not self.log:
+            return self.value_at(min(int(unit * self.size), self.size - 1))
+        if not self.log:
+            return self.low + unit * (self.high - self.low)
+        # Whole numbers get the part of the logarithm that rounds to them, both ends as wide as the others.
+        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
+        value = math.exp(math.log(low) + unit * (math.log(high) - math.log(low)))
+        value = min(max(value, self.low), self.high)
+        return round(value) if self.whole else value
+
+    def place_of(self, value: float) -> float:
+        """The place of a value of the range in [0, 1], the middle of its part where values are countable."""
+        if self.size is not None and not self.log:
+            return (float((_exact(value) - _exact(self.low)) / self._stride) + 0.5) / self.size
+        if not self.log:
+            return (value - self.low) / (self.high - self.low)
+        low, high = (self.low - 0.5, self.high + 0.5) if self.whole else (self.low, self.high)
+        return (math.log(value) - math.log(low)) / (math.log(high) - math.log(low))
+
     def suggest(self, trial: Suggests) -> Plain:
         """A value asked from an Optuna trial, under the setting's name."""
         if self.whole:
@@ -184,10 +223,10 @@ def grid_setting(domains: Mapping[str, Domain], index: int) -> dict[str, Plain]:
     return {name: setting[name] for name in domains}
 
 
-def read_domain(document: Document, name: str, config: type[Any], faults: list[Fault]) -> Domain | None:
-    """The domain that ``search`` has for the known setting ``name``; None where ``faults`` got why not."""
-    where: Where = ("search", name)
-    raw, key = document.data["search"][name], f"search.{name}"
+def read_domain(document: Document, where: tuple[str, str], config: type[Any], faults: list[Fault]) -> Domain | None:
+    """The domain that stands at ``where``, (section, name of a known setting); None where ``faults`` got why not."""
+    section, name = where
+    raw, key = document.data[section][name], f"{section}.{name}"
     raw = {"choice": raw} if isinstance(raw, list) else raw
     before = len(faults)
     form = _form(raw)
@@ -201,9 +240,9 @@ def read_domain(document: Document, name: str, config: type[Any], faults: list[F
             sentence = f"{option} is not part of {form}. {way_out}"
             faults.append(document.fault((*where, option), sentence, key=key, at_key=True))
     if form == "choice":
-        domain = _choice(document, name, config, faults)
+        domain = _choice(document, where, config, faults)
     else:
-        domain = _range(document, name, config, form, faults)
+        domain = _range(document, where, config, form, faults)
     return domain if len(faults) == before else None
 
 
@@ -221,10 +260,11 @@ def _wrong_option(form: str, option: str) -> str:
     return did_you_mean(option, _OPTIONS[form]) if _OPTIONS[form] else "Take it out."
 
 
-def _choice(document: Document, name: str, config: type[Any], faults: list[Fault]) -> Domain | None:
-    raw = document.data["search"][name]
-    where: Where = ("search", name) if isinstance(raw, list) else ("search", name, "choice")
-    listed, key, field = raw if isinstance(raw, list) else raw["choice"], f"search.{name}", name.partition(".")[2]
+def _choice(document: Document, at: tuple[str, str], config: type[Any], faults: list[Fault]) -> Domain | None:
+    section, name = at
+    raw = document.data[section][name]
+    where: Where = at if isinstance(raw, list) else (*at, "choice")
+    listed, key, field = raw if isinstance(raw, list) else raw["choice"], f"{section}.{name}", name.partition(".")[2]
     if not isinstance(listed, list) or not listed:
         sentence = f"choice must be a list of values, but is {listed!r}. Write it as [a, b, c]."
         faults.append(document.fault(where, sentence, key=key))
@@ -242,11 +282,14 @@ def _choice(document: Document, name: str, config: type[Any], faults: list[Fault
     return Choice(name, tuple(options))
 
 
-def _range(document: Document, name: str, config: type[Any], form: str, faults: list[Fault]) -> Domain | None:
-    raw, key, field = document.data["search"][name], f"search.{name}", name.partition(".")[2]
+def _range(
+    document: Document, where: tuple[str, str], config: type[Any], form: str, faults: list[Fault]
+) -> Domain | None:
+    section, name = where
+    raw, key, field = document.data[section][name], f"{section}.{name}", name.partition(".")[2]
     kind = checks.kind_of(config, field)
-    where: Where = ("search", name)
-    ends, places = raw[form], [(*where, form, 0), (*where, form, 1)]
+    ends: Any = raw[form]
+    places: list[Where] = [(*where, form, 0), (*where, form, 1)]
     if form == "min":
         ends, places = [raw["min"], raw.get("max")], [(*where, "min"), (*where, "max")]
     if not isinstance(ends, list) or len(ends) != 2 or None in ends:

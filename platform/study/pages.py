@@ -21,11 +21,12 @@ class _Part(BaseModel):
 
 
 class Sampler(_Part):
-    """How settings are chosen. startup: random settings before TPE learns."""
+    """How settings are chosen. startup: random settings before TPE or GP learns. population: of CMA-ES and NSGA-II."""
 
-    name: Literal["tpe", "random", "grid"] = "tpe"
+    name: Literal["tpe", "cmaes", "gp", "nsga2", "qmc", "random", "grid"] = "tpe"
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     startup: int = Field(default=10, ge=1, le=10_000)
+    population: int = Field(default=8, ge=2, le=10_000)
 
 
 class Objective(_Part):
@@ -95,16 +96,25 @@ class Page(_Part):
     dataset: dict[str, Any] = {}
     seeds: list[int] = [0]
     fixed: dict[str, Any] = {}
+    grid: dict[str, Any] = {}
     search: dict[str, Any] = {}
+    start: list[Any] = []
     ablate: dict[str, dict[str, Any]] = {}
     sampler: Sampler = Sampler()
     trials: int | None = Field(default=None, ge=1, le=100_000)
-    objective: Objective | None = None
+    objective: list[Objective] = []
     oracle: bool = False
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
     retries: int = Field(default=2, ge=0, le=20)
     published: dict[str, Any] = {}
+
+    @field_validator("objective")
+    @classmethod
+    def _some(cls, objectives: list[Objective]) -> list[Objective]:
+        if not objectives:
+            raise ValueError("must have at least one metric, but is {value}. Write it, or take the line out.")
+        return objectives
 
     @field_validator("seeds")
     @classmethod
@@ -122,11 +132,14 @@ class Page(_Part):
 KEYS = tuple(Page.model_fields)
 SHORT = {"dataset": "name", "sampler": "name"}
 """Keys that may hold a single value, and what it then is."""
+LISTED = ("objective", "start")
+"""Keys that may hold one thing in the place of a list of it."""
 
 
 def read_page(document: Document) -> tuple[Page | None, list[Fault]]:
     """The page without the keys that are at fault, and their faults; no page where the method is at fault."""
     data = {key: {SHORT[key]: v} if key in SHORT and isinstance(v, str) else v for key, v in document.data.items()}
+    data |= {key: [data[key]] for key in LISTED if key in data and not isinstance(data[key], list)}
     faults = list(_secrets(document, document.data, ()))
     try:
         return Page.model_validate(data), faults
@@ -182,6 +195,8 @@ _WORDS = {
 def _fault(document: Document, problem: Any) -> Fault:
     """One of pydantic's errors in this platform's words."""
     where: Where = tuple(problem["loc"])
+    if where[0] in LISTED and not isinstance(document.data.get(str(where[0])), list):
+        where = (where[0], *where[2:])
     shown = ".".join(map(str, where))
     kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
     if kind == "missing":
@@ -233,8 +248,8 @@ def _place_of(name: str, known: Sequence[str]) -> str:
 
 def _fields(where: Where) -> tuple[str, ...]:
     model: Any = Page
-    for part in where:
+    for part in [part for part in where if isinstance(part, str)]:
         model = model.model_fields[part].annotation
-        # "Objective | None" holds the model first.
+        # "Objective | None" and "list[Objective]" hold the model first.
         model = getattr(model, "__args__", (model,))[0]
     return tuple(model.model_fields)

@@ -20,22 +20,24 @@ def rows(study: Study) -> list[str]:
     """The plan as lines of plain text."""
     shared, seeds = shared_slots(study), len(study.seeds)
     own = [slot for slot in study.stages if slot not in shared]
-    trials = study.trials * seeds
+    trials = study.num_settings * seeds
     lines = [
         ("study", f"{study.name} ({study.file})"),
         ("method", f"{study.method}: {' -> '.join(study.stages)}" + _swapped(study)),
         ("data set", _data_set(study)),
         ("settings", _settings(study)),
         ("seeds", ", ".join(map(str, study.seeds))),
-        ("trials", f"{_count(study.trials, 'setting')} x {_count(seeds, 'seed')} = {trials:,}"),
+        ("trials", f"{_count(study.num_settings, 'setting')} x {_count(seeds, 'seed')} = {trials:,}"),
         ("once", f"{', '.join(shared)}: {_count(seeds, 'run')}, one per seed" if shared else "no stage is shared"),
         ("per trial", f"{', '.join(own)}: {_count(trials, 'run')}" if own else "nothing beyond the shared stages"),
-        ("objective", f"{study.objective.metric}, {study.objective.mode}" + _oracle(study)),
+        ("objective", " and ".join(f"{each.metric}, {each.mode}" for each in study.objectives) + _oracle(study)),
         ("prepare", _share(study.resources.prepare)),
         ("trial", _share(study.resources.trial)),
         ("tracking", study.tracking.uri or "the storage's own MLflow database"),
     ]
-    swept = [("search", f"{name}: {domain.as_dict()}") for name, domain in study.search.items()]
+    swept = [("grid", f"{name}: {domain.as_dict()}") for name, domain in study.grid.items()]
+    swept += [("search", f"{name}: {domain.as_dict()}") for name, domain in study.search.items()]
+    swept += [("start", ", ".join(f"{name}: {value}" for name, value in each.items())) for each in study.start]
     ablated = [("ablate", f"{row.name}: {dict(row.changes) or 'the base'}") for row in study.ablate]
     changed = [("rehearsal", note) for note in study.notes]
     return [f"{label:<10} {text}" for label, text in lines + swept + ablated + changed]
@@ -54,13 +56,15 @@ def _data_set(study: Study) -> str:
 def _settings(study: Study) -> str:
     if study.ablate:
         return f"{_count(study.trials, 'row')} of an ablation"
+    blocks = domains.grid_size(study.grid) or 1
+    each = f" in each of {blocks:,} combinations" if study.grid else ""
     if not study.search:
-        return "one, the fixed one"
+        return f"all {blocks:,} combinations of the grid block" if study.grid else "one, the fixed one"
     sampler = study.sampler
     size = grid_size(study)
     if sampler.name == "grid":
-        return f"all {study.trials:,} of the grid"
-    return f"{study.trials:,} by {sampler.name} (seed {sampler.seed})" + (f" out of {size:,}" if size else "")
+        return f"all {study.trials:,} of the grid{each}"
+    return f"{study.trials:,} by {sampler.name} (seed {sampler.seed})" + (f" out of {size:,}" if size else "") + each
 
 
 def _oracle(study: Study) -> str:

@@ -30,11 +30,13 @@ def resolved(study: Study) -> dict[str, Any]:
         "dataset": dict(study.dataset),
         "seeds": list(study.seeds),
         "fixed": _settings(study),
+        **({"grid": {name: domain.as_dict() for name, domain in study.grid.items()}} if study.grid else {}),
         "search": {name: domain.as_dict() for name, domain in study.search.items()},
+        **({"start": [dict(each) for each in study.start]} if study.start else {}),
         "ablate": rows,
         "sampler": study.sampler.model_dump(),
         "trials": study.trials,
-        "objective": study.objective.model_dump(),
+        "objective": _objectives(study),
         "oracle": study.oracle,
         "resources": study.resources.model_dump(),
         "tracking": study.tracking.model_dump(),
@@ -56,8 +58,15 @@ def meaning(study: Study) -> dict[str, Any]:
         "ablate": {row.name: dict(row.changes) for row in study.ablate},
         "objective": full["objective"],
     }
+    part |= {key: full[key] for key in ("grid", "start") if key in full}
     # Without a search nothing is sampled, so a change of sampler changes nothing.
     return part | ({"sampler": full["sampler"]} if study.search else {})
+
+
+def objectives(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The objectives of a ``resolved`` study, of which the first one ranks."""
+    written = told.get("objective") or []
+    return list(written) if isinstance(written, list) else [written]
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -82,6 +91,12 @@ def _flat(part: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield section, value
 
 
+def _objectives(study: Study) -> Any:
+    """As a study file has it: one by itself, several in a list."""
+    written = [each.model_dump() for each in study.objectives]
+    return written[0] if len(written) == 1 else written
+
+
 def _stage_names(study: Study) -> dict[str, str]:
     own = dict(zip(study.stages, pipeline.METHODS[study.method], strict=True))
     return own | ({"pretext": study.pretext} if study.pretext else {})
@@ -89,7 +104,7 @@ def _stage_names(study: Study) -> dict[str, str]:
 
 def _settings(study: Study) -> dict[str, Any]:
     stages = study.stages
-    views = [Given(stages, {**study.fixed, **row.changes}, study.search) for row in study.ablate or (Row("", {}),)]
-    counting = {name for view in views for name in view.counting()} - set(study.search)
+    views = [Given(stages, {**study.fixed, **row.changes}, study.swept) for row in study.ablate or (Row("", {}),)]
+    counting = {name for view in views for name in view.counting()} - set(study.swept)
     given = study.given
     return {name: study.fixed.get(name, given.default(name)) for name in names(stages) if name in counting}

@@ -1,6 +1,6 @@
 """What the keys of a study file mean together: objective, trials, resources, settings that never count."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 
 from trainables import checks, metrics
 from trainables.checks import Plain
@@ -16,21 +16,31 @@ MAX_TRIALS = 100_000
 DEFAULT_TRIALS = 20
 
 
-def read_objective(reading: Reading, swept: Sequence[str]) -> Objective:
-    """The page's objective, or the criterion of the last stage that has one."""
-    objective = reading.page.objective or _criterion(reading)
-    if objective is not None and "objective" in reading.dropped:
-        return objective
-    if objective is None:
+def read_objectives(reading: Reading, swept: Sequence[str]) -> tuple[Objective, ...]:
+    """The page's objectives, or the criterion of the last stage that has one."""
+    own = _criterion(reading)
+    objectives = tuple(reading.page.objective) or (() if own is None else (own,))
+    if objectives and "objective" in reading.dropped:
+        return objectives
+    if not objectives:
         method = reading.page.method
         sentence = f"method {method!r} has no criterion of its own. Write objective: {{metric: ..., mode: ...}}."
         reading.note(("method",), sentence, key="objective")
-        return Objective(metric="", mode="min")
-    sentence = _objective_fault(reading, objective, swept) or ""
-    if sentence:
-        oracle = reading.page.oracle and not metrics.looks_at_labels(objective.metric)
-        reading.note(("oracle",) if oracle else ("objective", "metric"), sentence)
-    return objective
+        return (Objective(metric="", mode="min"),)
+    listed = isinstance(reading.document.data.get("objective"), list)
+    for index, objective in enumerate(objectives):
+        where: Where = ("objective", index, "metric") if listed else ("objective", "metric")
+        if sentence := _objective_fault(reading, objective, swept) or "":
+            reading.note(where, sentence)
+        if objective.metric in [each.metric for each in objectives[:index]]:
+            reading.note(where, f"{objective.metric!r} stands twice under objective. Take one out.")
+    if reading.page.oracle and not any(metrics.looks_at_labels(each.metric) for each in objectives):
+        shown = objectives[0].metric if len(objectives) == 1 else "the objectives"
+        quoted = repr(shown) if len(objectives) == 1 else shown
+        verb = "looks" if len(objectives) == 1 else "look"
+        sentence = f"oracle is true, but {quoted} {verb} at no labels. Take oracle out, or choose by a label metric."
+        reading.note(("oracle",), sentence)
+    return objectives
 
 
 def _criterion(reading: Reading) -> Objective | None:
@@ -52,8 +62,6 @@ def _objective_fault(reading: Reading, objective: Objective, swept: Sequence[str
             f"objective.metric must be label-free, but {metric!r} looks at labels, so the answers would choose. "
             f"Take one of {', '.join(free)}, or write oracle: true to have the study called an oracle."
         )
-    if oracle and not looks:
-        return f"oracle is true, but {metric!r} looks at no labels. Take oracle out, or choose by a label metric."
     if swept and slot in shared_prefix(reading.stages, swept):
         return (
             f"{metric!r} is the same in every trial, because nothing under search touches its stage. "
@@ -62,10 +70,11 @@ def _objective_fault(reading: Reading, objective: Objective, swept: Sequence[str
     return None
 
 
-def read_trials(reading: Reading, search: Mapping[str, Domain]) -> int:
-    """Number of settings; a grid, an ablation and a single setting have their own, which the page may repeat."""
+def read_trials(reading: Reading, search: Mapping[str, Domain], grid: Mapping[str, Domain]) -> int:
+    """Number of settings of each combination of the grid block; a grid, an ablation and a single setting have their
+    own, which the page may repeat."""
     page = reading.page
-    if reading.dropped & {"search", "ablate", "sampler", "trials"}:
+    if reading.dropped & {"grid", "search", "ablate", "sampler", "trials"}:
         return page.trials or DEFAULT_TRIALS
     gridded = bool(page.search) and page.sampler.name == "grid"
     endless = [name for name, domain in search.items() if domain.size is None]
@@ -78,14 +87,17 @@ def read_trials(reading: Reading, search: Mapping[str, Domain]) -> int:
         return 1
     own, why = _own_number(reading, search, gridded)
     trials, seeds = own or page.trials or DEFAULT_TRIALS, len(page.seeds)
+    if len(page.start) > trials:
+        reading.note(("start",), f"start lists {len(page.start)} settings, but trials is {trials}. Raise trials.")
+    everything = trials * (grid_size(grid) or 1)
     each = f"{seeds} seed" if seeds == 1 else f"{seeds} seeds"
     where: Where = ("trials",) if page.trials else ("sampler",)
     if own is not None and page.trials not in (None, own):
         way_out = "Take trials out, or take sampler: random." if gridded else "Take trials out."
         reading.note(where, f"{why}, here {own:,}, but trials is {page.trials:,}. {way_out}")
-    elif trials * seeds > MAX_TRIALS:
+    elif everything * seeds > MAX_TRIALS:
         sentence = (
-            f"{trials:,} settings with {each} are {trials * seeds:,} trials, but at most {MAX_TRIALS:,} run. "
+            f"{everything:,} settings with {each} are {everything * seeds:,} trials, but at most {MAX_TRIALS:,} run. "
             "Use fewer values or seeds, or sampler: random with trials: N."
         )
         reading.note(where, sentence)
@@ -96,8 +108,23 @@ def _own_number(reading: Reading, search: Mapping[str, Domain], gridded: bool) -
     if reading.page.ablate:
         return len(reading.page.ablate), "an ablation runs each of its rows"
     if not reading.page.search:
-        return 1, "without search or ablate there is one setting"
+        return 1, "without search or ablate there is one setting" + (" a combination" if reading.page.grid else "")
     return (grid_size(search), "a grid runs all of its settings") if gridded else (None, "")
+
+
+def judge_sampler(reading: Reading, search: Mapping[str, Domain]) -> None:
+    """Note what the chosen sampler cannot do: several objectives, words, a single dimension."""
+    name, where = reading.page.sampler.name, ("sampler",)
+    if name != "cmaes" or not search:
+        return
+    if len(reading.page.objective) > 1:
+        reading.note(where, "cmaes follows one objective. Keep one, or take sampler: nsga2, tpe or gp.")
+    if len(search) < 2:
+        reading.note(where, "cmaes needs at least two searched settings. Take sampler: tpe or gp.")
+    for each, domain in search.items():
+        if any(isinstance(value, bool | str) for value in domain.extremes):
+            sentence = f"cmaes moves in numbers, but {each} is a choice of words. Take it to grid, or sampler: tpe."
+            reading.note(where, sentence)
 
 
 def read_resources(reading: Reading) -> Resources:
@@ -127,7 +154,7 @@ def judge_together(
             reading.note(("fixed", name), obstacles[0] or "", at_key=True)
     for name in search:
         if obstacle := Given(stages, fixed, search).obstacle(name):
-            reading.note(("search", name), obstacle, at_key=True)
+            reading.note(("grid" if name in reading.page.grid else "search", name), obstacle, at_key=True)
     for row in rows:
         for name in row.changes:
             if obstacle := views[row.name].obstacle(name):
@@ -135,7 +162,8 @@ def judge_together(
     for changes in extremes(search, [row.changes for row in rows]):
         _, refused = build(stages, {**fixed, **changes})
         for name, sentence in refused:
-            reading.note(place_of(name, changes, fixed, search, rows), f"{sentence.rstrip('.')}.")
+            where = place_of(name, changes, fixed, search, rows, reading.page.grid)
+            reading.note(where, f"{sentence.rstrip('.')}.")
     _judge_rows(reading, fixed, rows)
 
 
@@ -156,8 +184,11 @@ def place_of(
     fixed: Mapping[str, Plain],
     search: Mapping[str, Domain],
     rows: Sequence[Row],
+    grid: Container[str] = (),
 ) -> Where:
     """Where the file gives a setting its value when ``changes`` are made; the method's line for a default."""
+    if name in grid:
+        return ("grid", name)
     if name in search:
         return ("search", name)
     for row in rows:

@@ -10,9 +10,9 @@ from trainables.checks import Plain
 
 from . import overrides as overriding
 from . import rules
-from .contents import Reading, Row, read_dataset, read_published, read_row, read_search, read_values
+from .contents import Reading, Row, read_dataset, read_published, read_row, read_search, read_start, read_values
 from .document import Document, read
-from .domains import Domain
+from .domains import Domain, grid_size
 from .faults import Fault, StudyFaults, did_you_mean
 from .pages import Objective, Page, Resources, Sampler, Share, Tracking, name_fault, read_page
 from .settings import Given, Stages, build, extremes
@@ -26,7 +26,9 @@ class Study:
 
     pretext: the stage in the slot "pretext"; empty for the method's own. dataset: every field of ``sets.Spec``.
     search and ablate: at most one is not empty; with neither there is one setting, the fixed one.
-    trials: number of settings, each run with every seed. published: values for the whole study, as printed.
+    grid: every combination of it has a search of its own. start: the searched values of the first settings of each.
+    trials: number of settings, of each combination, each run with every seed. objectives: the first one ranks.
+    published: values for the whole study, as printed.
     notes: what a rehearsal changed. document: the file's data and lines, for faults found later.
     """
 
@@ -38,11 +40,13 @@ class Study:
     dataset: Mapping[str, Any]
     seeds: tuple[int, ...]
     fixed: Mapping[str, Plain]
+    grid: Mapping[str, Domain] = field(default_factory=dict)
     search: Mapping[str, Domain]
+    start: tuple[Mapping[str, Plain], ...] = ()
     ablate: tuple[Row, ...]
     sampler: Sampler
     trials: int
-    objective: Objective
+    objectives: tuple[Objective, ...]
     oracle: bool
     resources: Resources
     tracking: Tracking
@@ -58,19 +62,34 @@ class Study:
         return stages
 
     @property
+    def objective(self) -> Objective:
+        """The one that ranks."""
+        return self.objectives[0]
+
+    @property
+    def swept(self) -> Mapping[str, Domain]:
+        """What settings differ in: the grid block, then what is searched."""
+        return {**self.grid, **self.search}
+
+    @property
+    def num_settings(self) -> int:
+        """How many settings there will be, of all combinations of the grid block; a countable search has no more."""
+        return (grid_size(self.grid) or 1) * self.trials
+
+    @property
     def given(self) -> Given:
         """What the file says about each setting."""
-        return Given(self.stages, self.fixed, self.search)
+        return Given(self.stages, self.fixed, self.swept)
 
     @property
     def touched(self) -> tuple[str, ...]:
         """Full names of the swept or ablated settings, in the order of the file."""
-        return tuple(dict.fromkeys([*self.search, *(name for row in self.ablate for name in row.changes)]))
+        return tuple(dict.fromkeys([*self.swept, *(name for row in self.ablate for name in row.changes)]))
 
     @property
     def extremes(self) -> tuple[Mapping[str, Plain], ...]:
         """Changes that bound the study; all of them can really be run."""
-        return tuple(extremes(self.search, [row.changes for row in self.ablate]))
+        return tuple(extremes(self.swept, [*self.start, *(row.changes for row in self.ablate)]))
 
 
 def configs(study: Study, changes: Mapping[str, Plain]) -> dict[str, Any]:
@@ -104,7 +123,8 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     reading = Reading(document, page, pipeline.stages(page.method, page.pretext), faults)
     study = _assemble(reading, name)
     if not faults:
-        rules.judge_together(reading, study.fixed, study.search, study.ablate)
+        rules.judge_together(reading, study.fixed, study.swept, study.ablate)
+        rules.judge_sampler(reading, study.search)
     if faults:
         raise StudyFaults(faults)
     return study
@@ -128,12 +148,15 @@ def _pipeline_faults(document: Document, page: Page) -> list[Fault]:
 def _assemble(reading: Reading, name: str) -> Study:
     """The study of a page; what is wrong is noted in ``reading``, and then the study must not be used."""
     page = reading.page
-    search = read_search(reading)
-    if page.search and page.ablate:
-        reading.note(("ablate",), "search and ablate exclude each other. Keep one of them.", at_key=True)
-    for both in [each for each in page.fixed if each in page.search]:
-        sentence = f"{both} is under fixed and under search. Take it out of one of them."
-        reading.note(("fixed", both), sentence, at_key=True)
+    search, grid = read_search(reading, "search"), read_search(reading, "grid")
+    for section in ("grid", "search"):
+        if getattr(page, section) and page.ablate:
+            sentence = f"{section} and ablate exclude each other. Keep one of them."
+            reading.note(("ablate",), sentence, at_key=True)
+    for first, second in (("fixed", "search"), ("fixed", "grid"), ("grid", "search")):
+        for both in [each for each in getattr(page, first) if each in getattr(page, second)]:
+            sentence = f"{both} is under {first} and under {second}. Take it out of one of them."
+            reading.note((first, both), sentence, at_key=True)
     return Study(
         name=name,
         file=reading.document.file,
@@ -143,11 +166,13 @@ def _assemble(reading: Reading, name: str) -> Study:
         dataset=read_dataset(reading),
         seeds=tuple(page.seeds),
         fixed=read_values(reading, ("fixed",), page.fixed),
+        grid=grid,
         search=search,
+        start=read_start(reading, search),
         ablate=tuple(read_row(reading, label) for label in page.ablate),
         sampler=page.sampler,
-        trials=rules.read_trials(reading, search),
-        objective=rules.read_objective(reading, tuple(search)),
+        trials=rules.read_trials(reading, search, grid),
+        objectives=rules.read_objectives(reading, (*grid, *search)),
         oracle=page.oracle,
         resources=rules.read_resources(reading),
         tracking=page.tracking,

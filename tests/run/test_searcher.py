@@ -1,7 +1,8 @@
 """Which settings a study tries, drawn by number."""
 
 from collections.abc import Callable
-from platform.run.searcher import Searcher, Told, distribution, lookahead
+from platform.run.samplers import Told, distribution
+from platform.run.searcher import Searcher, lookahead
 from platform.study.domains import Choice, Range
 from platform.study.schema import Study
 
@@ -45,7 +46,7 @@ def test_a_draw_is_decided_by_its_number_and_what_was_told(make_study: MakeStudy
 
 def told(settings: list[dict[str, object]], count: int) -> list[Told]:
     return [
-        Told(number, params, float(str(params["spc.strong_threshold"])))
+        Told(number, params, (float(str(params["spc.strong_threshold"])),))
         for number, params in enumerate(settings[: max(0, count)])
     ]
 
@@ -72,7 +73,7 @@ def test_tpe_learns_from_what_it_is_told(make_study: MakeStudy) -> None:
     settings: list[dict[str, object]] = []
     for number in range(40):
         known = [
-            Told(index, params, abs(float(str(params["spc.strong_threshold"])) - 0.3))
+            Told(index, params, (abs(float(str(params["spc.strong_threshold"])) - 0.3),))
             for index, params in enumerate(settings)
         ]
         settings.append(searcher.draw(number, known, settings)[1])

@@ -110,8 +110,8 @@ def test_configs_name_the_setting_in_full(write: Write) -> None:
         ("method: spc\nretries: 99\n", "spc.yaml:2: retries: retries must be at most 20, but is 99."),
         (
             "method: spc\nsampler: tpee\n",
-            "spc.yaml:2: sampler.name: sampler.name must be one of 'tpe', 'random' or 'grid', but is 'tpee'. Did "
-            "you mean 'tpe'?",
+            "spc.yaml:2: sampler.name: sampler.name must be one of 'tpe', 'cmaes', 'gp', 'nsga2', 'qmc', 'random' or "
+            "'grid', but is 'tpee'. Did you mean 'tpe'?",
         ),
         ("method: spc\ndataset: digit\n", "spc.yaml:2: dataset.name: dataset.name must be one of digits, "),
         (

@@ -1,0 +1,90 @@
+"""Several objectives: fronts, ranking, table and plot."""
+
+from platform.reports import json_view, pareto, pictures, tables, text, views
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+AIMS = [{"metric": "spc/loss", "mode": "min"}, {"metric": "spc/agreement", "mode": "max"}]
+
+
+def launch(book: Any, points: list[tuple[float, float] | None], **changes: Any) -> Any:
+    made = book(objective=AIMS, seeds=[0], **changes)
+    for number, point in enumerate(points):
+        cell: Any = "Diverged: NaN"
+        if point is not None:
+            cell = {"spc/loss": point[0], "spc/agreement": point[1], "acc": 0.5}
+        made.setting(number, {0: cell}, {"spc.graph_neighbors": number + 5})
+    return made
+
+
+def summary(made: Any) -> tables.Summary:
+    return tables.summarize(made.ledger, made.launch.id)
+
+
+def numbers(rows: Any) -> list[int]:
+    return [row.number for row in rows]
+
+
+def test_fronts_and_ranking(book: Any) -> None:
+    # 0 and 1 trade one for the other, 2 is beaten by 1 alone, 3 by all; 4 failed.
+    found = summary(launch(book, [(1.0, 0.2), (2.0, 0.9), (3.0, 0.8), (4.0, 0.1), None]))
+    assert [numbers(front) for front in tables.fronts(found.settings, found.objectives)] == [[0, 1], [2], [3]]
+    assert numbers(found.ranking) == [0, 1, 2, 3]
+    assert numbers(pareto.front(found)) == [0, 1]
+
+
+def test_a_worse_first_objective_ranks_before_what_its_front_beats(book: Any) -> None:
+    found = summary(launch(book, [(2.0, 0.5), (1.0, 0.1), (1.5, 0.05), (9.0, 0.9)]))
+    assert numbers(found.ranking) == [1, 0, 3, 2]
+
+
+POINTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=9)
+
+
+@given(POINTS)
+def test_fronts_by_their_definition(points: list[tuple[int, int]]) -> None:
+    rows: Any = [
+        type("Row", (), {"number": number, "metrics": {"a": tables.Spread(a, None, 1), "b": tables.Spread(b, None, 1)}})
+        for number, (a, b) in enumerate(points)
+    ]
+    found = tables.fronts(rows, [("a", "min"), ("b", "min")])
+    assert sorted(number for front in found for number in numbers(front)) == list(range(len(points)))
+    place = {row.number: depth for depth, front in enumerate(found) for row in front}
+    for one, (a, b) in enumerate(points):
+        beaten_by = [o for o, (c, d) in enumerate(points) if c <= a and d <= b and (c, d) != (a, b)]
+        assert place[one] == (1 + max(place[other] for other in beaten_by) if beaten_by else 0)
+
+
+def test_everything_shows_the_front(book: Any, tmp_path: Any) -> None:
+    made = launch(book, [(1.0, 0.2), (2.0, 0.9), (3.0, 0.8)])
+    found = summary(made)
+    titles = [table.title for table in views.all_tables(found)]
+    assert titles[0].startswith("Settings by Pareto rank in spc/loss (min, label-free) and spc/agreement (max)")
+    assert titles[1] == "Pareto front" and len(pareto.table(found).rows) == 2
+    assert "Pareto front" in text.end_of_sweep(found, tmp_path)
+    (picture,) = pictures.pareto_front(found)
+    assert picture.png.startswith(b"\x89PNG") and "(1.000, 0.200), (2.000, 0.900)" in picture.alt
+    told = json_view.as_json(made.ledger, made.launch, {}, {})
+    assert [each["metrics"]["spc/loss"] for each in told["pareto"]] == [1.0, 2.0]
+
+
+def test_one_objective_has_no_front(sweep: Any) -> None:
+    found = tables.summarize(sweep.ledger, sweep.launch.id)
+    assert pareto.front(found) == [] and pictures.pareto_front(found) == []
+    assert "pareto" not in json_view.as_json(sweep.ledger, sweep.launch, {}, {})
+
+
+def test_without_a_result_nothing_is_drawn(book: Any) -> None:
+    found = summary(launch(book, [None, None]))
+    assert pareto.front(found) == [] and pictures.pareto_front(found) == [] and found.best is None
+
+
+@pytest.mark.parametrize("missing", ["spc/loss", "spc/agreement"])
+def test_a_setting_without_one_of_them_is_not_ranked(book: Any, missing: str) -> None:
+    made = launch(book, [(1.0, 0.2)])
+    cell = {"spc/loss": 0.0, "spc/agreement": 1.0}
+    made.setting(1, {0: {name: value for name, value in cell.items() if name != missing}}, {"spc.graph_neighbors": 9})
+    assert numbers(summary(made).ranking) == [0]
