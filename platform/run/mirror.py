@@ -14,9 +14,10 @@ import optuna
 from ..study.domains import Choice, Domain, Range
 from .databases import prepared
 from .ledger import Ledger
-from .records import ENDED
-from .rows import DONE, Launch, Setting, Trial
+from .records import counts_as_result
+from .rows import COLLAPSED, ENDED, PRUNED, EpochRow, Launch, Setting, Trial
 from .searcher import distribution
+from .stopping import intermediate
 
 DATABASE = "optuna.db"
 
@@ -29,9 +30,10 @@ def study_name(launch: Launch) -> str:
 def mirror(ledger: Ledger, launch: int, path: Path) -> None:
     """Write every setting of a launch whose trials have all ended to the Optuna database at ``path``.
 
-    A trial there is a setting here: COMPLETE with the objective's mean over its finished seeds, FAIL where none
-    finished. Its user attributes hold the setting's number, the objective by seed, and an ablation row's name and
-    changes. Called again it adds what is new; where what is there no longer holds (more seeds), it writes all anew.
+    A trial there is a setting here: COMPLETE with the objective's mean over its finished seeds, PRUNED with the means
+    by epoch where a seed was pruned, FAIL where none finished or one collapsed.
+    Its user attributes hold the setting's number, the objective by seed, and an ablation row's name and changes.
+    Called again it adds what is new; where what is there no longer holds (more seeds, a wider range), it writes all anew.
     """
     row = ledger.launch(launch)
     wanted = _trials(ledger, row)
@@ -71,24 +73,45 @@ def _trials(ledger: Ledger, launch: Launch) -> list[optuna.trial.FrozenTrial]:
             cells.setdefault(trial.setting, []).append(trial)
     domains = {name: _domain(name, written) for name, written in (launch.resolved.get("search") or {}).items()}
     return [
-        _trial(launch, setting, cells[setting.number], domains)
+        _trial(launch, setting, cells[setting.number], domains, _seen(ledger, launch, cells[setting.number]))
         for setting in ledger.settings(launch.id)
         if setting.number in cells and all(trial.state in ENDED for trial in cells[setting.number])
     ]
 
 
+def _seen(ledger: Ledger, launch: Launch, cells: Sequence[Trial]) -> dict[int, float]:
+    """Epoch -> the objective's mean, for a setting of which a seed was pruned; empty for any other."""
+    if all(each.state != PRUNED for each in cells):
+        return {}
+    slot, _, metric = launch.resolved["objective"]["metric"].partition("/")
+
+    def curve(rows: Sequence[EpochRow]) -> dict[int, float]:
+        return {row.epoch: row.metrics[metric] for row in rows if row.slot == slot and metric in row.metrics}
+
+    ran = [each for each in cells if each.state == PRUNED or counts_as_result(each)]
+    return intermediate([curve(ledger.epochs(launch.id, each.key)) for each in ran])
+
+
 def _trial(
-    launch: Launch, setting: Setting, cells: Sequence[Trial], domains: Mapping[str, Domain]
+    launch: Launch,
+    setting: Setting,
+    cells: Sequence[Trial],
+    domains: Mapping[str, Domain],
+    seen: Mapping[int, float],
 ) -> optuna.trial.FrozenTrial:
     metric = launch.resolved["objective"]["metric"]
-    by_seed = {str(each.seed): each.metrics[metric] for each in cells if each.state == DONE and metric in each.metrics}
+    by_seed = {
+        str(each.seed): each.metrics[metric] for each in cells if counts_as_result(each) and metric in each.metrics
+    }
     attributes: dict[str, Any] = {"setting": setting.number, "by_seed": by_seed}
     if setting.variant:
         attributes |= {"variant": setting.variant, "changes": dict(setting.params)}
     state = optuna.trial.TrialState
+    whole = by_seed and all(each.state not in (PRUNED, COLLAPSED) for each in cells)
     made = optuna.trial.create_trial(
-        state=state.COMPLETE if by_seed else state.FAIL,
-        value=statistics.fmean(by_seed.values()) if by_seed else None,
+        state=state.COMPLETE if whole else state.PRUNED if seen else state.FAIL,
+        value=statistics.fmean(by_seed.values()) if whole else None,
+        intermediate_values=dict(seen),
         params={name: setting.params[name] for name in domains},
         distributions={name: distribution(domain) for name, domain in domains.items()},
         user_attrs=attributes,
@@ -103,7 +126,7 @@ def _trial(
 
 def _meaning(trial: optuna.trial.FrozenTrial) -> tuple[Any, ...]:
     # A failed trial's value reads as None, one that is there as the very number: SQLite keeps all digits.
-    return trial.user_attrs["setting"], trial.user_attrs["by_seed"], trial.state, trial.params
+    return trial.user_attrs["setting"], trial.user_attrs["by_seed"], trial.state, trial.params, trial.distributions
 
 
 def _domain(name: str, written: Mapping[str, Any]) -> Domain:

@@ -8,7 +8,7 @@ sampler state to save.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import optuna
@@ -23,11 +23,15 @@ _REDRAWS = 20
 
 @dataclass(frozen=True)
 class Told:
-    """A setting whose trials have ended. value: the objective's mean over its finished seeds, None if none finished."""
+    """A setting whose trials have ended. value: the objective's mean over its finished seeds, None if none finished.
+
+    seen: epoch -> the mean at that epoch, where a seed was pruned; the setting then counts as pruned at its last one.
+    """
 
     number: int
     params: Mapping[str, Any]
     value: float | None
+    seen: Mapping[int, float] = field(default_factory=dict)
 
 
 def lookahead(slots: int, seeds: int) -> int:
@@ -45,6 +49,8 @@ class Searcher:
         self._optuna = optuna.create_study(direction="minimize" if study.objective.mode == "min" else "maximize")
         self._num_told = 0
         self._texts: list[str] = []
+        self._seen: set[str] = set()
+        self._place = 0
 
     @property
     def total(self) -> int:
@@ -65,12 +71,14 @@ class Searcher:
         told: all settings up to number - lookahead, in order. taken: the params of all settings before ``number``.
         """
         if self._study.ablate:
-            row = self._study.ablate[number]
+            # By what is there already, not by place: a row may have been added above others.
+            rest = [row for row in self._study.ablate if dict(row.changes) not in taken]
+            row = rest[number - len(taken)]
             return row.name, dict(row.changes)
         if not self._domains:
             return "", {}
         if self._study.sampler.name == "grid":
-            return "", domains.grid_setting(self._domains, number)
+            return "", self._next_of_grid(number, taken)
         self._tell(told)
         known = self._known(taken)
         for attempt in range(_REDRAWS):
@@ -83,6 +91,15 @@ class Searcher:
             if _text(params) not in known:
                 return "", params
         return "", params
+
+    def _next_of_grid(self, number: int, taken: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The grid's first setting that is not there yet: a grid that has grown keeps what ran before."""
+        if not taken:
+            return domains.grid_setting(self._domains, number)
+        self._seen.update(_text(params) for params in taken[len(self._seen) :])
+        while _text(params := domains.grid_setting(self._domains, self._place)) in self._seen:
+            self._place += 1
+        return params
 
     def _known(self, taken: Sequence[Mapping[str, Any]]) -> set[str]:
         """The settings there are, as texts. Each is written once: at the thousandth draw there are a thousand."""
@@ -108,13 +125,15 @@ class Searcher:
     def _tell(self, told: Sequence[Told]) -> None:
         for each in told[self._num_told :]:
             distributions = {name: distribution(domain) for name, domain in self._domains.items()}
-            state = optuna.trial.TrialState.FAIL if each.value is None else optuna.trial.TrialState.COMPLETE
+            states = optuna.trial.TrialState
+            state = states.COMPLETE if each.value is not None else states.PRUNED if each.seen else states.FAIL
             self._optuna.add_trial(
                 optuna.trial.create_trial(
                     params={name: each.params[name] for name in self._domains},
                     distributions=distributions,
                     value=each.value,
                     state=state,
+                    intermediate_values=dict(each.seen),
                 )
             )
         self._num_told = max(self._num_told, len(told))
