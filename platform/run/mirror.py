@@ -33,7 +33,8 @@ def mirror(ledger: Ledger, launch: int, path: Path) -> None:
     A trial there is a setting here: COMPLETE with the objective's mean over its finished seeds, PRUNED with the means
     by epoch where a seed was pruned, FAIL where none finished or one collapsed.
     Its user attributes hold the setting's number, the objective by seed, and an ablation row's name and changes.
-    Called again it adds what is new; where what is there no longer holds (more seeds, a wider range), it writes all anew.
+    Called again it adds what is new; where what is there no longer holds (more seeds, a wider range), it writes all
+    anew.
     """
     row = ledger.launch(launch)
     wanted = _trials(ledger, row)

@@ -226,7 +226,7 @@ def test_a_failed_shared_stage_counts_as_one_failure(make_study: MakeStudy, make
 
 
 def test_cells_say_how_they_are_watched(make_study: MakeStudy, make_board: MakeBoard) -> None:
-    page = PAGE + "guard: {collapse: {patience_epochs: 2}}\ntime_limit: 20m\n"
+    page = PAGE + "guard: {collapse: {patience_epochs: 2}}\n    time_limit: 20m\n"
     board = make_board(make_study(page))
     prepared(board)
     _, cell = board.next() or ("", {})

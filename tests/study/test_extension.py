@@ -57,7 +57,7 @@ def test_more_of_the_same_study_goes_on(write: Write, change: str) -> None:
         ("search.spc.threshold={uniform: [0.45, 0.95], step: 0.1}", "search.spc.threshold was"),
         ("search.spc.threshold={uniform: [0.5, 0.9]}", "search.spc.threshold was"),
         ("search.neighbors.k={int: [4, 64]}", "search.neighbors.k was"),
-        ("search.spc.refine=[false]", "search.spc.refine was {'choice': [True]} and is now {'choice': [False]}"),
+        ("search.neighbors.k={int: [8, 64], log: true}", "search.neighbors.k was {'int': [4, 64], 'log': True} and"),
         ("search.spc.epochs=[1, 2]", "search.spc.epochs is new: {'choice': [1, 2]}"),
         ("fixed.pretext.epochs=5", "fixed.pretext.epochs was 500 and is now 5"),
         ("sampler=tpe", "sampler.name was 'random' and is now 'tpe'"),
