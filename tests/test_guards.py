@@ -1,6 +1,16 @@
-"""When a clustering counts as collapsed, and when a trial's time is up."""
+"""When a clustering counts as collapsed, when a trial's time is up, and what a trial on real digits makes of it."""
 
-from trainables.guards import Guards, collapse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trainables.contract import Epoch
+from trainables.data import sets
+from trainables.faiss_search import FaissSearch
+from trainables.guards import Collapsed, Guards, TimeLimit, collapse
+from trainables.session import Alone
+from trainables.walk import Walker
 
 RULE = {"min_entropy_share": 0.2, "max_empty_clusters": 3, "patience_epochs": 2}
 
@@ -35,3 +45,54 @@ def test_time_counts_from_the_start_of_the_attempt() -> None:
     assert sentence.startswith("time limit: ")
     assert sentence.endswith("s spent of 10 s")
     assert Guards(None, None, began_s=-100.0).verdict([{"loss": 1.0}]) == ("", "")
+
+
+def cell(storage: Path, **guards: Any) -> dict[str, Any]:
+    dataset: dict[str, Any] = {"name": "digits", "train_limit": 120, "eval_limit": 60}
+    changes = {
+        "pretext.augmentation": "affine",
+        "pretext.batch_size": 60,
+        "pretext.epochs": 1,
+        "neighbors.num_neighbors": 8,
+        "scan.num_neighbors": 5,
+        "scan.augmentation": "affine",
+        "scan.batch_size": 60,
+        "scan.epochs": 4,
+    }
+    return {
+        "kind": "trial",
+        "method": "scan",
+        "pretext": "",
+        "changes": changes,
+        "dataset": dataset,
+        "fingerprint": sets.load(sets.Spec(**dataset)).fingerprint,
+        "seed": 0,
+        "until": "scan",
+        "storage": str(storage),
+        "threads": 1,
+        **guards,
+    }
+
+
+def walk(guarded: dict[str, Any]) -> tuple[dict[str, float], list[tuple[str, Epoch]]]:
+    heard: list[tuple[str, Epoch]] = []
+    walker = Walker(guarded["storage"], Alone(), FaissSearch(1))
+    found = walker.walk(guarded, lambda slot, epoch: heard.append((slot, epoch)))
+    return {name: value for name, value in found.metrics.items() if "seconds" not in name}, heard
+
+
+def test_a_collapsed_stage_ends_its_trial_after_the_epochs_of_patience(tmp_path: Path) -> None:
+    # Only clusters of the very same size have an entropy of 1.
+    rule = {"min_entropy_share": 1.0, "max_empty_clusters": None, "patience_epochs": 2}
+    with pytest.raises(Collapsed, match=r"^scan: cluster_entropy .* for 2 epochs, after epoch 2 of 4$") as caught:
+        walk(cell(tmp_path, collapse=rule))
+    assert 0 <= caught.value.metrics["scan/cluster_entropy"] < 1
+
+
+def test_a_trial_out_of_time_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    with pytest.raises(TimeLimit, match=r"^scan: time limit: \d+ s spent of 1e-06 s, after epoch 1 of 4$"):
+        walk(cell(tmp_path / "a", time_limit_s=1e-6))
+    resumed, heard = walk(cell(tmp_path / "a"))
+    whole, _ = walk(cell(tmp_path / "b"))
+    assert [(slot, epoch.number) for slot, epoch in heard] == [("scan", 2), ("scan", 3), ("scan", 4)]
+    assert resumed == whole
