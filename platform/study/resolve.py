@@ -40,7 +40,7 @@ def resolved(study: Study) -> dict[str, Any]:
         "tracking": study.tracking.model_dump(),
         "retries": study.retries,
         "published": dict(study.published),
-        **_stopping(study),
+        **stopping(study),
     }
 
 
@@ -83,7 +83,7 @@ def _flat(part: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield section, value
 
 
-def _stopping(study: Study) -> dict[str, Any]:
+def stopping(study: Study) -> dict[str, Any]:
     """What stops trials or the launch, as far as the study says anything of it."""
     written = {
         "scheduler": study.scheduler.model_dump(exclude_none=True) if study.scheduler else None,
