@@ -11,14 +11,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from trainables.contract import ImageData
 from trainables.data import raw, sets
 
+from .study import memory, placing
 from .study.faults import StudyFaults
 from .study.limits import data_faults
 from .study.plan import rows
 from .study.rehearsal import rehearsal
-from .study.schema import Study, load_study
+from .study.schema import Study, configs, load_study
 
 OK, WRONG = 0, 2
 REHEARSALS = "rehearsals"
@@ -60,9 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             study, storage = rehearsal(study), storage / REHEARSALS
         data = checked_data(study)
         if given.dry_run:
-            print("\n".join(rows(study)))
-            print(f"{'images':<10} {data.shape.num_train:,} to train on, {data.shape.num_eval:,} to judge")
-            return OK
+            return rehearse_plan(study, data, given.address)
         make_writable(storage)
     except (StudyFaults, Refused) as fault:
         print(fault, file=sys.stderr)
@@ -79,6 +80,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     again = shlex.join(["python", "-m", "platform.sweep", *(each for each in arguments if each != "--fresh")])
     return command.carry_out(request, data, again=again, as_json=given.json)
+
+
+def rehearse_plan(study: Study, data: ImageData, address: str) -> int:
+    """Print what would run and what it needs; refuse what the machines can never carry. Nothing is started.
+
+    Raises:
+        Refused: see above; the sentences name the resources.
+    """
+    print("\n".join(rows(study)))
+    print(f"{'images':<10} {data.shape.num_train:,} to train on, {data.shape.num_eval:,} to judge")
+    needs = [memory.need(configs(study, changes), data) for changes in study.extremes]
+    largest = max(needs, key=lambda each: each.total)
+    print("\n".join(memory.rows(largest, study.resources.trial.gpu)))
+    sentences = placing.unplaceable(study.resources, _machines(address))
+    if sentences:
+        raise Refused("\n".join(f"{study.file}: {sentence}" for sentence in sentences))
+    return OK
+
+
+def _machines(address: str) -> Sequence[placing.Node]:
+    if not address:
+        return [placing.Node(float(os.cpu_count() or 1), float(torch.cuda.device_count()))]
+    from .run import cluster
+
+    with cluster.running(address) as size:
+        return size.nodes
 
 
 def storage_folder(text: str) -> Path:

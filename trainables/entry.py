@@ -16,6 +16,7 @@ import torch
 from ray import tune
 
 from .contract import Epoch
+from .guards import Collapsed
 from .service import SharedSearch
 from .session import Alone
 from .walk import Walker
@@ -27,17 +28,20 @@ _warm: dict[str, Walker] = {}
 
 
 class Reporter:
-    """Collects epochs and hands them to ``send`` in parcels."""
+    """Collects epochs and hands them to ``send`` in parcels. judged: a slot whose epochs are sent one by one.
 
-    def __init__(self, send: Any) -> None:
-        self._send = send
+    Tune's ``report`` returns when the driver has read it, so a trial that is judged never runs ahead of its judge.
+    """
+
+    def __init__(self, send: Any, judged: str = "") -> None:
+        self._send, self._judged = send, judged
         self._epochs: list[dict[str, Any]] = []
         self._sent_at = 0.0
 
     def epoch(self, slot: str, epoch: Epoch) -> None:
         row = {"slot": slot, "epoch": epoch.number, "total": epoch.total, "metrics": dict(epoch.metrics)}
         self._epochs.append(row)
-        if time.monotonic() - self._sent_at >= _REPORT_EVERY_S:
+        if slot == self._judged or time.monotonic() - self._sent_at >= _REPORT_EVERY_S:
             self.flush()
 
     def flush(self, outcome: Mapping[str, Any] | None = None) -> None:
@@ -62,11 +66,18 @@ def whereabouts() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid(), "device": device, "torch": torch.__version__}
 
 
+def collapse_outcome(collapsed: Collapsed) -> dict[str, Any]:
+    """What is reported of a trial whose clustering collapsed."""
+    return {"status": "collapsed", "error": str(collapsed), "metrics": collapsed.metrics, "worker": whereabouts()}
+
+
 def run_cell(cell: Mapping[str, Any], reporter: Reporter) -> None:
     """Walk a cell and report its outcome. A stage that raises fails the cell; only a lost process is retried."""
     try:
         done = walker(cell["storage"], cell["threads"]).walk(cell, reporter.epoch)
         outcome: dict[str, Any] = {"status": "done", **done.as_dict(), "worker": whereabouts()}
+    except Collapsed as collapsed:
+        outcome = collapse_outcome(collapsed)
     except Exception as error:
         outcome = {
             "status": "failed",
@@ -80,4 +91,5 @@ def run_cell(cell: Mapping[str, Any], reporter: Reporter) -> None:
 
 def run_trial(config: Mapping[str, Any]) -> None:
     """Ray Tune's trainable. ``config["cell"]`` is JSON text: Tune would take a nested dict apart at its dots."""
-    run_cell(json.loads(config["cell"]), Reporter(tune.report))
+    cell = json.loads(config["cell"])
+    run_cell(cell, Reporter(tune.report, cell.get("judged", "")))

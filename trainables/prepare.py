@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from ray import train
 
-from .entry import Reporter
+from .entry import Reporter, collapse_outcome
+from .guards import Collapsed
 from .service import SharedSearch
 from .session import Group
 from .walk import Walker
@@ -32,8 +33,10 @@ def run_group(config: Mapping[str, Any]) -> None:
                 config["queue"].put((number, parcel))
 
         reporter = Reporter(send)
-        done = walker.walk(cell, reporter.epoch)
-        reporter.flush({"status": "done", **done.as_dict()})
+        try:
+            reporter.flush({"status": "done", **walker.walk(cell, reporter.epoch).as_dict()})
+        except Collapsed as collapsed:  # on every rank alike, so the group goes on
+            reporter.flush(collapse_outcome(collapsed))
     train.report({"cells": len(cells)})
 
 

@@ -7,6 +7,11 @@ A *cell* is a trial as plain data, what the driver ships to a worker:
     dataset      the fields of data.sets.Spec;  fingerprint: what the driver found when it loaded it
     until        the last slot to walk; "" walks all
     storage      the storage folder;  threads: for torch and FAISS
+
+and, where the study asks for it:
+
+    collapse     the arguments of ``guards.collapse``;  time_limit_s: of one attempt, looked at after every epoch
+    judged       the slot of which every epoch is reported at once, for the driver to stop the trial there
 """
 
 import math
@@ -23,6 +28,7 @@ import torch
 from . import artifacts, checks, figures, metrics, pipeline
 from .contract import Epoch, ImageData, Result, Search, Stage
 from .data import sets
+from .guards import Collapsed, Guards, TimeLimit
 from .session import StageRuntime, Team
 
 Cell = Mapping[str, Any]
@@ -91,9 +97,11 @@ class Walker:
         """Run one cell; ``on_epoch(slot, epoch)`` is called for every epoch computed here.
 
         Raises:
-            Diverged: a loss became infinite or NaN. DataChanged: see there. Whatever a stage raises.
+            Diverged: a loss became infinite or NaN. DataChanged: see there. Collapsed, TimeLimit: the cell's guards.
+            Whatever a stage raises.
         """
         started = time.perf_counter()
+        guards = Guards.of(cell)
         data = self._load(cell)
         configs = pipeline.configs(cell["method"], cell["pretext"], cell["changes"])
         stages = pipeline.stages(cell["method"], cell["pretext"])
@@ -103,7 +111,7 @@ class Walker:
             began = time.perf_counter()
             stage = stages[slot]
             inputs = {other: results[other] for other in stage.INPUTS}
-            job = _Job(stage, slot, f"{name}-{address}", configs[slot], inputs, cell["seed"], cell["threads"])
+            job = _Job(stage, slot, f"{name}-{address}", configs[slot], inputs, cell["seed"], cell["threads"], guards)
             results[slot], cached = self._once(job, data, on_epoch)
             records.append(StageRecord(slot, name, address, cached, time.perf_counter() - began))
         found = {f"{slot}/{key}": value for slot, result in results.items() for key, value in result.metrics.items()}
@@ -166,11 +174,23 @@ class Walker:
             if self._team.rank == 0:
                 progress.save(epoch.state, history)
                 on_epoch(job.slot, epoch)
+            self._guard(job, epoch, history)
         _refuse_non_finite(job.slot, len(history), result.metrics)
         seconds = time.perf_counter() - began
         if self._team.rank == 0:
             self.store.put(job.name, result, job.meta(data, seconds), history, _painter(result, data, history))
         return result
+
+    def _guard(self, job: "_Job", epoch: Epoch, history: list[dict[str, float]]) -> None:
+        """Stop here if a guard says so; after its last epoch a stage is finished in any case, except for a collapse."""
+        if not job.guards.any:
+            return
+        what, sentence = self._team.share(job.guards.verdict(history) if self._team.rank == 0 else None)
+        where = f"{job.slot}: {sentence}, after epoch {epoch.number} of {epoch.total}"
+        if what == "collapse":
+            raise Collapsed(where, {f"{job.slot}/{name}": value for name, value in epoch.metrics.items()})
+        if what == "time" and epoch.number < epoch.total:
+            raise TimeLimit(where)
 
 
 @dataclass(frozen=True)
@@ -184,6 +204,7 @@ class _Job:
     inputs: Mapping[str, Result]
     seed: int
     threads: int
+    guards: Guards
 
     def meta(self, data: ImageData, seconds: float) -> dict[str, Any]:
         return {

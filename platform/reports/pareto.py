@@ -15,7 +15,7 @@ def front(summary: Summary) -> list[SettingRow]:
     """The first Pareto front, in the order of the ranking; empty for one objective."""
     if len(summary.objectives) < 2:
         return []
-    first = next(iter(fronts(summary.settings, summary.objectives)), [])
+    first = next(iter(fronts(summary.ranking, summary.objectives)), [])
     numbers = {row.number for row in first}
     return [row for row in summary.ranking if row.number in numbers]
 

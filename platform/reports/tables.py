@@ -1,7 +1,9 @@
 """What came of a launch, as numbers: means over seeds, the ranking, and what choosing without labels cost.
 
-Everything is computed from the ledger's raw rows. A cell that failed or has not ended is missing: it is counted and
-named, and enters no mean. Standard deviations divide by n - 1 and always carry their n.
+Everything is computed from the ledger's raw rows. A cell that failed, was stopped or has not ended is missing: it is
+counted and named, and enters no mean. A setting of which a seed was pruned or collapsed has no objective and no rank:
+the mean of the seeds that survived would flatter it.
+Its other means are of the finished seeds. Standard deviations divide by n - 1 and always carry their n.
 """
 
 import statistics
@@ -14,11 +16,13 @@ from trainables.metrics import looks_at_labels
 
 from ..run.labels import setting_label
 from ..run.ledger import Ledger
-from ..run.rows import DONE, FAILED, Launch, Setting, Trial
+from ..run.records import counts_as_result, status
+from ..run.rows import COLLAPSED, DONE, FAILED, PRUNED, Launch, Setting, Trial
 from ..study.faults import redacted
 from ..study.resolve import objectives
 
 ACCURACY = "acc"
+_STOPPED = (PRUNED, COLLAPSED)
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Spread:
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that failed. label: its setting's, or "prepare". error: its last word, on one line."""
+    """A cell that failed, or was stopped. label: its setting's, or "prepare". error: its last word, on one line."""
 
     label: str
     seed: int
@@ -45,6 +49,7 @@ class SettingRow:
 
     done, wanted: seeds that finished, and that the study asks for. metrics: name -> spread over the finished ones.
     objective: of the study's objective, None while no seed has it. trials: the ledger's rows, by seed.
+    stopped: the pruned and the collapsed ones.
     """
 
     number: int
@@ -57,6 +62,11 @@ class SettingRow:
     objective: Spread | None
     failed: tuple[Failure, ...]
     trials: tuple[Trial, ...]
+    stopped: tuple[Failure, ...] = ()
+
+    def count(self, state: str) -> int:
+        """Seeds in a state of the ledger."""
+        return sum(trial.state == state for trial in self.trials)
 
     @property
     def missing(self) -> int:
@@ -162,7 +172,7 @@ def summarize(ledger: Ledger, launch_id: int) -> Summary:
     ranking = ranked([(row, row.objective) for row in settings], first["mode"] == "max")
     if len(aims) > 1:
         ranking = by_front(ranking, aims)
-    by_accuracy = ranked([(row, row.metrics.get(ACCURACY)) for row in settings], True)
+    by_accuracy = ranked([(row, row.metrics.get(ACCURACY)) for row in settings if row.objective is not None], True)
     best, oracle = next(iter(ranking), None), next(iter(by_accuracy), None)
     failures = [Failure("prepare", row.seed, row.error) for row in prepare if row.status == FAILED]
     return Summary(
@@ -282,10 +292,19 @@ def _setting_row(launch: Launch, setting: Setting, trials: tuple[Trial, ...]) ->
         done=len(done),
         wanted=len(told["seeds"]),
         metrics=metrics,
-        objective=metrics.get(objectives(told)[0]["metric"]),
+        objective=_objective(objectives(told)[0]["metric"], trials),
         failed=tuple(Failure(label, t.seed, _one_line(t.error)) for t in trials if t.state == FAILED),
         trials=trials,
+        stopped=tuple(Failure(label, t.seed, _one_line(t.error)) for t in trials if t.state in _STOPPED),
     )
+
+
+def _objective(metric: str, trials: Sequence[Trial]) -> Spread | None:
+    """Over the seeds that count; None without one, and where a seed was stopped or has ended collapsed."""
+    if any(status(trial) in ("pruned", "collapsed") for trial in trials):
+        return None
+    values = [trial.metrics[metric] for trial in trials if counts_as_result(trial) and metric in trial.metrics]
+    return spread(values) if values else None
 
 
 def _ablation_row(row: SettingRow, rows: Mapping[str, Mapping[str, Any]]) -> AblationRow:

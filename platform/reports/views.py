@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from ..run.labels import format_number, format_seconds, format_spread, format_value, param_labels
 from ..run.records import status
+from ..run.rows import COLLAPSED, DONE, PRUNED
 from . import differences, inference, pareto, selection
 from .cells import MISSING, Cell, Table, as_table
 from .tables import ACCURACY, AblationRow, SettingRow, Spread, Summary
@@ -68,6 +69,16 @@ def failures(summary: Summary) -> Table:
     return as_table("Failed", ("setting", "seed", "reason"), rows)
 
 
+def stopped(summary: Summary) -> Table:
+    """Every trial that the scheduler pruned or whose clustering collapsed, with the reason."""
+    rows = []
+    for row in summary.settings:
+        states = {trial.seed: trial.state.lower() for trial in row.trials}
+        for each in row.stopped:
+            rows.append((Cell(each.label), Cell(str(each.seed), each.seed), Cell(states[each.seed]), Cell(each.error)))
+    return as_table("Stopped early", ("setting", "seed", "outcome", "reason"), rows)
+
+
 def comparison(summaries: Sequence[Summary]) -> Table:
     """Several studies side by side: each one's best setting by its own criterion."""
     rows = []
@@ -91,7 +102,7 @@ def all_tables(summary: Summary) -> list[Table]:
         main = [ablation(summary), differences.differences(summary)]
     else:
         main = [ranking(summary, by_param=True), pareto.table(summary), selection.table(summary)]
-    return [table for table in (*main, prepare(summary), failures(summary)) if table.rows]
+    return [table for table in (*main, prepare(summary), failures(summary), stopped(summary)) if table.rows]
 
 
 def headline(summary: Summary) -> list[str]:
@@ -146,7 +157,9 @@ def counts(summary: Summary) -> str:
     wanted = sum(row.wanted for row in summary.settings)
     failed = sum(len(row.failed) for row in summary.settings)
     text = f"{_count_done(summary)} of {wanted} trials done"
-    return text + (f", {failed} failed" if failed else "")
+    told = [(failed, "failed")]
+    told += [(sum(row.count(state) for row in summary.settings), state.lower()) for state in (PRUNED, COLLAPSED)]
+    return text + "".join(f", {number} {word}" for number, word in told if number)
 
 
 def data_set(summary: Summary) -> str:
@@ -207,7 +220,7 @@ def _told(row: SettingRow, metric: str) -> str:
 def _collapsed(summary: Summary) -> int:
     """Finished trials whose last stage put nearly all images into one cluster; a shared one counts once."""
     trials = {trial.key: trial for row in summary.settings for trial in row.trials}
-    return sum(status(trial) == "collapsed" for trial in trials.values())
+    return sum(trial.state == DONE and status(trial) == "collapsed" for trial in trials.values())
 
 
 def _count_done(summary: Summary) -> int:

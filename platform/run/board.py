@@ -15,9 +15,11 @@ from trainables import walk
 
 from ..study.schema import Study
 from .ledger import Ledger
-from .rows import DONE, FAILED, PENDING, RUNNING, Launch, Setting, Trial
+from .records import counts_as_result
+from .rows import COLLAPSED, DONE, ENDED, FAILED, PENDING, PRUNED, RUNNING, Launch, Setting, Trial
 from .samplers import Told
 from .searcher import Searcher
+from .stopping import intermediate, judged_slot
 
 Cell = dict[str, Any]
 
@@ -41,6 +43,7 @@ class Board:
         self._queue: deque[str] = deque()
         self.running: set[str] = set()
         self._told: list[Told] = []
+        self.num_failures = 0
         self.prepare: dict[int, str] = {}
         if shared:
             cells = [self._cell("prepare", {}, seed, until=shared[-1]) for seed in study.seeds]
@@ -52,7 +55,7 @@ class Board:
 
     def next(self) -> tuple[str, Cell] | None:
         """The key and cell to start now; None if nothing may start before something else has ended."""
-        while True:
+        while not self.halted:
             for key in self._queue:
                 if self._may_start(key):
                     self._queue.remove(key)
@@ -60,11 +63,24 @@ class Board:
                     return key, dict(self._trials[key].cell)
             if not self._draw():
                 return None
+        return None
+
+    def back(self, key: str) -> None:
+        """A cell that was given out comes back without having started."""
+        self.running.discard(key)
+        self._queue.appendleft(key)
+
+    @property
+    def halted(self) -> bool:
+        """Whether so many trials have failed since this board was made that no further one may start."""
+        limit = self.study.max_failures
+        return limit is not None and self.num_failures >= limit
 
     @property
     def finished(self) -> bool:
-        """Whether every cell of every setting has ended."""
-        return not self.running and not self._queue and len(self.settings) >= self.total_settings
+        """Whether every cell of every setting has ended, or what is left may not start."""
+        everything = not self._queue and len(self.settings) >= self.total_settings
+        return not self.running and (everything or self.halted)
 
     @property
     def prepare_cells(self) -> list[tuple[str, Cell]]:
@@ -92,17 +108,34 @@ class Board:
         self._refresh(key)
 
     def failed(self, key: str, error: str) -> None:
-        self._ledger.fail(self.launch.id, key, error)
+        """A cell that ran has failed."""
+        self.num_failures += 1
+        self._fail(key, error)
+
+    def pruned(self, key: str, reason: str, metrics: Mapping[str, float], seconds: float) -> None:
+        """The scheduler stopped a cell; it is not run again."""
+        self._ledger.stop(self.launch.id, key, PRUNED, reason, metrics, seconds)
         self._refresh(key)
-        trial = self._trials[key]
-        if trial.kind == "prepare":
-            self._give_up_unprepared()
+
+    def collapsed(self, key: str, reason: str, metrics: Mapping[str, float], seconds: float) -> None:
+        """A cell's guard stopped it; it would collapse again, so it is not run again."""
+        self._ledger.stop(self.launch.id, key, COLLAPSED, reason, metrics, seconds)
+        self._refresh(key)
+
+    def trial(self, key: str) -> Trial:
+        return self._trials[key]
 
     # Inside
 
+    def _fail(self, key: str, error: str) -> None:
+        self._ledger.fail(self.launch.id, key, error)
+        self._refresh(key)
+        if self._trials[key].kind == "prepare":
+            self._give_up_unprepared()
+
     def _cell(self, kind: str, params: Mapping[str, Any], seed: int, until: str = "") -> Cell:
         study = self.study
-        return {
+        made = {
             "kind": kind,
             "method": study.method,
             "pretext": study.pretext,
@@ -114,6 +147,7 @@ class Board:
             "storage": self._storage,
             "threads": max(1, int(study.resources.trial.cpu)),
         }
+        return made if kind == "prepare" else made | _watched(study)
 
     def _enter(self, cells: Sequence[Cell], setting: int | None) -> None:
         keyed = [(_key(cell), cell) for cell in cells]
@@ -137,7 +171,7 @@ class Board:
             seed = self._trials[key].seed
             shared = self._trials[self.prepare[seed]] if seed in self.prepare else None
             if shared is not None and shared.key != key and shared.state == FAILED:
-                self.failed(key, f"the stages shared by seed {seed} failed: {shared.error}")
+                self._fail(key, f"the stages shared by seed {seed} failed: {shared.error}")
 
     def _refresh(self, key: str) -> None:
         trial = self._ledger.trial(self.launch.id, key)
@@ -180,15 +214,37 @@ class Board:
         while len(self._told) < len(self.settings):
             setting = self.settings[len(self._told)]
             ended = [self._trials[key] for key in self._by_setting[setting.number]]
-            if any(trial.state not in (DONE, FAILED) for trial in ended):
+            if any(trial.state not in ENDED for trial in ended):
                 return
             # A setting may switch off what the objective measures; it then has no value, like one that failed.
-            found = [
-                [trial.metrics[each.metric] for trial in ended if trial.state == DONE and each.metric in trial.metrics]
-                for each in self.study.objectives
-            ]
-            values = tuple(map(statistics.fmean, found)) if all(found) else None
-            self._told.append(Told(setting.number, setting.params, values))
+            pruned = any(trial.state == PRUNED for trial in ended)
+            ran = [trial for trial in ended if trial.state == PRUNED or counts_as_result(trial)]
+            curves = [self._curve(trial) for trial in ran if pruned]
+            self._told.append(Told(setting.number, setting.params, self._means(ended), intermediate(curves)))
+
+    def _means(self, ended: Sequence[Trial]) -> tuple[float, ...] | None:
+        """Each objective's mean over the seeds that count; None where one has none."""
+        if any(trial.state in (PRUNED, COLLAPSED) for trial in ended):
+            return None  # the mean of the seeds that survived would flatter it
+        counted = [trial for trial in ended if counts_as_result(trial)]
+        found = [
+            [trial.metrics[each.metric] for trial in counted if each.metric in trial.metrics]
+            for each in self.study.objectives
+        ]
+        return tuple(map(statistics.fmean, found)) if all(found) else None
+
+    def _curve(self, trial: Trial) -> dict[int, float]:
+        slot, _, metric = self.study.objective.metric.partition("/")
+        rows = self._ledger.epochs(self.launch.id, trial.key)
+        return {row.epoch: row.metrics[metric] for row in rows if row.slot == slot and metric in row.metrics}
+
+
+def _watched(study: Study) -> Cell:
+    """What a trial's cell says of being stopped; none of it enters an address."""
+    found: Cell = {"judged": judged_slot(study)} if study.scheduler else {}
+    if study.guard.collapse is not None:
+        found["collapse"] = study.guard.collapse.model_dump()
+    return found if study.time_limit is None else found | {"time_limit_s": study.time_limit}
 
 
 def _key(cell: Cell) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from trainables.service import NAMESPACE
 
 from ..study.pages import Share
+from ..study.placing import Node, unplaceable
 from ..study.schema import Study
 
 # Read by Ray when it is imported or started. Its loggers write per trial and result what the ledger holds already, and
@@ -35,10 +36,11 @@ class Infeasible(ValueError):
 
 @dataclass(frozen=True)
 class Size:
-    """What the whole cluster has."""
+    """What the whole cluster has. nodes: its machines, none where they are not known."""
 
     cpus: float
     gpus: float
+    nodes: tuple[Node, ...] = ()
 
     def slots(self, share: Share) -> int:
         """How many processes (or groups of workers) of this share fit at once."""
@@ -52,7 +54,8 @@ def local_size() -> Size:
     """This machine's, before Ray runs."""
     import torch
 
-    return Size(float(os.cpu_count() or 1), float(torch.cuda.device_count()))
+    cpus, gpus = float(os.cpu_count() or 1), float(torch.cuda.device_count())
+    return Size(cpus, gpus, (Node(cpus, gpus),))
 
 
 @contextmanager
@@ -75,7 +78,9 @@ def running(address: str) -> Iterator[Size]:
         signal.signal(number, handler)
     try:
         have = ray.cluster_resources()
-        yield Size(have.get("CPU", 0.0), have.get("GPU", 0.0))
+        each = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = tuple(Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in each)
+        yield Size(have.get("CPU", 0.0), have.get("GPU", 0.0), nodes)
     finally:
         ray.shutdown()
 
@@ -84,7 +89,7 @@ def refuse_infeasible(study: Study, size: Size) -> None:
     """Find out now what Ray would wait for without a word.
 
     Raises:
-        Infeasible: a trial, or the prepare group, asks for more than the whole cluster has.
+        Infeasible: a trial, or the prepare group, asks for more than the cluster or any of its machines has.
     """
     for name, share in (("trial", study.resources.trial), ("prepare", study.resources.prepare)):
         if name == "prepare" and share.workers == 0:
@@ -96,3 +101,5 @@ def refuse_infeasible(study: Study, size: Size) -> None:
                 f"({workers} x {share.cpu:g} CPU, {share.gpu:g} GPU), but the cluster has {size.cpus:g} CPUs and "
                 f"{size.gpus:g} GPUs; lower resources.{name} or join a larger cluster with --address"
             )
+    if size.nodes and (sentences := unplaceable(study.resources, size.nodes)):
+        raise Infeasible(" ".join(sentences))

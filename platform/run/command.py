@@ -15,10 +15,11 @@ from trainables.contract import ImageData
 from trainables.nets import models
 
 from ..reports import files, json_view, markdown, pictures, tables, text
-from ..study.resolve import difference
+from ..study.extension import refused as differences
 from . import cluster, databases, launch, live, mirror, observe
 from .course import Course
 from .ledger import LEDGER, Ledger, LedgerBusy, StudyChanged, StudyHeld
+from .rows import PENDING
 from .tracking import Tracker
 
 OK, SOME_FAILED, WRONG = 0, 1, 2
@@ -54,7 +55,7 @@ def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: 
         with launch.signals():
             return _carry_out(request, data, as_json)
     except StudyChanged as changed:
-        lines = "\n  ".join(difference(changed.known, changed.given))
+        lines = "\n  ".join(differences(changed.known, changed.given))
         way_out = "Give the file another name (name: ...), or add --fresh to begin a new launch."
         print(f"{request.study.file}: {changed}:\n  {lines}\n{way_out}", file=sys.stderr)
         return WRONG
@@ -96,6 +97,8 @@ def _carry_out(request: launch.Request, data: ImageData, as_json: bool) -> int:
     if unsent:
         print(unsent, file=sys.stderr)
     ids = tracker.ids()
+    if course.board.halted:
+        print(_halted(course), file=sys.stderr)
     if as_json:
         print(json.dumps(json_view.as_json(ledger, opened, course.seconds, ids), allow_nan=False))
     else:
@@ -111,6 +114,17 @@ def _run(request: launch.Request, course: Course, *, quiet: bool) -> None:
         course.changed = lambda: screen.update(watched.state)
         launch.run(request, course)
         del held  # the search actors live as long as their handle
+
+
+def _halted(course: Course) -> str:
+    board = course.board
+    seeds = len(board.study.seeds)
+    left = sum(trial.state == PENDING for trial in board.trials if trial.kind == "trial")
+    left += max(0, board.total_settings - len(board.settings)) * seeds
+    return (
+        f"Stopped after {board.num_failures} failed trials (max_failures: {board.study.max_failures}); {left} were not "
+        "started. What is finished is kept; the same command runs the failed ones again and goes on."
+    )
 
 
 def _log_best_model(summary: tables.Summary, storage: Path, data: ImageData, tracker: Tracker) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from .board import Board
 from .rows import FAILED, Launch
+from .stopping import Judge
 
 
 @dataclass
@@ -20,6 +21,7 @@ class Course:
     epochs: dict[str, dict[str, Any]] = field(default_factory=dict)
     since: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    judge: Judge | None = None
 
     @property
     def status(self) -> str:
@@ -42,10 +44,25 @@ class Course:
         if outcome is not None:
             if outcome["status"] == "done":
                 self.board.done(key, outcome)
+            elif outcome["status"] == "collapsed":
+                self.board.collapsed(key, outcome["error"], outcome["metrics"], self._spent_s(key))
             else:
                 self.board.failed(key, outcome["error"])
             self.epochs.pop(key, None)
         self.changed()
+
+    def judges(self, key: str, rows: list[dict[str, Any]]) -> bool:
+        """Whether a running cell that has just been heard stops here; it is then PRUNED."""
+        reason = self.judge.judges(self.board.trial(key), self.board.trials, rows) if self.judge else ""
+        if reason:
+            last = self.epochs.pop(key)
+            metrics = {f"{last['slot']}/{name}": value for name, value in last["metrics"].items()}
+            self.board.pruned(key, reason, metrics, self._spent_s(key))
+            self.changed()
+        return bool(reason)
+
+    def _spent_s(self, key: str) -> float:
+        return time.monotonic() - self.since.get(key, time.monotonic())
 
     def loses(self, key: str, reason: str) -> None:
         """A cell whose process died more often than it may."""

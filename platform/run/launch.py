@@ -13,6 +13,7 @@ from typing import Any
 
 from trainables.artifacts import Store
 
+from ..study.extension import refused
 from ..study.plan import shared_slots
 from ..study.resolve import meaning, resolved
 from ..study.schema import Study
@@ -22,6 +23,7 @@ from .course import Course
 from .ledger import LEASE_S, Ledger
 from .rows import DONE, Launch
 from .searcher import lookahead
+from .stopping import Judge
 
 
 class Interrupted(KeyboardInterrupt):
@@ -58,6 +60,7 @@ def open_launch(ledger: Ledger, request: Request, size: cluster.Size) -> Launch:
         lookahead=lookahead(max(1, size.slots(study.resources.trial)), len(study.seeds)),
         fresh=request.fresh,
         facts=request.facts,
+        same=lambda known, given: not refused(known, given),
     )
 
 
@@ -69,7 +72,7 @@ def course(ledger: Ledger, request: Request, launch: Launch, size: cluster.Size)
     board = Board(
         ledger, launch, study, fingerprint=request.fingerprint, shared=shared, storage=str(request.storage.resolve())
     )
-    running = Course(launch, board, max(1, size.slots(study.resources.trial)))
+    running = Course(launch, board, max(1, size.slots(study.resources.trial)), judge=Judge(study, ledger, launch))
     stop = threading.Event()
     beats = threading.Thread(target=_beat, args=(ledger.path, launch.id, stop), daemon=True)
     beats.start()

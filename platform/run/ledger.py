@@ -7,7 +7,7 @@ write-ahead log, ``synchronous=FULL``, ``BEGIN IMMEDIATE`` so that concurrent wr
     studies    one row per study name: what it means (a changed meaning is refused)
     launches   a study's runs from a clean slate; continued by the same command, replaced by --fresh
     settings   the numbered parameter settings (or ablation rows) of a launch, in the order they were drawn
-    trials     setting x seed, keyed by content address: PENDING -> RUNNING -> DONE | FAILED | PRUNED
+    trials     setting x seed, keyed by content address: PENDING -> RUNNING -> DONE | FAILED | PRUNED | COLLAPSED
     epochs     every epoch of every trial
     exports    what the tracker has already sent where
 
@@ -15,16 +15,17 @@ One instance serves one thread.
 """
 
 import json
+import operator
 import os
 import socket
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .rows import DONE, FAILED, PENDING, RUNNING, EpochRow, Launch, Setting, Trial
+from .rows import DONE, ENDED, FAILED, PENDING, RUNNING, EpochRow, Launch, Setting, Trial
 
 LEDGER = "ledger.db"
 """The file's name in a storage folder."""
@@ -146,7 +147,7 @@ class Ledger:
 
     # Launches
 
-    def open_launch(
+    def open_launch(  # noqa: PLR0913 - what makes a launch
         self,
         study: str,
         meaning: Mapping[str, Any],
@@ -155,10 +156,12 @@ class Ledger:
         lookahead: int,
         fresh: bool = False,
         facts: Mapping[str, Any] | None = None,
+        same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = operator.eq,
     ) -> Launch:
         """Take a study: continue its newest launch, or begin a new one with ``fresh`` or for a new name.
 
-        Trials that a dead driver left RUNNING, and FAILED ones, become PENDING again.
+        Trials that a dead driver left RUNNING, and FAILED ones, become PENDING again; PRUNED and COLLAPSED ones stay.
+        ``same(known, given)``: whether the given meaning goes on with the known one.
 
         Raises:
             StudyHeld: a living driver has it. StudyChanged: the name stands for another meaning, and not ``fresh``.
@@ -177,7 +180,7 @@ class Ledger:
                         f"wait for it, stop it, or give this run another name with --set name=..."
                     )
             given = json.loads(_text(meaning))
-            if known is not None and json.loads(known["meaning"]) != given and not fresh:
+            if known is not None and not fresh and not same(json.loads(known["meaning"]), given):
                 raise StudyChanged(study, json.loads(known["meaning"]), given)
             self._connection.execute(
                 "INSERT INTO studies VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET meaning = excluded.meaning",
@@ -295,6 +298,18 @@ class Ledger:
                 f"UPDATE trials SET state = ?, error = ?, ended = ?, sequence = {_NEXT} "
                 "WHERE launch = ? AND key = ? AND state NOT IN (?, ?)",
                 (FAILED, error, time.time(), launch, launch, key, DONE, FAILED),
+            )
+
+    def stop(
+        self, launch: int, key: str, state: str, reason: str, metrics: Mapping[str, float], seconds: float
+    ) -> None:
+        """PRUNED or COLLAPSED, with the metrics of the last epoch; what has ended already stays as it is."""
+        values = (state, reason, _text(metrics), seconds, time.time(), launch, launch, key, *ENDED)
+        with self._writing():
+            self._connection.execute(
+                f"UPDATE trials SET state = ?, error = ?, metrics = ?, seconds = ?, ended = ?, sequence = {_NEXT} "
+                "WHERE launch = ? AND key = ? AND state NOT IN (?, ?, ?, ?)",
+                values,
             )
 
     def trials(self, launch: int, kind: str | None = None) -> list[Trial]:

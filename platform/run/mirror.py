@@ -15,9 +15,10 @@ from ..study import resolve
 from ..study.domains import Choice, Domain, Range
 from .databases import prepared
 from .ledger import Ledger
-from .records import ENDED
-from .rows import DONE, Launch, Setting, Trial
+from .records import counts_as_result
+from .rows import COLLAPSED, ENDED, PRUNED, EpochRow, Launch, Setting, Trial
 from .samplers import directions, distribution
+from .stopping import intermediate
 
 DATABASE = "optuna.db"
 
@@ -30,9 +31,11 @@ def study_name(launch: Launch) -> str:
 def mirror(ledger: Ledger, launch: int, path: Path) -> None:
     """Write every setting of a launch whose trials have all ended to the Optuna database at ``path``.
 
-    A trial there is a setting here: COMPLETE with the objective's mean over its finished seeds, FAIL where none
-    finished. Its user attributes hold the setting's number, the objective by seed, and an ablation row's name and
-    changes. Called again it adds what is new; where what is there no longer holds (more seeds), it writes all anew.
+    A trial there is a setting here: COMPLETE with the objective's mean over its finished seeds, PRUNED with the means
+    by epoch where a seed was pruned, FAIL where none finished or one collapsed.
+    Its user attributes hold the setting's number, the objective by seed, and an ablation row's name and changes.
+    Called again it adds what is new; where what is there no longer holds (more seeds, a wider range), it writes all
+    anew.
     """
     row = ledger.launch(launch)
     wanted = _trials(ledger, row)
@@ -76,18 +79,35 @@ def _trials(ledger: Ledger, launch: Launch) -> list[optuna.trial.FrozenTrial]:
     swept = {**(told.get("grid") or {}), **(told.get("search") or {})}
     domains = {name: _domain(name, written) for name, written in swept.items()}
     return [
-        _trial(launch, setting, cells[setting.number], domains)
+        _trial(launch, setting, cells[setting.number], domains, _seen(ledger, launch, cells[setting.number]))
         for setting in ledger.settings(launch.id)
         if setting.number in cells and all(trial.state in ENDED for trial in cells[setting.number])
     ]
 
 
+def _seen(ledger: Ledger, launch: Launch, cells: Sequence[Trial]) -> dict[int, float]:
+    """Epoch -> the objective's mean, for a setting of which a seed was pruned; empty for any other."""
+    if all(each.state != PRUNED for each in cells):
+        return {}
+    slot, _, metric = resolve.objectives(launch.resolved)[0]["metric"].partition("/")
+
+    def curve(rows: Sequence[EpochRow]) -> dict[int, float]:
+        return {row.epoch: row.metrics[metric] for row in rows if row.slot == slot and metric in row.metrics}
+
+    ran = [each for each in cells if each.state == PRUNED or counts_as_result(each)]
+    return intermediate([curve(ledger.epochs(launch.id, each.key)) for each in ran])
+
+
 def _trial(
-    launch: Launch, setting: Setting, cells: Sequence[Trial], domains: Mapping[str, Domain]
+    launch: Launch,
+    setting: Setting,
+    cells: Sequence[Trial],
+    domains: Mapping[str, Domain],
+    seen: Mapping[int, float],
 ) -> optuna.trial.FrozenTrial:
     metrics = [each["metric"] for each in resolve.objectives(launch.resolved)]
     by_metric = [
-        {str(each.seed): each.metrics[name] for each in cells if each.state == DONE and name in each.metrics}
+        {str(each.seed): each.metrics[name] for each in cells if counts_as_result(each) and name in each.metrics}
         for name in metrics
     ]
     by_seed: Any = by_metric[0] if len(metrics) == 1 else dict(zip(metrics, by_metric, strict=True))
@@ -99,10 +119,13 @@ def _trial(
     if outside := {name: setting.params[name] for name in setting.params.keys() & domains.keys() - set(held)}:
         attributes["outside"] = outside
     state = optuna.trial.TrialState
-    complete = all(by_metric)
+    whole = all(by_metric) and all(each.state not in (PRUNED, COLLAPSED) for each in cells)
+    # Optuna has neither pruning nor values by epoch where there are several objectives.
+    shown = seen if len(metrics) == 1 else {}
     made = optuna.trial.create_trial(
-        state=state.COMPLETE if complete else state.FAIL,
-        values=[statistics.fmean(found.values()) for found in by_metric] if complete else None,
+        state=state.COMPLETE if whole else state.PRUNED if shown else state.FAIL,
+        values=[statistics.fmean(found.values()) for found in by_metric] if whole else None,
+        intermediate_values=dict(shown),
         params={name: setting.params[name] for name in held},
         distributions={name: distribution(domains[name]) for name in held},
         user_attrs=attributes,
@@ -117,7 +140,7 @@ def _trial(
 
 def _meaning(trial: optuna.trial.FrozenTrial) -> tuple[Any, ...]:
     # A failed trial's value reads as None, one that is there as the very number: SQLite keeps all digits.
-    return trial.user_attrs["setting"], trial.user_attrs["by_seed"], trial.state, trial.params
+    return trial.user_attrs["setting"], trial.user_attrs["by_seed"], trial.state, trial.params, trial.distributions
 
 
 def _domain(name: str, written: Mapping[str, Any]) -> Domain:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from .course import Course
 from .labels import setting_label
 from .live import Best, Ended, Running, State
-from .rows import DONE, FAILED, RUNNING, Trial
+from .records import counts_as_result
+from .rows import COLLAPSED, DONE, ENDED, FAILED, PRUNED, RUNNING, Trial
 
 _ACCURACY = "acc"
 
@@ -28,6 +29,7 @@ class Observer:
         prepare = [trial for trial in everything if trial.kind == "prepare"]
         done = [trial for trial in trials if trial.state == DONE]
         failed = sum(trial.state == FAILED for trial in trials)
+        ended = sum(trial.state in ENDED for trial in trials)
         total = len(trials) + (board.total_settings - len(board.settings)) * len(study.seeds)
         seconds = [trial.seconds for trial in done if trial.seconds]
         self._note_ended(everything, {"trial": total, "prepare": len(prepare)})
@@ -38,11 +40,11 @@ class Observer:
             # A cell handed to Tune waits there for a free process: only a started one runs.
             running=tuple(self._running(trial) for trial in everything if trial.state == RUNNING),
             ended=tuple(self._ended.values()),
-            best=self._best(done),
+            best=self._best(trials),
             prepared=sum(trial.state == DONE for trial in prepare),
             prepare=len(prepare),
             unsent=unsent,
-            time_left_s=time_left_s(seconds, total - len(done) - failed, self._course.slots),
+            time_left_s=time_left_s(seconds, total - ended, self._course.slots),
         )
 
     def _name(self, trial: Trial) -> str:
@@ -66,7 +68,7 @@ class Observer:
     def _note_ended(self, everything: Sequence[Trial], totals: Mapping[str, int]) -> None:
         """Append what ended since the last look, in the order of ending, if this run of the command started it."""
         since, places = self._course.since, {"trial": 0, "prepare": 0}
-        for trial in sorted((t for t in everything if t.state in (DONE, FAILED)), key=lambda t: t.sequence or 0):
+        for trial in sorted((t for t in everything if t.state in ENDED), key=lambda t: t.sequence or 0):
             places[trial.kind] += 1
             if trial.key in since and trial.key not in self._ended:
                 self._ended[trial.key] = self._end(trial, places[trial.kind], totals[trial.kind])
@@ -77,11 +79,13 @@ class Observer:
         seconds = trial.seconds if trial.seconds is not None else (trial.ended or 0.0) - (trial.started or 0.0)
         return Ended(self._name(trial), place, of, trial.state.lower(), values, seconds, trial.error)
 
-    def _best(self, done: Sequence[Trial]) -> Best | None:
+    def _best(self, trials: Sequence[Trial]) -> Best | None:
         objective = self._course.board.study.objective
         values: dict[int, list[float]] = {}
-        for trial in done:
-            if trial.setting is not None and objective.metric in trial.metrics:
+        stopped = {trial.setting for trial in trials if trial.state in (PRUNED, COLLAPSED)}
+        for trial in trials:
+            counts = counts_as_result(trial) and trial.setting not in stopped
+            if counts and trial.setting is not None and objective.metric in trial.metrics:
                 values.setdefault(trial.setting, []).append(trial.metrics[objective.metric])
         if not values:
             return None

@@ -13,8 +13,8 @@ from typing import Literal, Protocol
 
 from . import records
 from .ledger import Ledger
-from .records import ENDED, KEY, KIND, REASON, STATUS, Point
-from .rows import DONE, FAILED, PENDING, EpochRow, Setting, Trial
+from .records import KEY, KIND, REASON, STATUS, Point
+from .rows import DONE, ENDED, FAILED, PENDING, EpochRow, Setting, Trial
 
 TARGET = "mlflow"
 """The name under which the ledger keeps what was sent."""

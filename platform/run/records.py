@@ -17,13 +17,12 @@ from trainables.data import sets
 from ..study.faults import redacted
 from ..study.resolve import objectives
 from .labels import setting_label
-from .rows import DONE, FAILED, PRUNED, EpochRow, Launch, Setting, Trial
+from .rows import COLLAPSED, DONE, ENDED, FAILED, PRUNED, EpochRow, Launch, Setting, Trial
 
 PREFIX = "clustersweep."
 KEY, LAUNCH_ID, KIND = f"{PREFIX}key", f"{PREFIX}launch_id", f"{PREFIX}kind"
 STATUS, REASON = f"{PREFIX}status", f"{PREFIX}reason"
 
-ENDED = (DONE, FAILED, PRUNED)
 COLLAPSED_SHARE = 0.99
 """A clustering whose largest cluster holds this share of the images has collapsed."""
 
@@ -125,7 +124,7 @@ def end_tags(trial: Trial) -> dict[str, str]:
     """Tags known when a trial has ended: status, reason, which stages were there already, and where it ran."""
     tags = {STATUS: status(trial)}
     tags |= {name: str(trial.worker[name]) for name in ("host", "device", "torch") if name in trial.worker}
-    if trial.state == FAILED:
+    if trial.state in (FAILED, PRUNED, COLLAPSED):
         tags[REASON] = redacted(trial.error)[:_LONGEST_REASON] or "no reason given"
     if trial.state == DONE:
         tags["cached"] = ", ".join(stage["slot"] for stage in trial.stages if stage["cached"]) or "none"
@@ -136,12 +135,17 @@ def status(trial: Trial) -> str:
     """ok, collapsed, pruned, failed or oom for a trial that has ended; interrupted for any other."""
     if trial.state == FAILED:
         return "oom" if any(word in trial.error for word in _OUT_OF_MEMORY) else "failed"
-    if trial.state == PRUNED:
-        return "pruned"
+    if trial.state in (PRUNED, COLLAPSED):
+        return trial.state.lower()
     if trial.state != DONE:
         return "interrupted"
     shares = [trial.metrics.get(f"{stage['slot']}/cluster_share_max", 0.0) for stage in trial.stages[-1:]]
     return "collapsed" if any(share >= COLLAPSED_SHARE for share in shares) else "ok"
+
+
+def counts_as_result(trial: Trial) -> bool:
+    """Whether a trial may be ranked and learned from: it is done and its clustering has not collapsed."""
+    return trial.state == DONE and status(trial) == "ok"
 
 
 def baseline(settings: Sequence[Setting]) -> str:
@@ -185,11 +189,12 @@ def figures(trial: Trial) -> list[Path]:
 
 def counts(trials: Iterable[Trial]) -> dict[str, int]:
     """How many trials, prepare cells left out, have which state; those never started are counted nowhere."""
-    found = {"done": 0, "failed": 0, "unfinished": 0}
+    found = {"done": 0, "failed": 0, "pruned": 0, "collapsed": 0, "unfinished": 0}
     for trial in trials:
         if trial.kind == "trial" and (trial.attempts or trial.state in ENDED):
-            found[{DONE: "done", FAILED: "failed"}.get(trial.state, "unfinished")] += 1
-    return found
+            found[trial.state.lower() if trial.state in ENDED else "unfinished"] += 1
+    stopped = {name: found.pop(name) for name in ("pruned", "collapsed")}
+    return found | {name: count for name, count in stopped.items() if count}
 
 
 def _prefixed(tags: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-PENDING, RUNNING, DONE, FAILED, PRUNED = "PENDING", "RUNNING", "DONE", "FAILED", "PRUNED"
+PENDING, RUNNING, DONE, FAILED = "PENDING", "RUNNING", "DONE", "FAILED"
+PRUNED, COLLAPSED = "PRUNED", "COLLAPSED"
+ENDED = (DONE, FAILED, PRUNED, COLLAPSED)
+"""States in which nothing more happens to a trial, until the command is given again and takes up the failed ones."""
 
 
 @dataclass(frozen=True)

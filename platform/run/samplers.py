@@ -10,7 +10,7 @@ settings' numbers: setting i belongs to generation i // population.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,11 +31,15 @@ _SIGMA = 1 / 6
 
 @dataclass(frozen=True)
 class Told:
-    """A setting whose trials have ended. values: each objective's mean over its finished seeds, None without them."""
+    """A setting whose trials have ended. values: each objective's mean over its finished seeds, None without them.
+
+    seen: epoch -> the mean at that epoch, where a seed was pruned; the setting then counts as pruned at its last one.
+    """
 
     number: int
     params: Mapping[str, Any]
     values: tuple[float, ...] | None
+    seen: Mapping[int, float] = field(default_factory=dict)
 
 
 class Draw(Protocol):
@@ -122,6 +126,8 @@ class _Optuna:
             return
         searched = self._space.domains
         states = optuna.trial.TrialState
+        # Optuna has neither pruning nor values by epoch where there are several objectives.
+        seen = told.seen if len(self._space.modes) == 1 else {}
         generation = {
             optuna.samplers.NSGAIISampler._get_generation_key(): told.number // self._sampler.population  # noqa: SLF001
         }
@@ -130,7 +136,8 @@ class _Optuna:
                 params=dict(told.params),
                 distributions={name: distribution(searched[name]) for name in told.params},
                 values=told.values,
-                state=states.FAIL if told.values is None else states.COMPLETE,
+                state=states.COMPLETE if told.values is not None else states.PRUNED if seen else states.FAIL,
+                intermediate_values=dict(seen),
                 system_attrs=generation if self._sampler.name == "nsga2" else None,
             )
         )

@@ -38,7 +38,7 @@ class Searcher:
         self._draws: dict[int, Draw] = {}
         self._texts: list[str] = []
         self._seen: set[str] = set()
-        self._place = 0
+        self._places: dict[int, int] = {}
 
     @property
     def total(self) -> int:
@@ -64,7 +64,9 @@ class Searcher:
         told: all settings up to number - lookahead, in order. taken: the params of all settings before ``number``.
         """
         if self._study.ablate:
-            row = self._study.ablate[number]
+            # By what is there already, not by place: a row may have been added above others.
+            rest = [row for row in self._study.ablate if dict(row.changes) not in taken]
+            row = rest[number - len(taken)]
             return row.name, dict(row.changes)
         own, block = divmod(number, self._blocks)
         outer = domains.grid_setting(self._grid, block) if self._grid else {}
@@ -73,7 +75,7 @@ class Searcher:
         if own < len(self._study.start):
             return "", self._counting({**self._study.start[own], **outer})
         if self._study.sampler.name == "grid":
-            return "", self._counting({**domains.grid_setting(self._search, own), **outer})
+            return "", self._next_of_grid(number, outer, taken)
         return "", self._drawn(number, outer, told, taken)
 
     def _drawn(
@@ -86,7 +88,7 @@ class Searcher:
             space = Space(self._search, lambda name, params: self._active(name, {**outer, **params}), modes)
             self._draws[block] = drawer(self._study.sampler, space)
         heard = [
-            Told(each.number // self._blocks, _without(each.params, outer), each.values)
+            Told(each.number // self._blocks, _without(each.params, outer), each.values, each.seen)
             for each in told
             if each.number % self._blocks == block
         ]
@@ -100,6 +102,20 @@ class Searcher:
             if _text(other) not in known:
                 return other
         return params
+
+    def _next_of_grid(
+        self, number: int, outer: Mapping[str, Any], taken: Sequence[Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """The grid's first setting that is not there yet: a grid that has grown keeps what ran before."""
+        own, block = divmod(number, self._blocks)
+        known, size = self._known(taken), domains.grid_size(self._search) or 0
+        for index in range(self._places.get(block, 0) if taken else own, size):
+            params = self._counting({**domains.grid_setting(self._search, index), **outer})
+            if _text(params) not in known:
+                self._places[block] = index
+                return params
+        # Values that do not count make some settings equal; a copy is the same trial, which runs once.
+        return self._counting({**domains.grid_setting(self._search, own), **outer})
 
     def _known(self, taken: Sequence[Mapping[str, Any]]) -> set[str]:
         """The settings there are, as texts. Each is written once: at the thousandth draw there are a thousand."""

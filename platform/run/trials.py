@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from trainables import entry
@@ -56,6 +57,30 @@ class Cells(_Unsaved, Searcher):  # type: ignore[misc]
         raise NotImplementedError("a sweep is resumed from its ledger, not from Tune's files")
 
 
+class Stops(_Unsaved, FIFOScheduler):  # type: ignore[misc]
+    """Starts trials in their order, and stops those that the course has judged."""
+
+    def __init__(self, course: Course, keys: dict[str, str]) -> None:
+        super().__init__()
+        self._course, self._keys = course, keys
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        # Tune takes dicts apart here: an outcome comes as "outcome/status", its absence as None.
+        key = self._keys[trial.trial_id]
+        if "epochs" not in result or "outcome" not in result or key not in self._course.board.running:
+            return str(TrialScheduler.CONTINUE)
+        self._course.hears(key, {"epochs": result["epochs"], "outcome": None})
+        return str(TrialScheduler.STOP if self._course.judges(key, result["epochs"]) else TrialScheduler.CONTINUE)
+
+    def choose_trial_to_run(self, controller: Any) -> Any:
+        if self._course.board.halted:
+            # Tune keeps some waiting beyond the running ones; they must not start any more.
+            for trial in [each for each in controller.get_trials() if each.status == "PENDING"]:
+                self._course.board.back(self._keys[trial.trial_id])
+                controller.stop_trial(trial)
+        return super().choose_trial_to_run(controller)
+
+
 class Feed(_Unsaved, tune.Callback):  # type: ignore[misc]
     """Tells the course what Tune sees."""
 
@@ -68,7 +93,8 @@ class Feed(_Unsaved, tune.Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        if "epochs" in result:
+        # What is not the last word of a cell has gone through ``Stops``, which Tune asks first.
+        if result.get("outcome") is not None:
             self._course.hears(self._keys[trial.trial_id], result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -105,6 +131,7 @@ def run(study: Study, course: Course, scratch: Path) -> None:
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
             search_alg=cells,
+            scheduler=Stops(course, cells.keys),
             num_samples=-1,
             reuse_actors=True,
             max_concurrent_trials=course.slots if share.workers else None,

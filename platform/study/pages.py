@@ -13,6 +13,8 @@ from .faults import Fault, did_you_mean, has_secret
 MAX_SEED = 2**31 - 1
 _REFERENCE = re.compile(r"\$\{ENV:([A-Za-z_][A-Za-z0-9_]*)\}")
 _STORES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+_DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?) ?([smhd]?)")
+_UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
 
 
@@ -86,8 +88,57 @@ class Tracking(_Part):
         return _REFERENCE.sub(lambda match: environment[match.group(1)], self.uri)
 
 
+class Asha(_Part):
+    """Asynchronous successive halving. grace_epochs: of the first rung. reduction_factor: one in so many goes on."""
+
+    grace_epochs: int = Field(default=1, ge=1, le=100_000)
+    reduction_factor: int = Field(default=3, ge=2, le=100)
+
+
+class Hyperband(Asha):
+    """Successive halving in brackets, each of which begins later than the one before it by the reduction factor."""
+
+
+class Median(_Part):
+    """The median stopping rule. min_trials: others that must have come as far."""
+
+    grace_epochs: int = Field(default=5, ge=1, le=100_000)
+    min_trials: int = Field(default=3, ge=1, le=10_000)
+
+
+class Scheduler(_Part):
+    """Which running trials are stopped; one of the three."""
+
+    asha: Asha | None = None
+    hyperband: Hyperband | None = None
+    median: Median | None = None
+
+    @property
+    def name(self) -> str:
+        return next(name for name in type(self).model_fields if getattr(self, name) is not None)
+
+    @property
+    def rule(self) -> Asha | Median:
+        rule: Asha | Median = getattr(self, self.name)
+        return rule
+
+
+class Collapse(_Part):
+    """When a clustering has collapsed; see ``trainables.guards.collapse``."""
+
+    min_entropy_share: float = Field(default=0.1, ge=0, le=1)
+    max_empty_clusters: int | None = Field(default=None, ge=0, le=1_000_000)
+    patience_epochs: int = Field(default=5, ge=1, le=100_000)
+
+
+class Guard(_Part):
+    """What stops a trial from inside. Without ``collapse`` nothing does, for an ablation may collapse on purpose."""
+
+    collapse: Collapse | None = None
+
+
 class Page(_Part):
-    """A study file as written, before its keys are judged together."""
+    """A study file as written, before its keys are judged together. time_limit: seconds."""
 
     name: str = ""
     question: str = ""
@@ -107,6 +158,10 @@ class Page(_Part):
     resources: Resources = Resources()
     tracking: Tracking = Tracking()
     retries: int = Field(default=2, ge=0, le=20)
+    scheduler: Scheduler | None = None
+    guard: Guard = Guard()
+    max_failures: int | None = Field(default=None, ge=1, le=100_000)
+    time_limit: float | None = None
     published: dict[str, Any] = {}
 
     @field_validator("objective")
@@ -128,6 +183,26 @@ class Page(_Part):
             raise ValueError(f"must differ from each other, but {twice[0]} stands twice. Take one out.")
         return seeds
 
+    @field_validator("scheduler")
+    @classmethod
+    def _one(cls, scheduler: Scheduler | None) -> Scheduler | None:
+        given = [name for name in Scheduler.model_fields if scheduler and getattr(scheduler, name) is not None]
+        if scheduler is not None and len(given) != 1:
+            raise ValueError("must be one of asha, hyperband and median, but is {value}. Write {{asha: {{}}}}.")
+        return scheduler
+
+    @field_validator("time_limit", mode="before")
+    @classmethod
+    def _seconds(cls, written: Any) -> float | None:
+        """Of a trial's attempt: a number of seconds, or a number with s, m, h or d behind it."""
+        if written is None:
+            return None
+        match = _DURATION.fullmatch(str(written)) if isinstance(written, int | float | str) else None
+        seconds = float(match[1]) * _UNITS_S[match[2]] if match and not isinstance(written, bool) else 0.0
+        if not 0 < seconds < math.inf:
+            raise ValueError("must be a time above 0, but is {value}. Write 20m, 2h or a number of seconds.")
+        return seconds
+
 
 KEYS = tuple(Page.model_fields)
 SHORT = {"dataset": "name", "sampler": "name"}
@@ -140,6 +215,8 @@ def read_page(document: Document) -> tuple[Page | None, list[Fault]]:
     """The page without the keys that are at fault, and their faults; no page where the method is at fault."""
     data = {key: {SHORT[key]: v} if key in SHORT and isinstance(v, str) else v for key, v in document.data.items()}
     data |= {key: [data[key]] for key in LISTED if key in data and not isinstance(data[key], list)}
+    if isinstance(data.get("scheduler"), str):
+        data["scheduler"] = {data["scheduler"]: {}}
     faults = list(_secrets(document, document.data, ()))
     try:
         return Page.model_validate(data), faults

@@ -2,6 +2,7 @@
 
 from . import domains
 from .pages import Share
+from .resolve import stopping
 from .schema import Study
 from .settings import shared_prefix
 
@@ -39,8 +40,9 @@ def rows(study: Study) -> list[str]:
     swept += [("search", f"{name}: {domain.as_dict()}") for name, domain in study.search.items()]
     swept += [("start", ", ".join(f"{name}: {value}" for name, value in each.items())) for each in study.start]
     ablated = [("ablate", f"{row.name}: {dict(row.changes) or 'the base'}") for row in study.ablate]
+    limited = [("stops", f"{name}: {value}") for name, value in stopping(study).items()]
     changed = [("rehearsal", note) for note in study.notes]
-    return [f"{label:<10} {text}" for label, text in lines + swept + ablated + changed]
+    return [f"{label:<10} {text}" for label, text in lines + swept + ablated + limited + changed]
 
 
 def _swapped(study: Study) -> str:

@@ -42,11 +42,12 @@ def resolved(study: Study) -> dict[str, Any]:
         "tracking": study.tracking.model_dump(),
         "retries": study.retries,
         "published": dict(study.published),
+        **stopping(study),
     }
 
 
 def meaning(study: Study) -> dict[str, Any]:
-    """The part whose change makes it another study; more trials, seeds, resources or retries extend the same one."""
+    """The part whose change makes it another study; see ``extension`` for changes that go on with it."""
     full = resolved(study)
     effective = checks.effective(sets.Spec(**study.dataset))
     part = {
@@ -95,6 +96,17 @@ def _objectives(study: Study) -> Any:
     """As a study file has it: one by itself, several in a list."""
     written = [each.model_dump() for each in study.objectives]
     return written[0] if len(written) == 1 else written
+
+
+def stopping(study: Study) -> dict[str, Any]:
+    """What stops trials or the launch, as far as the study says anything of it."""
+    written = {
+        "scheduler": study.scheduler.model_dump(exclude_none=True) if study.scheduler else None,
+        "guard": study.guard.model_dump(exclude_none=True) or None,
+        "max_failures": study.max_failures,
+        "time_limit": study.time_limit,
+    }
+    return {name: value for name, value in written.items() if value is not None}
 
 
 def _stage_names(study: Study) -> dict[str, str]:

@@ -9,7 +9,7 @@ from .contents import Reading, Row
 from .document import Where
 from .domains import Domain, grid_size
 from .faults import did_you_mean
-from .pages import Objective, Resources
+from .pages import Objective, Resources, Scheduler
 from .settings import Given, build, extremes, shared_prefix
 
 MAX_TRIALS = 100_000
@@ -125,6 +125,26 @@ def judge_sampler(reading: Reading, search: Mapping[str, Domain]) -> None:
         if any(isinstance(value, bool | str) for value in domain.extremes):
             sentence = f"cmaes moves in numbers, but {each} is a choice of words. Take it to grid, or sampler: tpe."
             reading.note(where, sentence)
+
+
+def read_scheduler(reading: Reading) -> Scheduler | None:
+    """The page's scheduler, refused where stopping trials early would spoil what the study is for."""
+    page = reading.page
+    if page.scheduler is None:
+        return None
+    if page.ablate:
+        sentence = "scheduler stops trials early, but every row of an ablation is wanted whole. Take scheduler out."
+        reading.note(("scheduler",), sentence, at_key=True)
+    elif not page.search:
+        sentence = "scheduler compares settings, but there is only one. Write search, or take scheduler out."
+        reading.note(("scheduler",), sentence, at_key=True)
+    elif page.resources.trial.workers:
+        sentence = (
+            "scheduler stops trials that report epoch by epoch, which worker groups do not. "
+            "Take scheduler out, or write resources.trial.workers: 0."
+        )
+        reading.note(("scheduler",), sentence, at_key=True)
+    return page.scheduler
 
 
 def read_resources(reading: Reading) -> Resources:

@@ -14,7 +14,7 @@ from .contents import Reading, Row, read_dataset, read_published, read_row, read
 from .document import Document, read
 from .domains import Domain, grid_size
 from .faults import Fault, StudyFaults, did_you_mean
-from .pages import Objective, Page, Resources, Sampler, Share, Tracking, name_fault, read_page
+from .pages import Guard, Objective, Page, Resources, Sampler, Scheduler, Share, Tracking, name_fault, read_page
 from .settings import Given, Stages, build, extremes
 
 __all__ = ["Objective", "Resources", "Row", "Sampler", "Share", "Study", "Tracking", "configs", "load_study"]
@@ -29,6 +29,7 @@ class Study:
     grid: every combination of it has a search of its own. start: the searched values of the first settings of each.
     trials: number of settings, of each combination, each run with every seed. objectives: the first one ranks.
     published: values for the whole study, as printed.
+    time_limit: seconds that one attempt at a trial may take. max_failures: after so many no further trial starts.
     notes: what a rehearsal changed. document: the file's data and lines, for faults found later.
     """
 
@@ -52,6 +53,10 @@ class Study:
     tracking: Tracking
     retries: int
     published: Mapping[str, float]
+    scheduler: Scheduler | None = None
+    guard: Guard = Guard()
+    max_failures: int | None = None
+    time_limit: float | None = None
     notes: tuple[str, ...] = ()
     document: Document = field(compare=False, repr=False)
 
@@ -177,6 +182,10 @@ def _assemble(reading: Reading, name: str) -> Study:
         resources=rules.read_resources(reading),
         tracking=page.tracking,
         retries=page.retries,
+        scheduler=rules.read_scheduler(reading),
+        guard=page.guard,
+        max_failures=page.max_failures,
+        time_limit=page.time_limit,
         published=read_published(reading, ("published",), page.published),
         document=reading.document,
     )

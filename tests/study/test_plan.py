@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from platform.study.faults import StudyFaults
 from platform.study.plan import grid_size, rows, shared_slots
 from platform.study.schema import load_study
 
@@ -56,3 +57,31 @@ def test_the_plan_of_an_ablation_lists_its_rows(write: Write) -> None:
 def test_an_oracle_is_called_one(write: Write) -> None:
     text = "method: spc\noracle: true\nobjective: {metric: spc/acc, mode: max}\n"
     assert "objective  spc/acc, max (ORACLE: it looks at labels)" in rows(load_study(write(text)))
+
+
+def test_what_stops_trials_is_in_the_plan(write: Write) -> None:
+    text = "method: spc\nsearch: {spc.epochs: [5, 9]}\nscheduler: asha\ntime_limit: 20m\n"
+    assert rows(load_study(write(text)))[-2:] == [
+        "stops      scheduler: {'asha': {'grace_epochs': 1, 'reduction_factor': 3}}",
+        "stops      time_limit: 1200.0",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ("ablate: {a: {}, b: {neighbors.k: 5}}\nscheduler: asha", "every row of an ablation is wanted whole"),
+        ("scheduler: median", "there is only one"),
+        (
+            "search: {spc.epochs: [1, 2]}\nscheduler: {asha: {}, median: {}}",
+            "must be one of asha, hyperband and median",
+        ),
+        ("search: {spc.epochs: [1, 2]}\nscheduler: ashes", "ashes is not a key of scheduler. Did you mean 'asha'"),
+        ("time_limit: 20 minutes", "time_limit must be a time above 0, but is '20 minutes'"),
+        ("time_limit: 0", "time_limit must be a time above 0, but is 0"),
+    ],
+)
+def test_what_cannot_stop_trials_is_refused(write: Write, lines: str, fault: str) -> None:
+    with pytest.raises(StudyFaults) as caught:
+        load_study(write(f"method: spc\n{lines}\n"))
+    assert fault in str(caught.value)

@@ -119,7 +119,7 @@ def test_a_changed_grid_or_start_is_another_study(write: Write) -> None:
             "spc.yaml:3: sampler: cmaes needs at least two searched settings.",
         ),
         (
-            "method: spc\nsearch: {pretext.lr: {uniform: [0.1, 0.2]}, pretext.views: [simclr, affine]}\nsampler: cmaes\n",
+            "method: spc\nsearch: {spc.threshold: {uniform: [0.1, 0.2]}, pretext.views: [affine]}\nsampler: cmaes\n",
             "spc.yaml:3: sampler: cmaes moves in numbers, but pretext.views is a choice of words.",
         ),
         (

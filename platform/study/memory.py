@@ -1,0 +1,97 @@
+"""How much memory a trial will need on its device: an estimate before anything runs.
+
+    data         all images as uint8 and their labels as int64, as they lie on the device
+    parameters   4 bytes x (value + gradient + 2 moments, as Adam keeps them)
+    activations  4 bytes x 2 (value and gradient) x outputs of all layers for one image x images in the largest step,
+                 of which each has two views
+
+Not counted: the CUDA context (about 0.5 GiB), cuDNN's workspace, what FAISS takes for a search (its own share of a
+GPU's memory, about 1.5 GiB at most), and buffers that a method keeps. The network is that of the pretext.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from trainables.contract import DataShape, ImageData
+from trainables.nets import backbones
+
+_FLOAT_BYTES = 4
+_COPIES = 4  # value, gradient and Adam's two moments
+_VIEWS = 2
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes on the device. network: its name; empty where no stage of the study trains one."""
+
+    network: str
+    data: int
+    parameters: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return self.data + self.parameters + self.activations
+
+
+def data_bytes(data: ImageData) -> int:
+    """Bytes of the images and labels of all splits; a split that is another one lies there once."""
+    splits = [data.train, *([] if data.is_union else [data.eval]), *([data.unlabeled] if data.unlabeled else [])]
+    return sum(split.images_NCHW.nbytes + split.labels_N.nbytes for split in splits)
+
+
+def need(configs: Mapping[str, Any], data: ImageData) -> Need:
+    """The estimate for one setting. configs: slot -> Config."""
+    names = [config.network for config in configs.values() if hasattr(config, "network")]
+    if not names:
+        return Need("", data_bytes(data), 0, 0)
+    network = backbones.resolve(names[0], data.shape)
+    parameters, outputs = measured(network, data.shape)
+    images = max(getattr(config, "batch_size", 0) for config in configs.values())
+    activations = _FLOAT_BYTES * 2 * outputs * images * _VIEWS
+    return Need(network, data_bytes(data), _FLOAT_BYTES * _COPIES * parameters, activations)
+
+
+def measured(network: str, shape: DataShape) -> tuple[int, int]:
+    """(number of parameters, numbers that all layers put out for one image) of a backbone; nothing is computed."""
+    with torch.device("meta"):
+        model = backbones.build(network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=0)
+    outputs = 0
+
+    def count(module: nn.Module, given: Any, output: torch.Tensor) -> None:
+        nonlocal outputs
+        outputs += output.numel() // len(output)
+
+    for module in model.modules():
+        if not list(module.children()):
+            module.register_forward_hook(count)
+    size = (2, shape.num_channels, shape.image_size_px, shape.image_size_px)
+    model(torch.empty(size, device="meta"))
+    return sum(parameter.numel() for parameter in model.parameters()), outputs
+
+
+def rows(needs: Need, gpu_share: float) -> list[str]:
+    """The estimate as lines of plain text."""
+    lines = [f"data       {_size(needs.data)} on the device (uint8 images, int64 labels)"]
+    if needs.network:
+        lines.append(
+            f"memory     about {_size(needs.total)} a process: {_size(needs.data)} data + {_size(needs.parameters)} "
+            f"parameters of {needs.network} (value, gradient, Adam's moments) + {_size(needs.activations)} activations "
+            "(layers' outputs x 2 x images x 2 views x 4 B); CUDA's own 0.5 GiB and FAISS come on top"
+        )
+    if 0 < gpu_share < 1:
+        together = int(1 / gpu_share + 1e-9)
+        lines.append(f"a GPU      carries {together} trials at once: about {_size(together * needs.total)}")
+    return lines
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"

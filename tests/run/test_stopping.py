@@ -1,0 +1,235 @@
+"""Which trials stop early: the rules by hand, and what becomes of the stopped ones on the board."""
+
+import math
+from collections.abc import Callable
+from platform.run.board import Board
+from platform.run.course import Course
+from platform.run.rows import COLLAPSED, DONE, FAILED, PENDING, PRUNED
+from platform.run.stopping import Judge, Progress, brackets, intermediate, rungs, verdict
+from platform.study.pages import Asha, Hyperband, Median
+from platform.study.schema import Study
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+MakeStudy = Callable[[str], Study]
+MakeBoard = Callable[..., Board]
+
+ASHA = Asha(grace_epochs=1, reduction_factor=3)
+
+
+def at(value: float, epoch: int = 1, setting: int = 0, total: int = 10) -> Progress:
+    return Progress(setting, {epoch: value}, total)
+
+
+def test_rungs_grow_by_the_factor_and_end_before_the_last_epoch() -> None:
+    assert rungs(Asha(grace_epochs=2, reduction_factor=3), 0, 18) == [2, 6]
+    assert rungs(Asha(grace_epochs=2, reduction_factor=3), 1, 19) == [6, 18]
+    assert rungs(Asha(grace_epochs=5, reduction_factor=3), 0, 5) == []
+
+
+def test_hyperband_has_a_bracket_for_every_rung_and_asha_one() -> None:
+    assert brackets(Hyperband(grace_epochs=1, reduction_factor=3), 27) == 3
+    assert brackets(Hyperband(grace_epochs=5, reduction_factor=3), 5) == 1
+    assert brackets(ASHA, 27) == 1
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "goes_on"),
+    [
+        (5.0, [], True),  # the first is the best of one
+        (5.0, [4.0], False),  # of two, one goes on
+        (5.0, [5.0], True),  # ties go on
+        (2.0, [1.0, 3.0, 4.0, 5.0, 6.0], True),  # second of six: 6 // 3 = 2 go on
+        (2.0, [1.0, 1.5, 4.0, 5.0, 6.0], False),
+        (2.0, [1.0, 3.0, 4.0, 5.0], False),  # second of five: 5 // 3 = 1
+    ],
+)
+def test_asha_keeps_the_best_share_of_those_at_the_rung(own: float, others: list[float], goes_on: bool) -> None:
+    smaller = verdict(ASHA, at(own), [at(value) for value in others], 1, maximize=False)
+    larger = verdict(ASHA, at(-own), [at(-value) for value in others], 1, maximize=True)
+    assert (not smaller, not larger) == (goes_on, goes_on)
+
+
+def test_asha_judges_at_rungs_only_and_never_at_the_last_epoch() -> None:
+    better = [Progress(1, dict.fromkeys(range(1, 10), 0.0), 9)]
+    own = Progress(0, dict.fromkeys(range(1, 10), 1.0), 9)
+    assert [epoch for epoch in range(1, 10) if verdict(ASHA, own, better, epoch, maximize=False)] == [1, 3]
+
+
+def test_hyperband_compares_within_a_bracket() -> None:
+    # Rungs below 10 are 1, 3 and 9: three brackets, so settings 0 and 3 are together and 1 is alone.
+    rule = Hyperband(grace_epochs=1, reduction_factor=3)
+    assert verdict(rule, at(5.0, setting=0), [at(4.0, setting=1)], 1, maximize=False) == ""
+    assert verdict(rule, at(5.0, setting=3), [at(4.0, setting=0)], 1, maximize=False) != ""
+    # Bracket 1 begins at epoch 3.
+    assert verdict(rule, at(5.0, setting=4), [at(4.0, setting=1)], 1, maximize=False) == ""
+    assert verdict(rule, at(5.0, 3, setting=4), [at(4.0, 3, setting=1)], 3, maximize=False) != ""
+
+
+def test_the_median_rule_holds_the_best_value_against_the_others_means() -> None:
+    rule = Median(grace_epochs=2, min_trials=3)
+    # Means up to epoch 2 are 1, 2 and 3, so the median is 2; what comes later does not count.
+    others = [Progress(n, {1: n + 1.0, 2: n - 1.0, 3: -9.0}, 9) for n in (1, 2, 3)]
+    assert verdict(rule, Progress(0, {1: 2.5, 2: 2.1}, 9), others, 2, maximize=False) == (
+        "the best value 2.1 is worse than 2, the median of 3 trials"
+    )
+    assert verdict(rule, Progress(0, {1: 2.0, 2: 5.0}, 9), others, 2, maximize=False) == ""
+    assert verdict(rule, Progress(0, {1: 9.0}, 9), others, 1, maximize=False) == ""  # within the grace epochs
+    assert verdict(rule, Progress(0, {1: 9.0, 2: 9.0}, 9), others[:2], 2, maximize=False) == ""  # too few others
+
+
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=30), st.integers(2, 5))
+def test_the_best_at_a_rung_always_goes_on(values: list[int], factor: int) -> None:
+    rule = Asha(grace_epochs=1, reduction_factor=factor)
+    best = values.index(min(values))
+    others = [at(float(value)) for place, value in enumerate(values) if place != best]
+    assert verdict(rule, at(float(values[best])), others, 1, maximize=False) == ""
+
+
+def test_seeds_are_averaged_where_all_of_them_have_been() -> None:
+    assert intermediate([{1: 1.0, 2: 2.0, 3: 9.0}, {1: 3.0, 2: 4.0}]) == {1: 2.0, 2: 3.0}
+    assert intermediate([]) == {}
+
+
+PAGE = """\
+    method: spc
+    seeds: [0, 1]
+    search: {spc.strong_threshold: {uniform: [0.5, 0.99]}}
+    sampler: random
+    trials: 3
+    scheduler: asha
+    """
+
+
+def course_of(board: Board, ledger: Any) -> Course:
+    return Course(board.launch, board, 2, judge=Judge(board.study, ledger, board.launch))
+
+
+def parcel(epoch: int, value: float) -> dict[str, Any]:
+    row = {"slot": "spc", "epoch": epoch, "total": 9, "metrics": {"selection_loss": value}}
+    return {"epochs": [row], "outcome": None}
+
+
+def prepared(board: Board) -> None:
+    for _ in board.prepare:
+        key, _cell = board.next() or ("", {})
+        board.started(key)
+        board.done(key, {"metrics": {}, "stages": [], "seconds": 0.0})
+
+
+def hear(course: Course, key: str, epoch: int, value: float) -> bool:
+    told = parcel(epoch, value)
+    course.hears(key, told)
+    return course.judges(key, told["epochs"])
+
+
+def start(course: Course) -> tuple[str, dict[str, Any]]:
+    found = course.board.next()
+    assert found is not None
+    course.starts(found[0])
+    return found
+
+
+def test_a_pruned_trial_keeps_its_last_metrics_and_is_not_run_again(
+    make_study: MakeStudy, make_board: MakeBoard
+) -> None:
+    study = make_study(PAGE)
+    board = make_board(study)
+    prepared(board)
+    course = course_of(board, board._ledger)
+    first, second, other = start(course)[0], start(course)[0], start(course)[0]
+    assert board.trial(first).seed == board.trial(other).seed != board.trial(second).seed
+    assert not hear(course, first, 1, 1.0)
+    assert not hear(course, second, 1, 5.0)  # of another seed: nothing to compare with
+    assert hear(course, other, 1, 2.0)
+    pruned = board.trial(other)
+    assert (pruned.state, pruned.metrics) == (PRUNED, {"spc/selection_loss": 2.0})
+    assert pruned.error == "asha after epoch 1 of spc: selection_loss: 2 is not among the best 1 of 2"
+    again = make_board(study)
+    assert again.trial(other).state == PRUNED
+    handed = set()
+    while (found := again.next()) is not None:
+        handed.add(found[0])
+    assert other not in handed
+    assert {first, second} <= handed
+
+
+def test_a_restarted_judge_decides_by_the_epochs_in_the_ledger(make_study: MakeStudy, make_board: MakeBoard) -> None:
+    study = make_study(PAGE)
+    board = make_board(study)
+    prepared(board)
+    course = course_of(board, board._ledger)
+    first = start(course)[0]
+    start(course)
+    other = start(course)[0]
+    assert not hear(course, first, 1, 1.0)
+    again = make_board(study)
+    course = course_of(again, again._ledger)
+    assert hear(course, other, 1, 2.0)
+
+
+def test_a_setting_with_a_pruned_seed_is_told_as_pruned(make_study: MakeStudy, make_board: MakeBoard) -> None:
+    board = make_board(make_study(PAGE.replace("seeds: [0, 1]", "seeds: [0]")))
+    prepared(board)
+    course = course_of(board, board._ledger)
+    first, second = start(course)[0], start(course)[0]
+    hear(course, first, 1, 1.0)
+    assert hear(course, second, 1, 3.0)
+    metrics = {"spc/selection_loss": 0.5}
+    board.done(first, {"metrics": metrics, "stages": [], "seconds": 1.0})
+    board._settle()
+    assert [(told.values, dict(told.seen)) for told in board._told] == [((0.5,), {}), (None, {1: 3.0})]
+
+
+def test_a_collapsed_trial_has_an_outcome_of_its_own(make_study: MakeStudy, make_board: MakeBoard) -> None:
+    study = make_study(PAGE)
+    board = make_board(study)
+    prepared(board)
+    course = course_of(board, board._ledger)
+    key = start(course)[0]
+    outcome = {"status": "collapsed", "error": "spc: collapsed", "metrics": {"spc/cluster_entropy": 0.0}}
+    course.hears(key, {"epochs": [], "outcome": outcome})
+    assert (board.trial(key).state, board.trial(key).error) == (COLLAPSED, "spc: collapsed")
+    assert make_board(study).trial(key).state == COLLAPSED
+
+
+def test_after_the_last_allowed_failure_nothing_more_starts(make_study: MakeStudy, make_board: MakeBoard) -> None:
+    study = make_study(PAGE + "max_failures: 2\n")
+    board = make_board(study)
+    prepared(board)
+    course = course_of(board, board._ledger)
+    keys = [start(course)[0] for _ in range(3)]
+    waiting = (board.next() or ("",))[0]
+    for key in keys[:2]:
+        course.hears(key, {"epochs": [], "outcome": {"status": "failed", "error": "no"}})
+    assert board.next() is None
+    assert board.halted
+    assert not board.finished  # two are under way
+    board.back(waiting)
+    board.done(keys[2], {"metrics": {}, "stages": [], "seconds": 1.0})
+    assert board.finished
+    assert [board.trial(key).state for key in [*keys, waiting]] == [FAILED, FAILED, DONE, PENDING]
+    again = make_board(study)
+    assert not again.finished
+    assert again.trial(keys[0]).state == PENDING
+
+
+def test_a_failed_shared_stage_counts_as_one_failure(make_study: MakeStudy, make_board: MakeBoard) -> None:
+    board = make_board(make_study(PAGE + "max_failures: 2\n"))
+    key = (board.next() or ("",))[0]
+    board.started(key)
+    board.failed(key, "no")
+    assert board.num_failures == 1
+
+
+def test_cells_say_how_they_are_watched(make_study: MakeStudy, make_board: MakeBoard) -> None:
+    page = PAGE + "guard: {collapse: {patience_epochs: 2}}\n    time_limit: 20m\n"
+    board = make_board(make_study(page))
+    prepared(board)
+    _, cell = board.next() or ("", {})
+    assert cell["judged"] == "spc"
+    assert cell["collapse"] == {"min_entropy_share": 0.1, "max_empty_clusters": None, "patience_epochs": 2}
+    assert math.isclose(cell["time_limit_s"], 1200)
