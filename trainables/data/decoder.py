@@ -2,10 +2,11 @@
 
 As a program this file is run by its path, so that it starts in a moment: it imports neither torch nor this package.
 
-    python -I decoder.py RING_FD SIZE_PX       reads jobs from stdin, [[slot, path], ...] as one line of JSON each; writes
-                                               the pixels of each file into its slot of the ring, then one line to
-                                               stdout: the faults of the job, as a JSON list. Ends with stdin, and so
-                                               with its owner, however that ends.
+    python -I decoder.py RING_FD SIZE_PX
+
+reads jobs from stdin, [[slot, path], ...] as one line of JSON each, writes the pixels of each file into its slot of the
+ring, and answers a job with one line on stdout: a JSON list of its faults, [[path, sentence], ...]. It ends with its
+stdin, and so with its owner, however that ends.
 
 Source: resizing the shorter side and keeping the middle, as ImageNet's recipes do (He et al. 2016, section 3.4).
 Differs: a JPEG whose shorter side is at least twice the size wanted is reduced by a power of two inside its decoder.

@@ -1,8 +1,8 @@
-"""Images that stay in their files: decoded by worker processes when their rows are asked for, ahead of time if announced.
+"""Images that stay in their files, decoded by other processes when their rows are asked for, or ahead if announced.
 
 ``FileImages`` stands where a stage has a Tensor. Rows come as ``images[rows]``; who knows the coming rows tells them by
-``announce`` (``stream.batches`` does for an epoch), and slices are read on as they are. Decoded images wait in a ring of
-memory that owner and workers share, at most half of it for images that nobody has asked for yet.
+``announce`` (``stream.batches`` does for an epoch), and slices are read on as they are. Decoded images wait in a ring
+of memory that owner and workers share, at most half of it for images that nobody has asked for yet.
 
 Why processes: measured on two cores with 256 px JPEGs, two threads decoded slower than one, because Pillow holds the
 interpreter's lock. They are started as fresh programs, never forked, so they may be used beside CUDA and in Ray's
@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from . import decoder
-from .raw import DataError
+from .raw import DataError, shortened
 
 RING_BYTES = 256 * 2**20
 SMALLEST_RING = 64
@@ -41,7 +41,7 @@ CHUNK = 16
 class FileImages:
     """The images of these files as squares of ``size_px``; see ``contract.Images``.
 
-    Asking for rows raises a DataError that names the first of their files that cannot be decoded.
+    Asking for rows raises a DataError that names their files that cannot be decoded.
     """
 
     ndim = 4
@@ -98,14 +98,18 @@ class FileImages:
 class Decoders:
     """The worker processes of one data set; they start with the first request and end with this object.
 
+    size_px: 0 where images keep their sizes, which cannot be decoded here.
     num_workers: 0 takes as many as torch has threads then, which is what a trial was given CPUs for.
     """
 
     def __init__(self, size_px: int, num_workers: int = 0) -> None:
         self.size_px = size_px
         self.num_workers = num_workers
-        self.num_slots = max(SMALLEST_RING, RING_BYTES // (3 * size_px * size_px))
         self._work: _Work | None = None
+
+    @property
+    def num_slots(self) -> int:
+        return max(SMALLEST_RING, RING_BYTES // (3 * self.size_px * self.size_px))
 
     def take(self, paths: Sequence[str]) -> Tensor:
         """(B, 3, H, W) uint8 on the CPU.
@@ -171,17 +175,17 @@ class _Work:
             self._changed.wait_for(lambda: self._ready.issuperset(wanted) or not self._alive())
             if not self._ready.issuperset(wanted):
                 raise RuntimeError("every process that decodes images has ended; is the machine out of memory?")
-            fault = next((self._faults[path] for path in wanted if path in self._faults), None)
+            faults = [self._faults[path] for path in wanted if path in self._faults]
             slots_B = torch.tensor([self._slots[path] for path in paths])
-        if fault is None:
+        if not faults:
             # Outside the lock: these slots are nobody else's until they are released.
             torch.index_select(self._ring_SCHW, 0, slots_B, out=out_BCHW)
         with self._changed:
             for path in wanted:
                 self._release(path)
             self._changed.notify_all()
-        if fault is not None:
-            raise fault
+        if faults:
+            raise type(faults[0])(shortened([str(fault) for fault in faults]))
 
     def announce(self, paths: Sequence[str]) -> None:
         with self._changed:
