@@ -72,13 +72,12 @@ def main(ring_fd: int, size_px: int) -> None:
     """Serve jobs until stdin ends."""
     # Ctrl-C is for the owner, which may still want what it has asked for.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ring_SCHW = np.frombuffer(mmap.mmap(ring_fd, 0), dtype=np.uint8).reshape(-1, 3, size_px, size_px)
+    ring_SHWC = np.frombuffer(mmap.mmap(ring_fd, 0), dtype=np.uint8).reshape(-1, size_px, size_px, 3)
     for line in sys.stdin.buffer:
         faults = []
         for slot, path in json.loads(line):
             try:
-                for channel, band in enumerate(decoded(path, size_px).split()):
-                    ring_SCHW[slot, channel] = np.asarray(band)
+                ring_SHWC[slot] = np.asarray(decoded(path, size_px))
             except Unreadable as error:
                 faults.append([path, str(error)])
         try:

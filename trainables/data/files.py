@@ -112,16 +112,16 @@ class Decoders:
         return max(SMALLEST_RING, RING_BYTES // (3 * self.size_px * self.size_px))
 
     def take(self, paths: Sequence[str]) -> Tensor:
-        """(B, 3, H, W) uint8 on the CPU.
+        """(B, 3, H, W) uint8 on the CPU; in memory channels come last, as decoders write them.
 
         Raises:
             DataError: a file cannot be decoded. RuntimeError: a worker process has ended.
         """
-        images_BCHW = torch.empty((len(paths), 3, self.size_px, self.size_px), dtype=torch.uint8)
+        images_BHWC = torch.empty((len(paths), self.size_px, self.size_px, 3), dtype=torch.uint8)
         step = self.num_slots // 2
         for first in range(0, len(paths), step):
-            self._started().take(paths[first : first + step], images_BCHW[first : first + step])
-        return images_BCHW
+            self._started().take(paths[first : first + step], images_BHWC[first : first + step])
+        return images_BHWC.permute(0, 3, 1, 2)
 
     def announce(self, paths: Sequence[str]) -> None:
         self._started().announce(paths)
@@ -151,7 +151,7 @@ class _Work:
         with _shared_file() as ring:
             ring.truncate(num_slots * 3 * size_px * size_px)
             memory = mmap.mmap(ring.fileno(), 0)
-            self._ring_SCHW = torch.frombuffer(memory, dtype=torch.uint8).view(num_slots, 3, size_px, size_px)
+            self._ring_SHWC = torch.frombuffer(memory, dtype=torch.uint8).view(num_slots, size_px, size_px, 3)
             command = [sys.executable, "-I", str(Path(decoder.__file__)), str(ring.fileno()), str(size_px)]
             self.processes = [
                 subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[ring.fileno()])
@@ -163,7 +163,7 @@ class _Work:
         for thread in self._threads:
             thread.start()
 
-    def take(self, paths: Sequence[str], out_BCHW: Tensor) -> None:
+    def take(self, paths: Sequence[str], out_BHWC: Tensor) -> None:
         wanted = dict.fromkeys(paths)
         with self._changed:
             for path in wanted:
@@ -179,7 +179,7 @@ class _Work:
             slots_B = torch.tensor([self._slots[path] for path in paths])
         if not faults:
             # Outside the lock: these slots are nobody else's until they are released.
-            torch.index_select(self._ring_SCHW, 0, slots_B, out=out_BCHW)
+            torch.index_select(self._ring_SHWC, 0, slots_B, out=out_BHWC)
         with self._changed:
             for path in wanted:
                 self._release(path)

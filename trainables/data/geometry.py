@@ -37,10 +37,10 @@ def windows(images_BCHW: Tensor, draws: Draws) -> Tensor:
 
 
 def middle(images_BCHW: Tensor) -> Tensor:
-    """The window in the middle of each image; a view of the images."""
+    """The window in the middle of each image, row after row in memory however the images lie there."""
     height, width = view_size(images_BCHW)
     top, left = (images_BCHW.shape[-2] - height) // 2, (images_BCHW.shape[-1] - width) // 2
-    return images_BCHW[..., top : top + height, left : left + width]
+    return images_BCHW[..., top : top + height, left : left + width].contiguous()
 
 
 def draw_crops(draws: Draws, size_HW: tuple[int, int], area: tuple[float, float]) -> Tensor:
@@ -86,6 +86,21 @@ def resized_crop(images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor) -> Tensor
         dim=-1,
     )
     return functional.grid_sample(images_BCHW, grid_BHW2, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def resized_crop_in_levels(images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor) -> Tensor:
+    """``resized_crop`` of uint8 images to uint8 ones, image by image: for large images on a CPU, where it is quicker.
+
+    Rounded to whole grey levels, and antialiased where a crop is reduced, as Pillow does both.
+    """
+    size_HW = view_size(images_BCHW)
+    cropped_BCHW = images_BCHW.new_empty((*images_BCHW.shape[:2], *size_HW))
+    rows = zip(cropped_BCHW, images_BCHW, crop_B4.tolist(), flip_B.tolist(), strict=True)
+    for cropped_CHW, image_CHW, (top, left, height, width), mirrored in rows:
+        part_1CHW = image_CHW[None, :, top : top + height, left : left + width]
+        view_CHW = functional.interpolate(part_1CHW, size_HW, mode="bilinear", antialias=True)[0]
+        cropped_CHW.copy_(view_CHW.flip(-1) if mirrored else view_CHW)
+    return cropped_BCHW
 
 
 def _source_positions(start_B: Tensor, length_B: Tensor, size: int) -> Tensor:
