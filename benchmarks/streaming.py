@@ -4,9 +4,11 @@ Run: python -m benchmarks.streaming [--images 2000]          (20,000 images: abo
 
 Both sides read the same files of 256 x 256 px and end at normalized float32 batches of 256 views of 224 x 224 px, with
 the same augmentation. Baseline: ``ImageFolder`` and a DataLoader with two worker processes, and Pillow's transforms for
-each image. Ours: two processes that decode ahead, and ``augment`` on whole batches here with one thread. "standard" is
-a random resized crop and mirroring; "simclr" adds color jitter and grey; "2 views" takes each image twice, as
-contrastive pretexts do. Rounds alternate between the two sides, so that a busy machine slows both.
+each image. Ours: two processes that decode ahead, and ``augment`` on whole batches here, on the GPU or with one thread.
+"standard" is a random resized crop and mirroring; "simclr" adds color jitter and grey; "2 views" takes each image twice,
+as contrastive pretexts do. Rounds alternate between the two sides, so that a busy machine slows both.
+
+Without a GPU our augmentation takes as much of the cores as decoding does; with one, decoding alone is left to them.
 
 The pictures are made here: noise whose amplitude falls with the frequency, as in photographs (1/f), mostly common to
 the three channels; at quality 90 a file has about 38 kB, like a photograph of this size. There are ``--distinct``
@@ -39,6 +41,7 @@ from trainables.data.draws import Draws
 SIZE_PX, VIEW_PX = 256, 224
 BATCH = 256
 NUM_WORKERS = 2
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 CASES = {"standard": ("standard", 1), "standard, 2 views": ("standard", 2), "simclr": ("simclr", 1)}
 
@@ -92,7 +95,7 @@ def write_pictures(root: Path, num_images: int, num_distinct: int) -> None:
 
 
 def ours(split: Any, name: str, num_views: int) -> Iterator[int]:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator(DEVICE).manual_seed(0)
     norm, view = augment.Norm(MEAN, STD), augment.AUGMENTATIONS[name]
     for batch in stream.batches(split, BATCH, generator, rank=0, world_size=1, drop_last=False):
         images_BCHW = split.images_NCHW[batch.rows_B]
@@ -103,7 +106,7 @@ def ours(split: Any, name: str, num_views: int) -> Iterator[int]:
 def theirs(loader: "DataLoader[Any]") -> Iterator[int]:
     for views, _ in loader:
         for images_BCHW in views:
-            yield _counted(images_BCHW)
+            yield _counted(images_BCHW.to(DEVICE))
 
 
 def _counted(images_BCHW: Tensor) -> int:
@@ -114,13 +117,15 @@ def _counted(images_BCHW: Tensor) -> int:
 def images_per_s(batches: Iterator[int], num_views: int) -> float:
     start = time.perf_counter()
     num = sum(batches) / num_views
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
     return num / (time.perf_counter() - start)
 
 
 def measure(root: Path, name: str, num_views: int, num_rounds: int) -> tuple[float, float]:
     """Median images per second, ours and the baseline's."""
-    spec = sets.Spec(name="folder", root=str(root), image_size=SIZE_PX, stream="true", protocol="union")
-    split = sets.load(spec).train
+    spec = sets.Spec(name="folder", root=str(root), image_size=SIZE_PX, stream="always", protocol="union")
+    split = sets.load(spec).train.to(DEVICE)
     split.images_NCHW.decoders.num_workers = NUM_WORKERS  # type: ignore[attr-defined]
     data = ImageFolder(str(root / "train"), Views(BASELINES[name], num_views))
     loader = DataLoader(data, BATCH, shuffle=True, num_workers=NUM_WORKERS, persistent_workers=True)
@@ -155,7 +160,7 @@ def main() -> None:
         "baseline": round(others),
         "unit": "images/s",
         "ratios": {case: round(one / other, 2) for case, (one, other) in results.items()},
-        "machine": f"{os.cpu_count() or 1} cores, {os.uname().machine}, torch {torch.__version__}",
+        "machine": f"{os.cpu_count() or 1} cores, {DEVICE.type}, {os.uname().machine}, torch {torch.__version__}",
     }
     print(json.dumps(record))
 

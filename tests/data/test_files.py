@@ -53,7 +53,7 @@ def memory(root: Path) -> ImageData:
 @pytest.fixture(scope="module")
 def streamed(root: Path, memory: ImageData) -> ImageData:
     """The same images in their files, and the same mean and std to the last bit."""
-    data = load(Spec(name="folder", root=str(root), image_size=SIZE, stream="true"))
+    data = load(Spec(name="folder", root=str(root), image_size=SIZE, stream="always"))
     assert isinstance(data.train.images_NCHW, FileImages)
     return data
 
@@ -106,7 +106,7 @@ def test_streamed_pixels_are_those_in_memory(memory: ImageData, streamed: ImageD
 
 def test_limits_and_union_hold_for_files(root: Path) -> None:
     spec = Spec(name="folder", root=str(root), image_size=SIZE, protocol="union", train_limit=30)
-    wanted, found = load(spec), load(replace(spec, stream="true"))
+    wanted, found = load(spec), load(replace(spec, stream="always"))
     assert found.is_union and len(found.train) == 30
     assert torch.equal(found.train.images_NCHW[:], wanted.train.images_NCHW[:])
 
@@ -271,8 +271,8 @@ def test_every_stage_gives_what_it_gives_in_memory(memory: ImageData, streamed: 
 
 
 def test_a_study_streams_only_images_of_one_size() -> None:
-    with pytest.raises(ValueError, match="stream: true needs an image_size above 0"):
-        Spec(name="folder", stream="true")
+    with pytest.raises(ValueError, match="stream: always needs an image_size above 0"):
+        Spec(name="folder", stream="always")
 
 
 def test_auto_streams_what_is_more_than_half_of_the_devices_free_memory(
@@ -285,7 +285,7 @@ def test_auto_streams_what_is_more_than_half_of_the_devices_free_memory(
     assert isinstance(load(spec, cpu).train.images_NCHW, torch.Tensor)
     monkeypatch.setattr(sets, "_free_bytes", lambda device: 92_159)
     assert isinstance(load(spec, cpu).train.images_NCHW, FileImages)
-    assert isinstance(load(replace(spec, stream="false"), cpu).train.images_NCHW, torch.Tensor)
+    assert isinstance(load(replace(spec, stream="never"), cpu).train.images_NCHW, torch.Tensor)
 
 
 def test_every_process_finds_the_same_fingerprint_wherever_the_images_are(
@@ -310,7 +310,7 @@ def test_the_fingerprint_of_files_sees_names_sizes_labels_and_content(tmp_path: 
 
     def fingerprint() -> str:
         return load(
-            Spec(name="folder", root=str(tmp_path / "images"), image_size=8, stream="true", protocol="union")
+            Spec(name="folder", root=str(tmp_path / "images"), image_size=8, stream="always", protocol="union")
         ).fingerprint
 
     first, seen = tmp_path / "images" / "ant" / "0.png", [fingerprint()]

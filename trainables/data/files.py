@@ -59,10 +59,6 @@ class FileImages:
     def shape(self) -> torch.Size:
         return torch.Size((len(self), 3, self.decoders.size_px, self.decoders.size_px))
 
-    @property
-    def num_bytes(self) -> int:
-        return self.shape.numel()
-
     def __getitem__(self, rows: Tensor | slice, /) -> Tensor:
         if isinstance(rows, slice):
             paths = self.paths[rows]

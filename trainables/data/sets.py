@@ -92,9 +92,9 @@ class Spec:
     )
     stream: str = checks.setting(
         "auto",
-        "true: images stay in their files and are decoded while training; auto: only where they are more than half of"
+        "always: images stay in their files and are decoded while training; auto: only where they are more than half of"
         " the device's free memory",
-        choices=("auto", "true", "false"),
+        choices=("auto", "always", "never"),
         when={"name": _TREES},
     )
 
@@ -107,8 +107,8 @@ class Spec:
             )
         if self.name == "features" and self.image_size:
             faults.append(("image_size", f"image_size must be 0 for features, but is {self.image_size}."))
-        if self.stream == "true" and not self.size_px and self.name == "folder":
-            faults.append(("stream", "stream: true needs an image_size above 0, so that all images have one size."))
+        if self.stream == "always" and not self.size_px and self.name == "folder":
+            faults.append(("stream", "stream: always needs an image_size above 0, so that all images have one size."))
         if self.classes and self.labels:
             faults.append(("classes", "classes names class folders, which images with a table of labels do not have."))
         if faults:
@@ -204,7 +204,7 @@ def _is_by_files(spec: Spec, train: Split, evaluation: Split) -> bool:
     """Whether the set is known by its files. Not by the device: every process must find the same fingerprint."""
     if not isinstance(train.images_NCHW, FileImages):
         return False
-    return spec.stream == "true" or _num_bytes(train, evaluation) > LARGE_BYTES
+    return spec.stream == "always" or _num_bytes(train, evaluation) > LARGE_BYTES
 
 
 def _num_bytes(train: Split, evaluation: Split) -> int:
@@ -214,7 +214,7 @@ def _num_bytes(train: Split, evaluation: Split) -> int:
 def _on_device_if_it_fits(
     spec: Spec, train: Split, evaluation: Split, device: torch.device | None
 ) -> tuple[Split, Split]:
-    if device is None or spec.stream == "true":
+    if device is None or spec.stream == "always":
         return train, evaluation
     if spec.stream == "auto" and _num_bytes(train, evaluation) > SHARE_OF_DEVICE * _free_bytes(device):
         return train, evaluation
