@@ -5,8 +5,8 @@ Run: python -m benchmarks.streaming [--images 2000]          (20,000 images: abo
 Both sides read the same files of 256 x 256 px and end at normalized float32 batches of 256 views of 224 x 224 px, with
 the same augmentation. Baseline: ``ImageFolder`` and a DataLoader with two worker processes, and Pillow's transforms for
 each image. Ours: two processes that decode ahead, and ``augment`` on whole batches here, on the GPU or with one thread.
-"standard" is a random resized crop and mirroring; "simclr" adds color jitter and grey; "2 views" takes each image twice,
-as contrastive pretexts do. Rounds alternate between the two sides, so that a busy machine slows both.
+"standard" is a random resized crop and mirroring; "simclr" adds color jitter and grey; "2 views" takes each image
+twice, as contrastive pretexts do. Rounds alternate between the two sides, so that a busy machine slows both.
 
 Without a GPU our augmentation takes as much of the cores as decoding does; with one, decoding alone is left to them.
 

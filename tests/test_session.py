@@ -267,8 +267,8 @@ def by_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
 def test_a_stage_on_two_ranks_equals_one_process(
     by_ranks: list[Any], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    low, high, _ = backbones.BACKBONES["small"]
-    monkeypatch.setitem(backbones.BACKBONES, "small", (low, high, plain_backbone))
+    low, high, width, _ = backbones.BACKBONES["small"]
+    monkeypatch.setitem(backbones.BACKBONES, "small", (low, high, width, plain_backbone))
     alone = trained(Alone(CPU), name)
     for found in by_ranks:
         assert found[name]["losses"] == pytest.approx(alone["losses"], rel=1e-4)

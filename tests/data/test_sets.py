@@ -337,6 +337,9 @@ def test_mnist_is_read(real_root: Path) -> None:
     data = load(Spec(name="mnist", root=str(real_root)))
     assert data.train.images_NCHW.shape == (60_000, 1, 28, 28) and data.eval.images_NCHW.shape == (10_000, 1, 28, 28)
     assert data.train.labels_N[:5].tolist() == [5, 0, 4, 1, 9]
+    # 16 bytes of header, then the pixels row by row.
+    pixels = (real_root / "MNIST" / "raw" / "t10k-images-idx3-ubyte").read_bytes()[16:]
+    assert data.eval.images_NCHW[:].numpy().tobytes() == pixels
     # The usual figures.
     assert data.mean == pytest.approx((0.1307,), abs=1e-4) and data.std == pytest.approx((0.3081,), abs=1e-4)
 
@@ -346,6 +349,8 @@ def test_cifar10_is_read(real_root: Path) -> None:
     data = load(Spec(name="cifar10", root=str(real_root)))
     assert data.train.images_NCHW.shape == (50_000, 3, 32, 32) and data.eval.images_NCHW.shape == (10_000, 3, 32, 32)
     assert data.train.labels_N.bincount().tolist() == [5000] * 10
+    batch = (real_root / "cifar-10-batches-py" / "data_batch_5").read_bytes()
+    assert data.train.images_NCHW[40_000:].numpy().tobytes() in batch
     assert data.class_names[:2] == ("airplane", "automobile") and data.mean == (0.4914, 0.4822, 0.4465)
     assert (data.train.images_NCHW.double().mean((0, 2, 3)) / 255).tolist() == pytest.approx(data.mean, abs=1e-4)
 
