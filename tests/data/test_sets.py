@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from trainables.checks import SettingsError, effective
-from trainables.data import official, sets
+from trainables.contract import Split
+from trainables.data import official, splits
 from trainables.data.raw import DataError, Raw
 from trainables.data.sets import Spec, load
 
@@ -93,9 +94,9 @@ def test_images_are_resized_on_loading() -> None:
 def test_shrinking_counts_every_pixel(tmp_path: Path) -> None:
     checks_HW = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)
     images = torch.from_numpy(checks_HW).expand(2, 1, 32, 32)
-    resized = sets._resized(sets.Split(images, torch.zeros(2)), 8)
+    resized = splits.resized(Split(images, torch.zeros(2)), 8)
     # A chessboard of single pixels is half grey from afar; without antialiasing it would stay black and white.
-    assert (resized.images_NCHW.int() - 127).abs().max() <= 3
+    assert (resized.images_NCHW[:].int() - 127).abs().max() <= 3
 
 
 @pytest.mark.parametrize("changes", [{"train_limit": 99}, {"eval_limit": 99}, {"image_size": 9}, {"protocol": "union"}])
@@ -127,7 +128,7 @@ def test_settings_that_do_not_count_are_not_effective() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "words"),
     [
-        ("name", "imagenet", "name must be one of digits, mnist, cifar10, folder, but is 'imagenet'"),
+        ("name", "imagenette", "name must be one of digits, mnist, .*, folder, features, but is 'imagenette'"),
         ("train_limit", -1, "train_limit must be at least 0, but is -1"),
         ("image_size", 7, "image_size must be 0 or at least 8 px, but is 7"),
     ],
@@ -336,6 +337,9 @@ def test_mnist_is_read(real_root: Path) -> None:
     data = load(Spec(name="mnist", root=str(real_root)))
     assert data.train.images_NCHW.shape == (60_000, 1, 28, 28) and data.eval.images_NCHW.shape == (10_000, 1, 28, 28)
     assert data.train.labels_N[:5].tolist() == [5, 0, 4, 1, 9]
+    # 16 bytes of header, then the pixels row by row.
+    pixels = (real_root / "MNIST" / "raw" / "t10k-images-idx3-ubyte").read_bytes()[16:]
+    assert data.eval.images_NCHW[:].numpy().tobytes() == pixels
     # The usual figures.
     assert data.mean == pytest.approx((0.1307,), abs=1e-4) and data.std == pytest.approx((0.3081,), abs=1e-4)
 
@@ -345,6 +349,8 @@ def test_cifar10_is_read(real_root: Path) -> None:
     data = load(Spec(name="cifar10", root=str(real_root)))
     assert data.train.images_NCHW.shape == (50_000, 3, 32, 32) and data.eval.images_NCHW.shape == (10_000, 3, 32, 32)
     assert data.train.labels_N.bincount().tolist() == [5000] * 10
+    batch = (real_root / "cifar-10-batches-py" / "data_batch_5").read_bytes()
+    assert data.train.images_NCHW[40_000:].numpy().tobytes() in batch
     assert data.class_names[:2] == ("airplane", "automobile") and data.mean == (0.4914, 0.4822, 0.4465)
     assert (data.train.images_NCHW.double().mean((0, 2, 3)) / 255).tolist() == pytest.approx(data.mean, abs=1e-4)
 
