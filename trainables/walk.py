@@ -6,6 +6,7 @@ A *cell* is a trial as plain data, what the driver ships to a worker:
     method, pretext, changes ({"spc.strong_threshold": 0.95, ...}), seed
     dataset      the fields of data.sets.Spec;  fingerprint: what the driver found when it loaded it
     until        the last slot to walk; "" walks all
+    probes       stages that judge the last backbone with labels; may be missing for none
     storage      the storage folder;  threads: for torch and FAISS
 """
 
@@ -50,7 +51,7 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished trial: the last stage's final metrics, all prefixed by slot, and its label metrics bare as well."""
+    """A finished trial: all final metrics, prefixed by slot, and the label metrics of the method's last stage bare."""
 
     metrics: dict[str, float]
     stages: list[StageRecord]
@@ -62,12 +63,13 @@ class Outcome:
 
 def addresses(cell: Cell) -> dict[str, tuple[str, str]]:
     """Slot -> (stage name, address) of every stage this cell walks."""
-    by_slot = pipeline.stages(cell["method"], cell["pretext"])
-    by_config = pipeline.configs(cell["method"], cell["pretext"], cell["changes"])
+    probes = cell.get("probes", ())
+    by_slot = pipeline.stages(cell["method"], cell["pretext"], probes)
+    by_config = pipeline.configs(cell["method"], cell["pretext"], cell["changes"], probes)
     found: dict[str, tuple[str, str]] = {}
     for slot, stage in by_slot.items():
         name = pipeline.name_of(stage)
-        inputs = {other: found[other][1] for other in stage.INPUTS}
+        inputs = {name: found[other][1] for name, other in pipeline.inputs(by_slot, slot).items()}
         config = checks.effective(by_config[slot])
         found[slot] = (
             name,
@@ -95,19 +97,20 @@ class Walker:
         """
         started = time.perf_counter()
         data = self._load(cell)
-        configs = pipeline.configs(cell["method"], cell["pretext"], cell["changes"])
-        stages = pipeline.stages(cell["method"], cell["pretext"])
+        probes = cell.get("probes", ())
+        configs = pipeline.configs(cell["method"], cell["pretext"], cell["changes"], probes)
+        stages = pipeline.stages(cell["method"], cell["pretext"], probes)
         results: dict[str, Result] = {}
         records: list[StageRecord] = []
         for slot, (name, address) in addresses(cell).items():
             began = time.perf_counter()
             stage = stages[slot]
-            inputs = {other: results[other] for other in stage.INPUTS}
+            inputs = {name: results[other] for name, other in pipeline.inputs(stages, slot).items()}
             job = _Job(stage, slot, f"{name}-{address}", configs[slot], inputs, cell["seed"], cell["threads"])
             results[slot], cached = self._once(job, data, on_epoch)
             records.append(StageRecord(slot, name, address, cached, time.perf_counter() - began))
         found = {f"{slot}/{key}": value for slot, result in results.items() for key, value in result.metrics.items()}
-        last = results[slot].metrics
+        last = [result.metrics for slot, result in results.items() if not slot.endswith(metrics.PROBE_SUFFIX)][-1]
         found |= {key: value for key, value in last.items() if metrics.looks_at_labels(key)}
         return Outcome(found, records, time.perf_counter() - started)
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..run.records import closing_stages
 from ..run.rows import DONE, Trial
 from . import plots
 from .tables import Summary
@@ -44,16 +45,16 @@ def sensitivity(summary: Summary) -> list[Picture]:
 
 
 def of_best_trial(summary: Summary, storage: Path) -> Iterator[Picture]:
-    """What the last stage of the best trial drew, as far as it is in the store."""
+    """What the closing stages of the best trial drew, as far as it is in the store."""
     trial = best_trial(summary)
-    if trial is None or not trial.stages or summary.best is None:
+    if trial is None or summary.best is None:
         return
-    last = trial.stages[-1]
-    folder = f"stages/{last['name']}-{last['address']}/figures"
-    for path in sorted((storage / folder).glob("*.png")):
-        what = _OF_A_CLUSTERING.get(path.stem, path.stem.replace("_", " "))
-        whose = f"{summary.best.label}, seed {trial.seed}"
-        yield Picture(f"{what} ({whose})", f"{what}.", f"../{folder}/{path.name}", path.read_bytes(), drawn=False)
+    for stage in closing_stages(trial):
+        folder = f"stages/{stage['name']}-{stage['address']}/figures"
+        for path in sorted((storage / folder).glob("*.png")):
+            what = _OF_A_CLUSTERING.get(path.stem, path.stem.replace("_", " "))
+            whose = f"{summary.best.label}, seed {trial.seed}"
+            yield Picture(f"{what} ({whose})", f"{what}.", f"../{folder}/{path.name}", path.read_bytes(), drawn=False)
 
 
 def best_trial(summary: Summary) -> Trial | None:

@@ -106,6 +106,7 @@ class Summary:
     launch: Launch
     method: str
     pretext: str
+    probes: tuple[str, ...]
     dataset: Mapping[str, Any]
     seeds: tuple[int, ...]
     metric: str
@@ -162,6 +163,7 @@ def summarize(ledger: Ledger, launch_id: int) -> Summary:
         launch=launch,
         method=told["method"],
         pretext=told.get("pretext", ""),
+        probes=tuple(told.get("probes", ())),
         dataset=told["dataset"],
         seeds=tuple(told["seeds"]),
         metric=told["objective"]["metric"],
@@ -224,7 +226,7 @@ def _cells(
 def _meaning(launch: Launch, setting: Setting) -> list[dict[str, Any]]:
     told = launch.resolved
     changes = {**told.get("fixed", {}), **setting.params}
-    configs = pipeline.configs(told["method"], told.get("pretext", ""), changes)
+    configs = pipeline.configs(told["method"], told.get("pretext", ""), changes, told.get("probes", ()))
     return [checks.effective(config) for config in configs.values()]
 
 

@@ -3,8 +3,9 @@
 resnet18_cifar   ResNet-18 with a 3x3 stem and no pooling after it (He et al. 2016, section 4.2); any size from 8 px
 resnet18_stl     the same with a 2x2 pooling after the stem and a fixed 7x7 pooling at the end; 96 to 111 px
 small            three 3x3 convolutions for 8 px digits and 28 px MNIST on a CPU; 8 to 32 px
+alexnet_dc       DeepCluster's AlexNet with batch norm; enlarges images to 224 px; from 64 px
 
-All three are 512 wide. Axes: B batch, C channels, H height, W width, D feature width.
+All are 512 wide, but for alexnet_dc with 4096. Axes: B batch, C channels, H height, W width, D feature width.
 """
 
 from collections.abc import Callable
@@ -13,27 +14,33 @@ import torch
 from torch import Tensor, nn
 
 from trainables.contract import DataShape
+from trainables.nets import alexnet
 
 
 class Backbone(nn.Module):
     """A network without a head: (B, C, H, W) float images to (B, width) features.
 
     name: one of BACKBONES. width: D. seed: what the weights were drawn from; heads on top draw from it too.
+    sobel: the layers see the two gradients of the gray image instead of its colors.
     """
 
-    def __init__(self, name: str, layers: nn.Module, width: int, seed: int) -> None:
+    def __init__(self, name: str, layers: nn.Module, width: int, seed: int, *, sobel: bool = False) -> None:
         super().__init__()
         self.name = name
         self.layers = layers
         self.width = width
         self.seed = seed
+        self.sobel = sobel
+        self.front = alexnet.Sobel() if sobel else nn.Identity()
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        features_BD: Tensor = self.layers(images_BCHW)
+        if self.name == "alexnet_dc":
+            images_BCHW = alexnet.enlarged(images_BCHW)
+        features_BD: Tensor = self.layers(self.front(images_BCHW))
         return features_BD
 
 
-def build(name: str, *, in_channels: int, image_size_px: int, seed: int) -> Backbone:
+def build(name: str, *, in_channels: int, image_size_px: int, seed: int, sobel: bool = False) -> Backbone:
     """A fresh backbone on the CPU; the same seed gives the same weights, and PyTorch's own generator is not touched.
 
     Args:
@@ -41,6 +48,7 @@ def build(name: str, *, in_channels: int, image_size_px: int, seed: int) -> Back
         in_channels: C, 1 for gray and 3 for color.
         image_size_px: side of the square images.
         seed: at least 0.
+        sobel: put a fixed Sobel filter in front, which leaves two channels of any number.
 
     Raises:
         ValueError: an unknown name, or a size that this backbone cannot take.
@@ -49,8 +57,8 @@ def build(name: str, *, in_channels: int, image_size_px: int, seed: int) -> Back
     _, _, make = BACKBONES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layers = make(in_channels, image_size_px)
-    return Backbone(name, layers, WIDTH, seed)
+        layers = make(2 if sobel else in_channels, image_size_px)
+    return Backbone(name, layers, WIDTHS.get(name, WIDTH), seed, sobel=sobel)
 
 
 def check_size(name: str, image_size_px: int) -> None:
@@ -141,12 +149,19 @@ def _initialize(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+def _alexnet_dc(in_channels: int, image_size_px: int) -> nn.Module:
+    return alexnet.layers(in_channels)
+
+
 WIDTH = 512
+WIDTHS = {"alexnet_dc": alexnet.WIDTH}
+"""Of the backbones that are not WIDTH wide."""
 ANY_SIZE = 2**31
 
 BACKBONES: dict[str, tuple[int, int, Callable[[int, int], nn.Module]]] = {
     "resnet18_cifar": (8, ANY_SIZE, _resnet18_cifar),
     "resnet18_stl": (96, 111, _resnet18_stl),
     "small": (8, 32, _small),
+    "alexnet_dc": (64, ANY_SIZE, _alexnet_dc),
 }
 """Name: smallest and largest image in px, and how its layers are made from channels and size."""
