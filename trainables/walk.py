@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
-from . import artifacts, checks, figures, metrics, pipeline
+from . import artifacts, checks, figures, figures_pseudolabels, metrics, pipeline
 from .contract import Epoch, ImageData, Result, Search, Stage
 from .data import sets
 from .session import StageRuntime, Team
@@ -213,25 +214,33 @@ def _diverged(slot: str, what: str, epoch: int) -> Diverged:
 
 
 def _painter(result: Result, data: ImageData, history: list[dict[str, float]]) -> Callable[[Path], None] | None:
-    if "probabilities_eval" not in result.arrays:
+    if "probabilities_eval" not in result.arrays and "layers" not in result.facts:
         return None
     return partial(_paint, result=result, data=data, history=history)
 
 
 def _paint(folder: Path, result: Result, data: ImageData, history: list[dict[str, float]]) -> None:
-    """The figures of a clustering, on the evaluation images."""
-    rows_NC = torch.as_tensor(result.arrays["probabilities_eval"])
-    split, names = data.eval.to(torch.device("cpu")), data.class_names
+    """The figures of a stage; a failure costs the figures alone."""
     try:
-        counts_CY = metrics.contingency(rows_NC.argmax(1).numpy(), split.labels_N.numpy(), rows_NC.shape[1], len(names))
-        drawn = {
-            "clusters": figures.cluster_sheet(split.images_NCHW, rows_NC),
-            "least_confident": figures.least_confident(split.images_NCHW, rows_NC, split.labels_N, names),
-        }
-        if counts_CY.any():
-            drawn["confusion"] = figures.confusion(counts_CY, names)
-        if history:
-            drawn["epochs"] = figures.epochs(history)
+        drawn = figures_pseudolabels.drawn(result, data, history)
+        if "probabilities_eval" in result.arrays:
+            drawn |= _of_clustering(result, data, history)
         figures.save(drawn, folder)
     except Exception as error:  # a figure that cannot be drawn must not cost the hours behind it
         warnings.warn(f"figures of this stage were not drawn: {error!r}", stacklevel=2)
+
+
+def _of_clustering(result: Result, data: ImageData, history: list[dict[str, float]]) -> dict[str, Figure]:
+    """The figures of a clustering, on the evaluation images."""
+    rows_NC = torch.as_tensor(result.arrays["probabilities_eval"])
+    split, names = data.eval.to(torch.device("cpu")), data.class_names
+    counts_CY = metrics.contingency(rows_NC.argmax(1).numpy(), split.labels_N.numpy(), rows_NC.shape[1], len(names))
+    drawn = {
+        "clusters": figures.cluster_sheet(split.images_NCHW, rows_NC),
+        "least_confident": figures.least_confident(split.images_NCHW, rows_NC, split.labels_N, names),
+    }
+    if counts_CY.any():
+        drawn["confusion"] = figures.confusion(counts_CY, names)
+    if any("acc" in row for row in history):
+        drawn["epochs"] = figures.epochs(history)
+    return drawn

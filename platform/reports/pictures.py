@@ -9,7 +9,11 @@ from ..run.rows import DONE, Trial
 from . import plots
 from .tables import Summary
 
-_OF_A_CLUSTERING = {
+_OF_A_STAGE = {
+    "accuracy_by_layer": "What a probe of the frozen network got right from each layer",
+    "assignment_nmi": "Agreement of the pseudo-labels with those of the epoch before, and with the classes",
+    "trusted_and_not": "The most and the least trusted images of each cluster, one row per cluster",
+    "weights_by_cluster": "How the weights of the images spread within each cluster",
     "clusters": "The most confident images of each cluster, one row per cluster",
     "confusion": "Which clusters the images of each class went to",
     "epochs": "Accuracy and the share of confident images over the epochs",
@@ -52,7 +56,7 @@ def of_best_trial(summary: Summary, storage: Path) -> Iterator[Picture]:
     for stage in closing_stages(trial):
         folder = f"stages/{stage['name']}-{stage['address']}/figures"
         for path in sorted((storage / folder).glob("*.png")):
-            what = _OF_A_CLUSTERING.get(path.stem, path.stem.replace("_", " "))
+            what = _OF_A_STAGE.get(path.stem, path.stem.replace("_", " "))
             whose = f"{summary.best.label}, seed {trial.seed}"
             yield Picture(f"{what} ({whose})", f"{what}.", f"../{folder}/{path.name}", path.read_bytes(), drawn=False)
 

@@ -39,7 +39,7 @@ def test_the_stl_backbone_refuses_64_px_and_names_one_that_fits() -> None:
     with pytest.raises(ValueError) as caught:
         build("resnet18_stl", in_channels=3, image_size_px=64, seed=0)
     assert str(caught.value) == (
-        "backbone resnet18_stl takes images of 96 to 111 px, but these have 64 px. Use resnet18_cifar."
+        "backbone resnet18_stl takes images of 96 to 111 px, but these have 64 px. Use resnet18_cifar or alexnet_dc."
     )
 
 
@@ -51,7 +51,7 @@ def test_images_too_small_for_all_are_refused() -> None:
 
 
 def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="one of resnet18_cifar, resnet18_stl, small, but is 'resnet50'"):
+    with pytest.raises(ValueError, match="one of resnet18_cifar, resnet18_stl, alexnet_dc, small, but is 'resnet50'"):
         build("resnet50", in_channels=3, image_size_px=32, seed=0)
 
 
@@ -74,7 +74,7 @@ def test_convolutions_are_kaiming_normal_over_fan_out_and_batch_norms_one_and_ze
     backbone = build(name, in_channels=3, image_size_px=BACKBONES[name][0], seed=0)
     convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
     norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert len(convolutions) == len(norms) == (3 if name == "small" else 20)
+    assert len(convolutions) == len(norms) == {"small": 3, "alexnet_dc": 5}.get(name, 20)
     for convolution in convolutions:
         kernel_area = convolution.kernel_size[0] ** 2
         wanted = math.sqrt(2 / (convolution.out_channels * kernel_area))

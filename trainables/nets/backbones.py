@@ -161,7 +161,7 @@ ANY_SIZE = 2**31
 BACKBONES: dict[str, tuple[int, int, Callable[[int, int], nn.Module]]] = {
     "resnet18_cifar": (8, ANY_SIZE, _resnet18_cifar),
     "resnet18_stl": (96, 111, _resnet18_stl),
-    "small": (8, 32, _small),
     "alexnet_dc": (64, ANY_SIZE, _alexnet_dc),
+    "small": (8, 32, _small),
 }
 """Name: smallest and largest image in px, and how its layers are made from channels and size."""
