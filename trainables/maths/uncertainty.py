@@ -5,6 +5,7 @@ Source: UAD Eq. 15 and 21-23. The paper calls U an uncertainty, but it grows tow
 Axes: N images, B batch, C clusters.
 """
 
+import math
 from typing import Literal
 
 import torch
@@ -25,13 +26,15 @@ def relative_distances(distances_N: Tensor, labels_N: Tensor, num_clusters: int)
         (N,), same dtype. 0 throughout a cluster of one image, or of images that are equally far; the paper's code
         leaves the raw distance there.
     """
-    nearest_C = distances_N.new_zeros(num_clusters).scatter_reduce(0, labels_N, distances_N, "amin", include_self=False)
-    farthest_C = distances_N.new_zeros(num_clusters).scatter_reduce(
-        0, labels_N, distances_N, "amax", include_self=False
+    nearest_C, farthest_C = (
+        distances_N.new_full((num_clusters,), start).scatter_reduce_(0, labels_N, distances_N, reduce)
+        for start, reduce in ((math.inf, "amin"), (-math.inf, "amax"))
     )
     span_C = farthest_C - nearest_C
+    # An empty cluster's span is -inf; nobody asks for it.
     spread_C = torch.where(span_C > 0, span_C, torch.ones_like(span_C))
-    return (distances_N - nearest_C[labels_N]) / spread_C[labels_N]
+    # index_select is several times faster here than indexing.
+    return (distances_N - nearest_C.index_select(0, labels_N)) / spread_C.index_select(0, labels_N)
 
 
 def confidence_weights(
