@@ -49,6 +49,7 @@ EXTRA: list[tuple[str, str, checks.Plain]] = [
     ("uad", "uncertainty_offset", 0.0),
     ("uad", "low_level_channels", 32),
     ("mlp_probe", "dropout", 0.0),
+    ("knn_probe", "num_neighbors", 1),
     ("spc", "num_augs", 3),
     ("spc", "propagation_decay", 0.0),
     ("spc", "mixed_loss_weight", 0.0),
