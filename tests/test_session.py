@@ -174,12 +174,12 @@ def test_ranks_take_parts_of_the_same_global_batches(tmp_path: Path) -> None:
 
 
 def plain_backbone(in_channels: int, image_size_px: int) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size_px**2, backbones.WIDTH), nn.Tanh())
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size_px**2, 512), nn.Tanh())
 
 
 def without_batch_norm() -> None:
-    low, high, _ = backbones.BACKBONES["small"]
-    backbones.BACKBONES["small"] = (low, high, plain_backbone)
+    low, high, width, _ = backbones.BACKBONES["small"]
+    backbones.BACKBONES["small"] = (low, high, width, plain_backbone)
 
 
 def data() -> ImageData:
@@ -196,8 +196,8 @@ def before() -> dict[str, Result]:
     """Inputs for every stage, the same in every process."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(9)
-        backbone = {"layers.1.weight": torch.randn(backbones.WIDTH, 64) / 8, "layers.1.bias": torch.zeros(512)}
-        head = {"weight": torch.randn(3, backbones.WIDTH) / 4, "bias": torch.zeros(3)}
+        backbone = {"layers.1.weight": torch.randn(512, 64) / 8, "layers.1.bias": torch.zeros(512)}
+        head = {"weight": torch.randn(3, 512) / 4, "bias": torch.zeros(3)}
         table = torch.stack([torch.cat((torch.tensor([row]), torch.randperm(48)[:5])) for row in range(48)]).numpy()
         rows_NC = torch.randn(48, 3).mul(3).softmax(1).numpy()
     return {

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .contract import ImageData, Runtime, Split, Whitening
+from .data import geometry, stream
 from .maths import fusion, moments
 from .nets import taps
 from .nets.backbones import Backbone
@@ -123,16 +124,24 @@ class Extractor:
         was_training = self.backbone.training
         self.backbone.eval()
         try:
-            for first in range(0, len(split), self.batch_size):
-                count = min(self.batch_size, len(split) - first)
-                # Every rank brings as many rows; the last ones of a short batch are repeated and cut off again.
-                share = -(-count // runtime.world_size)
-                own_B = first + torch.arange(runtime.rank * share, (runtime.rank + 1) * share).clamp(max=count - 1)
-                images_BCHW = split.images_NCHW[own_B.to(split.images_NCHW.device)].to(device).float().div_(255)
-                rows_BD = self._features((images_BCHW - mean_1C11) / std_1C11, channels_of)
-                yield _finite(runtime.gather(rows_BD)[:count])
+            own = [self._own_rows(first, len(split)) for first in range(0, len(split), self.batch_size)]
+            stream.announce(split, torch.cat(own))
+            for first, own_B in zip(range(0, len(split), self.batch_size), own, strict=True):
+                images_BCHW = geometry.middle(split.images_NCHW[own_B.to(split.images_NCHW.device)].to(device))
+                rows_BD = self._features((images_BCHW.float() / 255 - mean_1C11) / std_1C11, channels_of)
+                yield _finite(runtime.gather(rows_BD)[: len(split) - first])
         finally:
             self.backbone.train(was_training)
+
+    def _own_rows(self, first: int, end: int) -> Tensor:
+        """This rank's rows of the batch that begins at ``first``.
+
+        Every rank brings as many; the last row of a short batch is repeated, at the end, where it is cut off again.
+        """
+        count = min(self.batch_size, end - first)
+        share = -(-count // self.runtime.world_size)
+        rank = self.runtime.rank
+        return first + torch.arange(rank * share, (rank + 1) * share).clamp(max=count - 1)
 
     def _channels(self, epoch: int) -> Callable[[], Tensor]:
         """What gives the kept channels of the next batch; the same in every pass over the images of an epoch."""

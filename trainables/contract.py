@@ -20,6 +20,7 @@ Axes: N images, B batch, C channels or clusters, H height, W width, D feature wi
 
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -33,14 +34,46 @@ State = Mapping[str, Any]
 Metric = Literal["inner_product", "l2"]
 
 
-@dataclass(frozen=True)
-class Split:
-    """One part of a data set, whole in memory.
+WINDOWS_PX: Mapping[int, int] = {256: 224}
+"""Side of the kept images: side of the window through which networks see them, as ImageNet's recipes have it.
 
-    images_NCHW: uint8. labels_N: int64, -1 where unknown.
+Views are cut out of the whole kept image, evaluation sees its middle. Images of any other size are seen whole.
+"""
+
+
+class Images(Protocol):
+    """The images of a split: a Tensor, or files that are decoded when their rows are asked for (``data.files``).
+
+    ``images[rows]``, rows an int64 tensor or a slice, is a Tensor on ``device``; ``images[:]`` is all of them.
     """
 
-    images_NCHW: Tensor
+    @property
+    def shape(self) -> torch.Size: ...
+
+    @property
+    def ndim(self) -> int: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Tensor: ...
+
+    def to(self, device: torch.device, /) -> "Images": ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set.
+
+    images_NCHW: uint8; a matrix of features is float32 of shape (N, D, 1, 1). labels_N: int64, -1 where unknown.
+    """
+
+    images_NCHW: Images
     labels_N: Tensor
 
     def __len__(self) -> int:
@@ -52,20 +85,26 @@ class Split:
 
 @dataclass(frozen=True)
 class DataShape:
-    """What can be known of a data set without its pixels; enough to judge a study file."""
+    """What can be known of a data set without its pixels; enough to judge a study file.
+
+    num_classes: 0 where no label is known. image_size_px: as networks see the images (see WINDOWS_PX).
+    is_features: rows of num_channels features instead of images, which no network for images takes.
+    """
 
     num_train: int
     num_eval: int
     num_classes: int
     num_channels: int
     image_size_px: int
+    is_features: bool = False
 
 
 @dataclass(frozen=True)
 class ImageData:
     """A data set as a stage meets it: uint8 images on the device, labels for evaluation only.
 
-    mean, std: per channel, of pixels scaled to [0, 1]. fingerprint: of pixels, labels and their order.
+    mean, std: per channel, of pixels scaled to [0, 1]; empty for features, which are used as they are.
+    fingerprint: of pixels, labels and their order; of large sets that lie in files, see ``data.sets``.
     unlabeled: further images without labels, which only pretexts train on (STL-10 has 100,000 of them).
     class_groups: the super-class of each class, in the order of class_names; empty where there is no tree.
     """
@@ -80,29 +119,54 @@ class ImageData:
     unlabeled: Split | None = None
     class_groups: tuple[int, ...] = ()
 
-    @property
+    @cached_property
     def pretext(self) -> Split:
-        """What a pretext trains on: the training images first, then the unlabeled ones if the set has any."""
+        """What a pretext trains on: the training images first, then the unlabeled ones if the set has any.
+
+        No copy where the two lie one after the other in memory, as ``to`` and the loader lay them.
+        """
         if self.unlabeled is None:
             return self.train
-        parts = (self.train, self.unlabeled)
-        return Split(torch.cat([part.images_NCHW for part in parts]), torch.cat([part.labels_N for part in parts]))
+        first, second = self.train, self.unlabeled
+        return Split(
+            adjoined(first.images_NCHW[:], second.images_NCHW[:]), torch.cat([first.labels_N, second.labels_N])
+        )
 
     @property
     def shape(self) -> DataShape:
         _, channels, height, _ = self.train.images_NCHW.shape
-        return DataShape(len(self.train), len(self.eval), len(self.class_names), channels, height)
+        is_features = self.train.images_NCHW.dtype != torch.uint8
+        size_px = WINDOWS_PX.get(height, height)
+        return DataShape(len(self.train), len(self.eval), len(self.class_names), channels, size_px, is_features)
 
     def to(self, device: torch.device) -> "ImageData":
-        train = self.train.to(device)
-        judged = train if self.is_union else self.eval.to(device)
-        unlabeled = None if self.unlabeled is None else self.unlabeled.to(device)
-        return replace(self, train=train, eval=judged, unlabeled=unlabeled)
+        if self.unlabeled is None:
+            train, unlabeled = self.train.to(device), None
+        else:
+            whole, num = self.pretext.to(device), len(self.train)
+            train, unlabeled = (
+                Split(whole.images_NCHW[part], whole.labels_N[part]) for part in (slice(num), slice(num, None))
+            )
+        return replace(self, train=train, eval=train if self.is_union else self.eval.to(device), unlabeled=unlabeled)
 
     @property
     def is_union(self) -> bool:
         """Whether the images that are judged are those that are trained on (protocol: union)."""
         return self.eval is self.train
+
+
+def adjoined(first: Tensor, second: Tensor) -> Tensor:
+    """``second`` after ``first`` along the first axis, as a view of both where they already lie so in memory."""
+    after = (
+        first.is_contiguous()
+        and second.is_contiguous()
+        and (first.dtype, first.shape[1:]) == (second.dtype, second.shape[1:])
+        and first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
+        and first.storage_offset() + first.numel() == second.storage_offset()
+    )
+    if not after:
+        return torch.cat([first, second])
+    return first.as_strided((len(first) + len(second), *first.shape[1:]), first.stride())
 
 
 @dataclass(frozen=True)

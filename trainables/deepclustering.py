@@ -179,7 +179,9 @@ def limits(
     """What the data set forbids. source: the tap that is clustered; further_width: of what is put beside it."""
     yield from clusterer.limits_on_size(config, shape, ("batch_size",))
     num_clusters = config.num_clusters or CLUSTERS_PER_CLASS * shape.num_classes
-    if config.clustering == "kmeans" and num_clusters > shape.num_train:
+    if shape.num_classes == 0:
+        yield "num_clusters", "the data set has no classes, of which the final clustering takes the number; label it"
+    elif config.clustering == "kmeans" and num_clusters > shape.num_train:
         rule = f"at most the number of training images ({shape.num_train})"
         yield "num_clusters", f"num_clusters must be {rule}, but is {num_clusters}"
     if config.clustering == "pic" and config.pic_neighbors >= shape.num_train:
@@ -311,14 +313,15 @@ def _epoch(setup: _Setup, found: _Round, weighting: Weighting | None, epoch: int
     drawn = _drawn(config, found, runtime, epoch)
     trained.train()
     loss_sum, steps = torch.zeros((), device=runtime.device), 0
-    for batch in stream.batches(
+    batches = stream.batches(
         len(drawn),
         config.batch_size,
         runtime.generator("order", epoch),
         rank=runtime.rank,
         world_size=runtime.world_size,
         drop_last=False,
-    ):
+    )
+    for batch in stream.announced(data.train, drawn, batches):
         rows_B = drawn[batch.rows_B]
         weights_B = found.weights_N[rows_B]
         if form == "normalized":

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import metrics
+from .contract import Images
 
 # From Okabe and Ito's palette: told apart with every common color vision, and in gray by their lightness.
 BLUE, ORANGE = "#0072B2", "#E69F00"
@@ -53,7 +54,7 @@ def confusion(counts_CY: NDArray[np.int64], class_names: Sequence[str]) -> Figur
 
 
 def cluster_sheet(
-    images_NCHW: Tensor, probabilities_NC: Tensor, *, per_cluster: int = 12, most_clusters: int = 20
+    images_NCHW: Images, probabilities_NC: Tensor, *, per_cluster: int = 12, most_clusters: int = 20
 ) -> Figure:
     """The most confident images of each cluster, one row per cluster.
 
@@ -85,7 +86,7 @@ def cluster_sheet(
 
 
 def least_confident(
-    images_NCHW: Tensor, probabilities_NC: Tensor, labels_N: Tensor, class_names: Sequence[str], *, count: int = 20
+    images_NCHW: Images, probabilities_NC: Tensor, labels_N: Tensor, class_names: Sequence[str], *, count: int = 20
 ) -> Figure:
     """The images with the lowest largest probability, lowest first, with that probability, cluster and true class.
 
@@ -152,15 +153,15 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
 
 
 def tile(
-    images_NCHW: Tensor, slots_RC: NDArray[np.int64], caption_share: float = 0.0
+    images_NCHW: Images, slots_RC: NDArray[np.int64], caption_share: float = 0.0
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """One white picture with the image of each slot in its place (-1 stays white), and the rows and columns per slot.
 
     ``caption_share`` of an image's height is left white below it.
     """
-    images_NCHW = images_NCHW[torch.from_numpy(np.maximum(slots_RC, 0).ravel()).to(images_NCHW.device)].cpu()
-    _, _, height, width = images_NCHW.shape
-    images_NHW3 = images_NCHW.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+    shown_NCHW = images_NCHW[torch.from_numpy(np.maximum(slots_RC, 0).ravel()).to(images_NCHW.device)].cpu()
+    _, _, height, width = shown_NCHW.shape
+    images_NHW3 = shown_NCHW.expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
     gap = max(1, width // 16)
     step_y, step_x = height + round(height * caption_share) + gap, width + gap
     rows, columns = slots_RC.shape

@@ -10,9 +10,8 @@ import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
-from torch import Tensor
 
-from .contract import ImageData, Result
+from .contract import ImageData, Images, Result
 from .figures import BLUE, ORANGE, framed, tile
 
 MOST_CLUSTERS = 30
@@ -24,7 +23,7 @@ def drawn(result: Result, data: ImageData, history: Sequence[Mapping[str, float]
     found: dict[str, Figure] = {}
     if {"weights", "pseudo_labels"} <= set(result.arrays) and result.arrays["weights"].std() > 0:
         weights_N, labels_N = np.array(result.arrays["weights"]), np.array(result.arrays["pseudo_labels"])
-        images_NCHW = data.train.images_NCHW.cpu()
+        images_NCHW = data.train.images_NCHW
         found["weights_by_cluster"] = weights_by_cluster(weights_N, labels_N)
         found["trusted_and_not"] = trusted_and_not(images_NCHW, weights_N, labels_N)
     if any("assignment_nmi" in row for row in history):
@@ -53,7 +52,7 @@ def weights_by_cluster(weights_N: NDArray[np.float32], labels_N: NDArray[np.int6
 
 
 def trusted_and_not(
-    images_NCHW: Tensor, weights_N: NDArray[np.float32], labels_N: NDArray[np.int64], *, each: int = 6, most: int = 20
+    images_NCHW: Images, weights_N: NDArray[np.float32], labels_N: NDArray[np.int64], *, each: int = 6, most: int = 20
 ) -> Figure:
     """One row per cluster: the images of largest weight from the left, and those of smallest weight to the right.
 

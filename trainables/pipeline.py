@@ -90,6 +90,12 @@ def limits(
     for slot, stage in stages(method, pretext, probes).items():
         for name, sentence in stage.limits(by_slot[slot], shape):
             yield f"{slot}.{name}", sentence
+    for slot, config in by_slot.items():
+        if shape.num_classes == 0 and getattr(config, "num_clusters", None) == 0:
+            yield (
+                f"{slot}.num_clusters",
+                f"{slot}.num_clusters is 0, as many as there are classes, but the data set has no labels; set a number",
+            )
     if "neighbors" in by_slot and "scan" in by_slot:
         mined, wanted = by_slot["neighbors"].num_neighbors, by_slot["scan"].num_neighbors
         if wanted > mined:

@@ -7,7 +7,6 @@ Axes: N images, B batch, C channels, Y classes, L layers.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from .data.draws import Draws
 from .nets import alexnet, backbones, taps
 
 CROP_SHARE = 7 / 8
-"""Side of a crop as a share of the image's: 224 of 256 px. Crops are enlarged to the image's own size again."""
+"""Side of a crop as a share of the kept image's: 224 of 256 px. Crops of smaller images are enlarged to their size."""
 
 
 def frozen(probed: Result, data: ImageData, runtime: Runtime) -> backbones.Backbone:
@@ -83,11 +82,12 @@ class Probe:
     runtime: Runtime
     view: str
 
-    def images(self, split: Split, rows_B: Tensor, crops_B4: Tensor | None, flip_B: Tensor | None) -> Tensor:
-        """Normalized images, cut out and mirrored where that is asked for."""
-        images_BCHW = split.images_NCHW[rows_B].to(self.runtime.device).float().div_(255)
+    def images(self, kept_BCHW: Tensor, crops_B4: Tensor | None, flip_B: Tensor | None) -> Tensor:
+        """Normalized images, cut out and mirrored where that is asked for, and otherwise as networks see them."""
         if crops_B4 is not None and flip_B is not None:
-            images_BCHW = geometry.resized_crop(images_BCHW, crops_B4, flip_B)
+            images_BCHW = geometry.resized_crop(kept_BCHW.float().div_(255), crops_B4, flip_B)
+        else:
+            images_BCHW = geometry.middle(kept_BCHW).float().div_(255)
         return augment.Norm(self.data.mean, self.data.std).apply(images_BCHW)
 
     def maps(self, images_BCHW: Tensor) -> dict[str, Tensor]:
@@ -104,21 +104,23 @@ def epoch(
     views, dropped = runtime.generator("views", number), runtime.generator("dropout", number)
     probe.heads.train()
     sums_L, loss_sum, steps = torch.zeros(len(probe.layers), device=device), torch.zeros((), device=device), 0
-    for batch in stream.batches(
+    batches = stream.batches(
         len(rows_N),
         batch_size,
         runtime.generator("order", number),
         rank=runtime.rank,
         world_size=runtime.world_size,
         drop_last=False,
-    ):
+    )
+    for batch in stream.announced(data.train, rows_N, batches):
         rows_B = rows_N[batch.rows_B]
         crops_B4 = flip_B = None
         if probe.view == "crop":
             draws = Draws(views, batch.total, batch.start, len(rows_B))
-            crops_B4, flip_B = _random_crops(draws, data.shape.image_size_px), draws.bernoulli(0.5)
+            crops_B4, flip_B = _random_crops(draws, data.train.images_NCHW.shape[-1]), draws.bernoulli(0.5)
         alexnet.feed_dropout(probe.heads, Draws(dropped, batch.total, batch.start, len(rows_B)))
-        logits_LBY = probe.heads(probe.maps(probe.images(data.train, rows_B, crops_B4, flip_B)))
+        kept_BCHW = data.train.images_NCHW[rows_B].to(device)
+        logits_LBY = probe.heads(probe.maps(probe.images(kept_BCHW, crops_B4, flip_B)))
         own_B = labels_N[rows_B]
         losses_L = torch.stack([functional.cross_entropy(logits_BY, own_B) for logits_BY in logits_LBY])
         before_step()
@@ -145,14 +147,15 @@ def accuracies(probe: Probe, heads: nn.Module, batch_size: int, *, ten_crops: bo
     rows_N, labels_N = labeled_rows(data.eval).to(device), data.eval.labels_N.to(device)
     right_L = torch.zeros(len(probe.layers), device=device)
     heads.eval()
+    stream.announce(data.eval, rows_N)
     for rows_B in rows_N.split(batch_size):
-        share_LBY: Any = 0
-        for crop_4, mirrored in _ten_crops(data.shape.image_size_px) if ten_crops else [(None, False)]:
+        kept_BCHW, share_LBY = data.eval.images_NCHW[rows_B].to(device), torch.zeros((), device=device)
+        for crop_4, mirrored in _ten_crops(data.eval.images_NCHW.shape[-1]) if ten_crops else [(None, False)]:
             crops_B4 = flip_B = None
             if crop_4 is not None:
                 crops_B4 = torch.tensor(crop_4, device=device).expand(len(rows_B), 4)
                 flip_B = torch.full((len(rows_B),), mirrored, device=device)
-            share_LBY = share_LBY + heads(probe.maps(probe.images(data.eval, rows_B, crops_B4, flip_B))).softmax(2)
+            share_LBY = share_LBY + heads(probe.maps(probe.images(kept_BCHW, crops_B4, flip_B))).softmax(2)
         right_L += (share_LBY.argmax(2) == labels_N[rows_B]).sum(1)
     shares = (right_L / len(rows_N)).tolist()
     return {f"{layer}_acc": share for layer, share in zip(probe.layers, shares, strict=True)}

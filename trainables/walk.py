@@ -117,7 +117,7 @@ class Walker:
 
     def _load(self, cell: Cell) -> ImageData:
         if cell["fingerprint"] not in self._data:
-            data = sets.load(sets.Spec(**cell["dataset"]))
+            data = sets.load(sets.Spec(**cell["dataset"]), self._team.device)
             if data.fingerprint != cell["fingerprint"]:
                 raise DataChanged(
                     f"data set {data.name}: this worker reads fingerprint {data.fingerprint[:12]}, the sweep was "
@@ -235,10 +235,10 @@ def _of_clustering(result: Result, data: ImageData, history: list[dict[str, floa
     rows_NC = torch.as_tensor(result.arrays["probabilities_eval"])
     split, names = data.eval.to(torch.device("cpu")), data.class_names
     counts_CY = metrics.contingency(rows_NC.argmax(1).numpy(), split.labels_N.numpy(), rows_NC.shape[1], len(names))
-    drawn = {
-        "clusters": figures.cluster_sheet(split.images_NCHW, rows_NC),
-        "least_confident": figures.least_confident(split.images_NCHW, rows_NC, split.labels_N, names),
-    }
+    drawn = {}
+    if not data.shape.is_features:
+        drawn["clusters"] = figures.cluster_sheet(split.images_NCHW, rows_NC)
+        drawn["least_confident"] = figures.least_confident(split.images_NCHW, rows_NC, split.labels_N, names)
     if counts_CY.any():
         drawn["confusion"] = figures.confusion(counts_CY, names)
     if any("acc" in row for row in history):

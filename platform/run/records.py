@@ -27,7 +27,6 @@ ENDED = (DONE, FAILED, PRUNED)
 COLLAPSED_SHARE = 0.99
 """A clustering whose largest cluster holds this share of the images has collapsed."""
 
-_PLACE = ("root", "download")
 _LONGEST_REASON = 1_000
 _OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "MemoryError")
 
@@ -84,7 +83,7 @@ def parameters(cell: Mapping[str, Any]) -> dict[str, str]:
     if "pretext" in slots:
         found["pretext"] = slots["pretext"][0]
     dataset = checks.effective(sets.Spec(**cell["dataset"]))
-    found |= {f"dataset.{name}": value for name, value in dataset.items() if name not in _PLACE}
+    found |= {f"dataset.{name}": value for name, value in dataset.items() if name not in sets.PLACES}
     found |= {f"{slot}.{name}": value for slot in slots for name, value in checks.effective(configs[slot]).items()}
     return {name: _text(value) for name, value in found.items()}
 

@@ -9,9 +9,6 @@ from trainables.data import sets
 from .schema import Row, Study
 from .settings import Given, names
 
-_PLACE = ("root", "download")
-"""Fields of a data set that say where it is, not what it is."""
-
 
 def resolved(study: Study) -> dict[str, Any]:
     """The study with every default written out, fit for JSON and YAML; as a study file it gives the same study again.
@@ -51,7 +48,7 @@ def meaning(study: Study) -> dict[str, Any]:
     part = {
         "method": study.method,
         "stages": _stage_names(study),
-        "dataset": {name: value for name, value in effective.items() if name not in _PLACE},
+        "dataset": {name: value for name, value in effective.items() if name not in sets.PLACES},
         "fixed": full["fixed"],
         "search": full["search"],
         "ablate": {row.name: dict(row.changes) for row in study.ablate},

@@ -12,7 +12,8 @@ import torch
 from PIL import Image
 
 from trainables.checks import SettingsError, effective
-from trainables.data import official, sets
+from trainables.contract import Split
+from trainables.data import official, splits
 from trainables.data.raw import DataError, Raw
 from trainables.data.sets import Spec, load
 
@@ -93,9 +94,9 @@ def test_images_are_resized_on_loading() -> None:
 def test_shrinking_counts_every_pixel(tmp_path: Path) -> None:
     checks_HW = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)
     images = torch.from_numpy(checks_HW).expand(2, 1, 32, 32)
-    resized = sets._resized(sets.Split(images, torch.zeros(2)), 8)
+    resized = splits.resized(Split(images, torch.zeros(2)), 8)
     # A chessboard of single pixels is half grey from afar; without antialiasing it would stay black and white.
-    assert (resized.images_NCHW.int() - 127).abs().max() <= 3
+    assert (resized.images_NCHW[:].int() - 127).abs().max() <= 3
 
 
 @pytest.mark.parametrize("changes", [{"train_limit": 99}, {"eval_limit": 99}, {"image_size": 9}, {"protocol": "union"}])
@@ -127,7 +128,7 @@ def test_settings_that_do_not_count_are_not_effective() -> None:
 @pytest.mark.parametrize(
     ("setting", "value", "words"),
     [
-        ("name", "imagenet", "name must be one of digits, mnist, cifar10, folder, but is 'imagenet'"),
+        ("name", "imagenette", "name must be one of digits, mnist, .*, folder, features, but is 'imagenette'"),
         ("train_limit", -1, "train_limit must be at least 0, but is -1"),
         ("image_size", 7, "image_size must be 0 or at least 8 px, but is 7"),
     ],

@@ -8,6 +8,7 @@ from platform.reports.web import report
 from platform.study.schema import load_study
 from typing import Any
 
+import pandas
 import pytest
 import yaml
 
@@ -90,6 +91,24 @@ def test_trials_have_a_row_each_with_their_own_numbers(sweep: Any) -> None:
     assert len(rows) == 9
     assert (rows[1]["seed"], rows[1]["status"], rows[1][DELTA], rows[1][OBJECTIVE]) == ("1", "done", "0.9", "-4.0")
     assert (rows[1]["stage.spc"], rows[1]["cached.pretext"]) == (f"spc-{'a' * 16}", "true")
+
+
+def test_trials_csv_opens_in_pandas_with_the_types_of_its_columns(sweep: Any) -> None:
+    table = pandas.read_csv(_written(sweep)["trials.csv"])
+    kinds = {name: table[name].dtype.kind for name in ("setting", "seed", DELTA, OBJECTIVE, "acc", "seconds")}
+    assert kinds == {"setting": "i", "seed": "i", DELTA: "f", OBJECTIVE: "f", "acc": "f", "seconds": "f"}
+    assert len(table) == table["id"].nunique() == 9
+    done = table[table["status"] == "done"]
+    assert done["cached.pretext"].astype(bool).dtype == bool and done[OBJECTIVE].notna().all()
+    assert table[table["status"] == "failed"][OBJECTIVE].isna().all()
+    # The same mean over seeds as in the report.
+    assert done.groupby(DELTA)[OBJECTIVE].mean()[0.9] == pytest.approx(-3.0)
+
+
+def test_switches_of_an_ablation_open_in_pandas_as_true_and_false(ablation: Any) -> None:
+    table = pandas.read_csv(_written(ablation)["trials.csv"])
+    assert table[table["variant"] == "without"]["spc.refine"].tolist() == [False, False]
+    assert table[table["variant"] == "with"]["spc.refine"].isna().all()
 
 
 def test_a_failed_trial_has_its_error_and_no_numbers(sweep: Any) -> None:

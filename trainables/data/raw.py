@@ -4,6 +4,7 @@ Axes: N images, C channels, H height, W width.
 """
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +13,17 @@ from torch import Tensor
 
 from ..contract import Split
 
+MAX_FAULTS_SHOWN = 10
+
 
 class DataError(ValueError):
     """A data set that cannot be used: names the file or folder, the rule it breaks and the way out."""
+
+
+def shortened(faults: Sequence[str]) -> str:
+    """The first faults, one in a line, and how many there are beyond them."""
+    more = f"\n... and {len(faults) - MAX_FAULTS_SHOWN} more." if len(faults) > MAX_FAULTS_SHOWN else ""
+    return "\n".join(faults[:MAX_FAULTS_SHOWN]) + more
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,7 @@ class Raw:
     """A data set before protocol, limits and resizing.
 
     train, eval: uint8 images and int64 labels. mean, std: published values per channel; empty where there are none.
+    class_groups, unlabeled: as in ImageData.
     """
 
     train: Split
@@ -29,17 +39,8 @@ class Raw:
     class_names: tuple[str, ...]
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-
-
-def joined(first: Split, second: Split) -> Split:
-    return Split(
-        torch.cat([first.images_NCHW, second.images_NCHW]),
-        torch.cat([first.labels_N, second.labels_N]),
-    )
-
-
-def picked(split: Split, rows_N: Tensor) -> Split:
-    return Split(split.images_NCHW[rows_N], split.labels_N[rows_N])
+    class_groups: tuple[int, ...] = ()
+    unlabeled: Split | None = None
 
 
 def fixed_order(num: int, purpose: int) -> Tensor:

@@ -3,11 +3,14 @@
 Axes: B rows of this rank's batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from ..contract import Split
+from .files import FileImages
 
 
 @dataclass(frozen=True)
@@ -24,9 +27,11 @@ class Batch:
 
 
 def batches(
-    num_rows: int, batch_size: int, generator: torch.Generator, *, rank: int, world_size: int, drop_last: bool
+    rows: int | Split, batch_size: int, generator: torch.Generator, *, rank: int, world_size: int, drop_last: bool
 ) -> Iterator[Batch]:
-    """One pass over ``num_rows`` in an order drawn from ``generator``, in global batches of ``batch_size``.
+    """One pass over ``rows`` in an order drawn from ``generator``, in global batches of ``batch_size``.
+
+    Given a Split whose images lie in files, this rank's rows are announced to it, so that they are decoded ahead.
 
     A batch is trimmed to a multiple of ``world_size``; one that would leave a rank with a single image is left out,
     because batch normalization has no variance there.
@@ -34,16 +39,39 @@ def batches(
     Raises:
         ValueError: batch_size is not a multiple of world_size, or drop_last leaves no batch at all.
     """
+    num_rows = rows if isinstance(rows, int) else len(rows)
     if batch_size % world_size:
         raise ValueError(f"batch_size {batch_size} does not divide among {world_size} workers; choose a multiple")
     if drop_last and num_rows < batch_size:
         raise ValueError(f"batch_size {batch_size} is above the {num_rows} images there are; choose a smaller one")
     order_N = torch.randperm(num_rows, generator=generator, device=generator.device)
-    for first in range(0, num_rows, batch_size):
-        rows = order_N[first : first + batch_size]
-        if drop_last and len(rows) < batch_size:
+    own = list(_own(order_N, batch_size, rank, world_size, drop_last))
+    if own and isinstance(rows, Split):
+        announce(rows, torch.cat([batch.rows_B for batch in own]))
+    yield from own
+
+
+def announce(split: Split, rows: Tensor) -> None:
+    """Tell a split which of its rows are asked for next, in order: those that lie in files are decoded ahead."""
+    if isinstance(split.images_NCHW, FileImages):
+        split.images_NCHW.announce(rows)
+
+
+def announced(split: Split, rows_N: Tensor, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Batches of the numbers of ``rows_N``, after their rows have been announced to the split."""
+    own = list(batches)
+    if own:
+        announce(split, torch.cat([rows_N[batch.rows_B] for batch in own]))
+    yield from own
+
+
+def _own(order_N: Tensor, batch_size: int, rank: int, world_size: int, drop_last: bool) -> Iterator[Batch]:
+    """This rank's part of each global batch."""
+    for first in range(0, len(order_N), batch_size):
+        rows_T = order_N[first : first + batch_size]
+        if drop_last and len(rows_T) < batch_size:
             return
-        share = len(rows) // world_size
+        share = len(rows_T) // world_size
         if share < 2:
             return
-        yield Batch(rows[rank * share : (rank + 1) * share], rank * share, share * world_size)
+        yield Batch(rows_T[rank * share : (rank + 1) * share], rank * share, share * world_size)

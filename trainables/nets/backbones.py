@@ -2,10 +2,13 @@
 
 resnet18_cifar   ResNet-18 with a 3x3 stem and no pooling after it (He et al. 2016, section 4.2); any size from 8 px
 resnet18_stl     the same with a 2x2 pooling after the stem and a fixed 7x7 pooling at the end; 96 to 111 px
+resnet18_tiny    the same as resnet18_stl with the mean over the last map instead; for 64 px (Tiny ImageNet), from 33 px
+resnet50         ResNet-50 as it is for ImageNet (He et al. 2016, table 1; stride in the 3x3), without its last layer
 small            three 3x3 convolutions for 8 px digits and 28 px MNIST on a CPU; 8 to 32 px
 alexnet_dc       DeepCluster's AlexNet with batch norm; enlarges images to 224 px; from 64 px
 
-All are 512 wide, but for alexnet_dc with 4096. Axes: B batch, C channels, H height, W width, D feature width.
+alexnet_dc is 4,096 wide, resnet50 2,048, the others 512.
+Axes: B batch, C channels, H height, W width, D feature width.
 """
 
 from collections.abc import Callable
@@ -54,20 +57,20 @@ def build(name: str, *, in_channels: int, image_size_px: int, seed: int, sobel: 
         ValueError: an unknown name, or a size that this backbone cannot take.
     """
     check_size(name, image_size_px)
-    _, _, make = BACKBONES[name]
+    _, _, width, make = BACKBONES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers = make(2 if sobel else in_channels, image_size_px)
-    return Backbone(name, layers, WIDTHS.get(name, WIDTH), seed, sobel=sobel)
+    return Backbone(name, layers, width, seed, sobel=sobel)
 
 
 def check_size(name: str, image_size_px: int) -> None:
     """Refuse an unknown name, and a size that this backbone cannot take, with a ValueError."""
     if name not in BACKBONES:
         raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, but is {name!r}.")
-    smallest, largest, _ = BACKBONES[name]
+    smallest, largest, _, _ = BACKBONES[name]
     if not smallest <= image_size_px <= largest:
-        fitting = [other for other, (low, high, _) in BACKBONES.items() if low <= image_size_px <= high]
+        fitting = [other for other, (low, high, _, _) in BACKBONES.items() if low <= image_size_px <= high]
         takes = f"at least {smallest}" if largest == ANY_SIZE else f"{smallest} to {largest}"
         raise ValueError(
             f"backbone {name} takes images of {takes} px, but these have {image_size_px} px. "
@@ -78,11 +81,17 @@ def check_size(name: str, image_size_px: int) -> None:
 def resolve(name: str, shape: DataShape) -> str:
     """The backbone that a setting means for a data set: ``auto`` becomes a name of BACKBONES, a name stays.
 
-    auto: small up to 28 px, and for gray images up to 32 px; resnet18_cifar at 32 px; resnet18_stl at 96 px.
+    auto: small up to 28 px, and for gray images up to 32 px; resnet18_cifar at 32 px; resnet18_tiny at 64 px;
+    resnet18_stl at 96 px; resnet50 at 224 px.
 
     Raises:
-        ValueError: an unknown name, or auto where none of these holds.
+        ValueError: the data set is a matrix of features, an unknown name, or auto where none of these holds.
     """
+    if shape.is_features:
+        raise ValueError(
+            f"the data set has rows of {shape.num_channels} features, but every backbone takes images. Choose a data"
+            " set of images, or a method that clusters features."
+        )
     if name in BACKBONES:
         return name
     if name != "auto":
@@ -90,10 +99,10 @@ def resolve(name: str, shape: DataShape) -> str:
     size_px = shape.image_size_px
     if size_px <= 28 or (shape.num_channels == 1 and size_px <= 32):
         return "small"
-    if size_px in (32, 96):
-        return "resnet18_cifar" if size_px == 32 else "resnet18_stl"
+    if size_px in AUTO:
+        return AUTO[size_px]
     raise ValueError(
-        f"backbone auto knows images of up to 28, of 32 and of 96 px, but these have {size_px} px. "
+        f"backbone auto knows images of up to 28, of {', '.join(map(str, AUTO))} px, but these have {size_px} px. "
         f"Choose one of {', '.join(BACKBONES)}."
     )
 
@@ -106,6 +115,23 @@ def _resnet18_stl(in_channels: int, image_size_px: int) -> nn.Module:
     # 96 px: 96, pooled 49, then 49, 25, 13, 7 after the four stages, and 1.
     pool = nn.MaxPool2d(kernel_size=2, stride=2, padding=1)
     return _resnet18(in_channels, after_stem=pool, at_end=nn.AvgPool2d(7, stride=1))
+
+
+def _resnet18_tiny(in_channels: int, image_size_px: int) -> nn.Module:
+    # 64 px: 64, pooled 33, then 33, 17, 9, 5 after the four stages: too little for the 7x7 pooling of resnet18_stl.
+    pool = nn.MaxPool2d(kernel_size=2, stride=2, padding=1)
+    return _resnet18(in_channels, after_stem=pool, at_end=nn.AdaptiveAvgPool2d(1))
+
+
+def _resnet50(in_channels: int, image_size_px: int) -> nn.Module:
+    from torchvision.models import resnet50  # as below
+
+    network = resnet50(weights=None)
+    if in_channels != 3:
+        network.conv1 = nn.Conv2d(in_channels, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    network.fc = nn.Identity()
+    _initialize(network)
+    return network  # type: ignore[no-any-return]
 
 
 def _resnet18(in_channels: int, *, after_stem: nn.Module, at_end: nn.Module) -> nn.Module:
@@ -153,15 +179,17 @@ def _alexnet_dc(in_channels: int, image_size_px: int) -> nn.Module:
     return alexnet.layers(in_channels)
 
 
-WIDTH = 512
-WIDTHS = {"alexnet_dc": alexnet.WIDTH}
-"""Of the backbones that are not WIDTH wide."""
 ANY_SIZE = 2**31
 
-BACKBONES: dict[str, tuple[int, int, Callable[[int, int], nn.Module]]] = {
-    "resnet18_cifar": (8, ANY_SIZE, _resnet18_cifar),
-    "resnet18_stl": (96, 111, _resnet18_stl),
-    "alexnet_dc": (64, ANY_SIZE, _alexnet_dc),
-    "small": (8, 32, _small),
+BACKBONES: dict[str, tuple[int, int, int, Callable[[int, int], nn.Module]]] = {
+    "resnet18_cifar": (8, ANY_SIZE, 512, _resnet18_cifar),
+    "resnet18_stl": (96, 111, 512, _resnet18_stl),
+    "resnet18_tiny": (33, ANY_SIZE, 512, _resnet18_tiny),
+    "resnet50": (64, ANY_SIZE, 2048, _resnet50),
+    "alexnet_dc": (64, ANY_SIZE, alexnet.WIDTH, _alexnet_dc),
+    "small": (8, 32, 512, _small),
 }
-"""Name: smallest and largest image in px, and how its layers are made from channels and size."""
+"""Name: smallest and largest image in px, feature width, and how its layers are made from channels and size."""
+
+AUTO = {32: "resnet18_cifar", 64: "resnet18_tiny", 96: "resnet18_stl", 224: "resnet50"}
+"""What auto chooses for images of exactly this side in px."""

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
+from trainables.contract import Images
+from trainables.data import geometry
 from trainables.nets.backbones import Backbone
 
 SMALLEST_NORM = 1e-12
@@ -136,7 +138,7 @@ What = Literal["features", "embeddings", "logits", "probabilities"]
 
 def predict(
     model: nn.Module,
-    images_NCHW: Tensor,
+    images_NCHW: Images,
     mean: Sequence[float],
     std: Sequence[float],
     batch_size: int = 512,
@@ -147,7 +149,7 @@ def predict(
     Args:
         model: Backbone, ContrastiveModel or ClusteringModel, also wrapped for several ranks; ranks may call it
             alone, for different images, since nothing is exchanged.
-        images_NCHW: uint8, on any device; each batch moves to the model's.
+        images_NCHW: uint8, on any device; each batch moves to the model's. Of images of 256 px the middle 224 px count.
         mean: per channel, of pixels scaled to [0, 1].
         std: likewise.
         batch_size: images at a time, at least 1; without effect on the values but for rounding.
@@ -176,7 +178,7 @@ def predict(
     parts = []
     with _evaluating(inner), torch.no_grad():
         for first in range(0, len(images_NCHW), batch_size):
-            batch_BCHW = images_NCHW[first : first + batch_size].to(device)
+            batch_BCHW = geometry.middle(images_NCHW[first : first + batch_size].to(device))
             parts.append(_outputs(inner, (batch_BCHW.float() / 255 - mean_C11) / std_C11, what).float())
     outputs = torch.cat(parts, dim=1 if what in ("logits", "probabilities") else 0)
     return outputs.softmax(dim=-1) if what == "probabilities" else outputs

@@ -190,7 +190,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     if config.update_head_only:
         setup.model.backbone.eval()
     order = stream.batches(
-        len(data.train),
+        data.train,
         config.batch_size,
         runtime.generator("order", epoch),
         rank=runtime.rank,

@@ -172,7 +172,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     norm, strength = augment.Norm(data.mean, data.std), augment.Strength(affine=config.affine_scale)
     views = runtime.generator("views", epoch)
     order = stream.batches(
-        len(data.train),
+        data.train,
         config.batch_size,
         runtime.generator("order", epoch),
         rank=runtime.rank,

@@ -32,7 +32,7 @@ CRITERION = None  # The loss means something else at every temperature and batch
 class Config:
     network: str = checks.setting(
         "auto",
-        "backbone; auto picks by image size: small up to 28 px, resnet18_cifar at 32, resnet18_stl at 96",
+        "backbone; auto picks by image size, from small at 8 px to resnet50 at 224 px",
         choices=("auto", *backbones.BACKBONES),
     )
     temperature: float = checks.setting(0.1, "divides the cosine similarities", above=0, high=10, symbol="τ")
@@ -147,7 +147,7 @@ def _epoch(
     model.train()
     sums, steps = torch.zeros(2, device=runtime.device), 0
     for batch in stream.batches(
-        len(data.train),
+        data.train,
         config.batch_size,
         runtime.generator("order", epoch),
         rank=runtime.rank,

@@ -1,0 +1,49 @@
+"""What a data set is known by: its pixels, or the files that hold them where there are too many to decode.
+
+Axes: N images.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..contract import Split
+from .files import FileImages
+
+VERSION = "images-1"
+FILES_VERSION = "files-1"
+NUM_READ = 4096
+"""Files of a part whose content is read, spread evenly over it."""
+
+
+def of_pixels(meaning: Mapping[str, Any], parts: Sequence[Split]) -> str:
+    """sha256 of what a stage can see: not of where the files lie."""
+    digest = hashlib.sha256(VERSION.encode())
+    digest.update(repr(sorted(meaning.items())).encode())
+    for part in parts:
+        digest.update(repr(tuple(part.images_NCHW.shape)).encode())
+        digest.update(part.images_NCHW[:].contiguous().numpy().data)
+        digest.update(part.labels_N.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+def of_files(meaning: Mapping[str, Any], parts: Sequence[Split]) -> str:
+    """sha256 of the names, sizes in bytes and labels of all files in their order, and of the content of some.
+
+    Not of times, which differ between copies on two machines. A file that was changed without a change of its size is
+    noticed only if it is one of the NUM_READ whose content is read.
+    """
+    digest = hashlib.sha256(FILES_VERSION.encode())
+    digest.update(repr(sorted(meaning.items())).encode())
+    for part in parts:
+        assert isinstance(part.images_NCHW, FileImages)
+        paths = part.images_NCHW.paths
+        digest.update(f"{len(paths)}".encode())
+        for path in paths:
+            digest.update(f"{os.path.basename(path)}\0{os.stat(path).st_size}\n".encode())
+        digest.update(part.labels_N.contiguous().numpy().data)
+        for number in range(0, len(paths), max(1, len(paths) // NUM_READ)):
+            with open(paths[number], "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
