@@ -4,13 +4,13 @@ Run: python -m benchmarks.streaming [--images 2000]          (20,000 images: abo
 
 Both sides read the same files of 256 x 256 px and end at normalized float32 batches of 256 views of 224 x 224 px, with
 the same augmentation. Baseline: ``ImageFolder`` and a DataLoader with two worker processes, and Pillow's transforms for
-each image. Ours: two processes that decode ahead, and ``augment`` on whole batches here with one thread. "standard" is a
-random resized crop and mirroring; "simclr" adds color jitter and grey; "2 views" takes each image twice, as contrastive
-pretexts do. Rounds alternate between the two sides, so that a busy machine slows both.
+each image. Ours: two processes that decode ahead, and ``augment`` on whole batches here with one thread. "standard" is
+a random resized crop and mirroring; "simclr" adds color jitter and grey; "2 views" takes each image twice, as
+contrastive pretexts do. Rounds alternate between the two sides, so that a busy machine slows both.
 
 The pictures are made here: noise whose amplitude falls with the frequency, as in photographs (1/f), mostly common to
-the three channels; at quality 90 a file has about 38 kB, like a photograph of this size. Of ``--distinct`` pictures each
-is written several times, under its own name.
+the three channels; at quality 90 a file has about 38 kB, like a photograph of this size. There are ``--distinct``
+pictures, each written several times under names of its own.
 Axes: H height, W width, C channels, B images of a batch.
 """
 

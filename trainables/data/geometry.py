@@ -80,8 +80,8 @@ def resized_crop(images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor) -> Tensor
     x_BW = _mirror(x_BW, flip_B)
     grid_BHW2 = torch.stack(
         [
-            ((2 * x_BW + 1) / width - 1)[:, None, :].expand(-1, height, -1),
-            ((2 * y_BH + 1) / height - 1)[:, :, None].expand(-1, -1, width),
+            ((2 * x_BW + 1) / images_BCHW.shape[3] - 1)[:, None, :].expand(-1, height, -1),
+            ((2 * y_BH + 1) / images_BCHW.shape[2] - 1)[:, :, None].expand(-1, -1, width),
         ],
         dim=-1,
     )
