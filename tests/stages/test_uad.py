@@ -1,5 +1,6 @@
 """UAD: its two modules, each against DeepCluster and against what the paper's equations give."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,12 +10,12 @@ import torch
 
 from trainables import deepclustering
 from trainables.cluster_features import Extractor, Fusion
-from trainables.contract import DataShape, ImageData
+from trainables.contract import DataShape, ImageData, Split
 from trainables.faiss_search import FaissSearch
 from trainables.maths import uncertainty
 from trainables.nets import backbones
 from trainables.session import Alone, StageRuntime
-from trainables.stages import deepcluster, uad
+from trainables.stages import deepcluster, linear_probe, uad
 from trainables.stages.uad import Config
 
 Train = Callable[..., Any]
@@ -194,12 +195,26 @@ def test_settings_of_a_module_that_is_off_do_not_count() -> None:
 
 def test_resumed_in_the_middle_it_ends_on_the_same_bits(train: Train, data: ImageData) -> None:
     settings = config(epochs=3, channel_selection_scope="per_epoch")
-    states: list[Any] = []
     runtime = StageRuntime(Alone(torch.device("cpu")), "uad", 0, FaissSearch(1))
     steps = uad.train(settings, data, {}, runtime)
     next(steps)
-    saved = {name: value for name, value in next(steps).state().items()}
-    states.append({**saved, "backbone": {name: value.clone() for name, value in saved["backbone"].items()}})
-    whole, rest = train(uad, settings, data), train(uad, settings, data, saved=states[0])
+    saved = copy.deepcopy(next(steps).state())
+    whole, rest = train(uad, settings, data), train(uad, settings, data, saved=saved)
     assert rest.metrics == whole.metrics[2:]
     np.testing.assert_array_equal(rest.result.arrays["weights"], whole.result.arrays["weights"])
+
+
+def test_alexnet_trains_on_fused_features_with_dropout_and_resumes_to_the_same_bits(train: Train) -> None:
+    generator = torch.Generator().manual_seed(0)
+    part = Split(torch.randint(0, 256, (8, 3, 64, 64), generator=generator, dtype=torch.uint8), torch.arange(8) % 2)
+    images = ImageData("noise", part, part, ("a", "b"), (0.5,) * 3, (0.3,) * 3, "noise")
+    settings = Config(network="alexnet_dc", num_clusters=3, pca_dim=4, batch_size=8, epochs=2, low_level_channels=1)
+    assert not dict(uad.limits(settings, images.shape))
+    runtime = StageRuntime(Alone(torch.device("cpu")), "uad", 0, FaissSearch(1))
+    steps = uad.train(settings, images, {}, runtime)
+    rest = train(uad, settings, images, saved=copy.deepcopy(next(steps).state()))
+    expected = next(steps).metrics
+    assert rest.metrics[0]["loss"] == expected["loss"]
+    assert rest.result.facts == {"network": "alexnet_dc", "sobel": True}
+    probe = train(linear_probe, linear_probe.Config(batch_size=8, epochs=1), images, {"probed": rest.result})
+    assert probe.result.facts["layers"] == ["conv1", "conv2", "conv3", "conv4", "conv5", "output"]
