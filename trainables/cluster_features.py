@@ -98,9 +98,10 @@ class Extractor:
         return taps.shapes(self.backbone.name, self.data.shape, self.backbone.sobel)
 
     def _mapped(self, split: Split, fitted: Whitening | None, epoch: int) -> NDArray[np.float32]:
-        parts = [rows_BD.cpu().numpy() for rows_BD in self._batches(split, epoch)] if fitted is None else [
-            fitted.apply(rows_BD.cpu().numpy()) for rows_BD in self._batches(split, epoch)
-        ]  # fmt: skip
+        parts = []
+        for rows_BD in self._batches(split, epoch):
+            host_BD = rows_BD.cpu().numpy()
+            parts.append(host_BD if fitted is None else fitted.apply(host_BD))
         return _unit(np.concatenate(parts))
 
     def _matrix(self, split: Split, epoch: int) -> NDArray[np.float32]:

@@ -44,6 +44,7 @@ METRICS = (
     *metrics.EVALUATION_METRICS,
 )
 CLUSTERS_PER_CLASS = 10
+SMALLEST_MEAN_WEIGHT = 1e-12
 JUDGED_RESTARTS, JUDGED_ITERATIONS = 5, 100
 """Of the k-means into as many clusters as classes by which the final features are judged."""
 
@@ -180,7 +181,7 @@ def limits(
     yield from clusterer.limits_on_size(config, shape, ("batch_size",))
     num_clusters = config.num_clusters or CLUSTERS_PER_CLASS * shape.num_classes
     if shape.num_classes == 0:
-        yield "num_clusters", "the data set has no classes, of which the final clustering takes the number; label it"
+        yield "num_clusters", "the final clustering has as many clusters as there are classes, but no label is known"
     elif config.clustering == "kmeans" and num_clusters > shape.num_train:
         rule = f"at most the number of training images ({shape.num_train})"
         yield "num_clusters", f"num_clusters must be {rule}, but is {num_clusters}"
@@ -325,7 +326,8 @@ def _epoch(setup: _Setup, found: _Round, weighting: Weighting | None, epoch: int
         rows_B = drawn[batch.rows_B]
         weights_B = found.weights_N[rows_B]
         if form == "normalized":
-            weights_B = weights_B / runtime.gather(weights_B).mean()
+            # Without an offset a batch of farthest images alone weighs nothing.
+            weights_B = weights_B / runtime.gather(weights_B).mean().clamp(min=SMALLEST_MEAN_WEIGHT)
         draws = Draws(views, batch.total, batch.start, len(rows_B))
         alexnet.feed_dropout(trained, Draws(dropped, batch.total, batch.start, len(rows_B)))
         images = augment.AUGMENTATIONS[config.augmentation](data.train.images_NCHW[rows_B], draws, norm, strength)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from trainables.contract import Clustering, Metric, Whitening
 from trainables.maths import power_iteration
+from trainables.maths.moments import FLAT_SHARE
 
 ROWS_PER_SEARCH = 4096
 SPARE_NEIGHBORS = 8
@@ -28,8 +29,6 @@ DEEPEST_SEARCH = 2048
 GPU_SCRATCH_BYTES = 256 * 2**20
 SEEDING_MULTIPLY_ADDS = 1e11
 """Work that choosing first centroids may cost, a few seconds on one core."""
-FLAT_SHARE = 1e-6
-"""A direction with less than this share of the largest variance is rounding: whitening would make noise of it."""
 
 # FAISS's GPU resources are large and not thread-safe: one each per process and GPU, and one call at a time.
 _GPU_RESOURCES: dict[int, Any] = {}
