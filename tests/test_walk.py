@@ -370,8 +370,8 @@ def fake_stage(*epochs: dict[str, float], final: dict[str, float]) -> SimpleName
 
 
 def walk_fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: Any) -> None:
-    monkeypatch.setattr(walk.pipeline, "stages", lambda method, pretext: {"fake": stage})
-    monkeypatch.setattr(walk.pipeline, "configs", lambda method, pretext, changes: {"fake": NoSettings()})
+    monkeypatch.setattr(walk.pipeline, "stages", lambda method, pretext, probes=(): {"fake": stage})
+    monkeypatch.setattr(walk.pipeline, "configs", lambda method, pretext, changes, probes=(): {"fake": NoSettings()})
     walker(tmp_path).walk(cell(tmp_path), silent)
 
 
