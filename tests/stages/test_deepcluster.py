@@ -138,9 +138,6 @@ def test_two_ranks_split_the_features_and_put_them_together_again(data: ImageDat
 
     backbone = backbones.build("small", in_channels=1, image_size_px=8, seed=0)
 
-    class Rank(StageRuntime):
-        """One of two ranks, whose gather remembers what it was given."""
-
     def rows(rank: int, world_size: int) -> list[torch.Tensor]:
         given: list[torch.Tensor] = []
 
