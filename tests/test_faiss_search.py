@@ -267,3 +267,66 @@ def test_the_gpu_finds_the_neighbors_that_the_cpu_finds() -> None:
         on_gpu, on_cpu = FaissSearch(1, 0).knn(base_ND, None, 20, metric), SEARCH.knn(base_ND, None, 20, metric)
         assert (on_gpu[1] == on_cpu[1]).mean() > 0.999
         np.testing.assert_allclose(on_gpu[0], on_cpu[0], rtol=1e-3, atol=1e-3)
+
+
+# --- PCA and power iteration clustering --------------------------------------------------------------------------
+
+
+def test_whitened_points_are_those_of_a_singular_value_decomposition() -> None:
+    points_ND = np.random.default_rng(0).standard_normal((200, 6)).astype("f4") * floats(1, 2, 3, 4, 5, 6) + 1
+    found_NE = SEARCH.whiten(points_ND, 3).apply(points_ND)
+    centered_ND = points_ND.astype("f8") - points_ND.mean(0, dtype="f8")
+    left_NE = np.linalg.svd(centered_ND, full_matrices=False)[0][:, :3] * np.sqrt(200)
+    np.testing.assert_allclose(np.abs(found_NE), np.abs(left_NE), atol=1e-4)
+
+
+def test_whitening_fits_all_points_and_not_a_sample_of_them() -> None:
+    # FAISS takes 1,000 points for each dimension; 2,500 in one dimension, the last of them far out.
+    points_ND = np.zeros((2500, 1), np.float32)
+    points_ND[:1250] = 1
+    points_ND[-1] = 1000
+    whitened_NE = SEARCH.whiten(points_ND, 1).apply(points_ND)
+    assert whitened_NE.std() == pytest.approx(1.0, abs=1e-4)
+
+
+def test_a_direction_without_spread_is_zero_and_counted_instead_of_infinite() -> None:
+    points_ND = np.random.default_rng(0).standard_normal((50, 4)).astype("f4")
+    points_ND[:, 2:] = 0
+    fitted = SEARCH.whiten(points_ND, 3)
+    assert fitted.num_flat == 1
+    assert np.isfinite(fitted.apply(points_ND)).all() and (fitted.apply(points_ND)[:, 2] == 0).all()
+
+
+def test_whitening_repeats_bit_by_bit() -> None:
+    points_ND = np.random.default_rng(0).standard_normal((100, 20)).astype("f4")
+    first, second = SEARCH.whiten(points_ND, 5), SEARCH.whiten(points_ND.copy(), 5)
+    np.testing.assert_array_equal(first.matrix_DE, second.matrix_DE)
+
+
+@pytest.mark.parametrize(
+    ("points", "dim", "message"),
+    [
+        (floats([1, 2], [3, 4], [5, 7]), 3, "dim must be at least 1 and at most 2, the smaller side of points_ND, but"),
+        (floats([1, 2], [3, 4]), 0, "dim must be at least 1"),
+        (floats([1, np.nan], [3, 4]), 1, "points_ND row 0 holds nan or inf"),
+        (floats([1, 2], [1, 2], [1, 2]), 1, "points_ND are all the same"),
+    ],
+)
+def test_what_cannot_be_whitened_is_refused(points: NDArray[np.float32], dim: int, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SEARCH.whiten(points, dim)
+
+
+@pytest.mark.parametrize(
+    ("neighbors", "sigma", "damping", "message"),
+    [
+        (3, 0.2, 0.001, "neighbors must be at least 1 and below 3, the rows of points_ND, but is 3"),
+        (1, 0.0, 0.001, "sigma must be above 0"),
+        (1, 0.2, 1.0, "damping above 0 and below 1"),
+    ],
+)
+def test_what_power_iteration_cannot_cluster_is_refused(
+    neighbors: int, sigma: float, damping: float, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        SEARCH.pic(floats([1, 2], [3, 4], [5, 6]), neighbors, sigma, damping)

@@ -61,6 +61,40 @@ def test_a_stage_reads_only_what_came_before_it(method: str) -> None:
         seen.add(slot)
 
 
+def test_no_method_holds_a_probe() -> None:
+    assert not {name for names in pipeline.METHODS.values() for name in names} & set(pipeline.PROBES)
+
+
+@pytest.mark.parametrize(
+    ("method", "slot"), [("kmeans", "pretext"), ("scan", "selflabel"), ("spc", "spc"), ("uad", "uad")]
+)
+def test_a_probe_judges_the_last_stage_that_leaves_a_backbone(method: str, slot: str) -> None:
+    by_slot = pipeline.stages(method, "", ("linear_probe", "knn_probe"))
+    assert list(by_slot)[-2:] == ["linear_probe", "knn_probe"]
+    assert pipeline.inputs(by_slot, "linear_probe") == pipeline.inputs(by_slot, "knn_probe") == {"probed": slot}
+
+
+def test_a_probe_without_a_backbone_before_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "METHODS", {"bare": ("kmeans",)})
+    by_slot = pipeline.stages("bare", "", ("knn_probe",))
+    with pytest.raises(LookupError, match="no stage of this pipeline leaves a backbone for knn_probe to judge"):
+        pipeline.inputs(by_slot, "knn_probe")
+
+
+@pytest.mark.parametrize("name", pipeline.PROBES)
+def test_every_number_of_a_probe_is_known_to_look_at_labels(name: str) -> None:
+    stage = pipeline.load(name)
+    assert all(metrics.looks_at_labels(f"{stage.NAMESPACE}/{metric}") for metric in stage.METRICS)
+    assert stage.CRITERION is None
+
+
+def test_a_probe_s_settings_and_limits_carry_its_slot() -> None:
+    built = pipeline.configs("uad", "", {"linear_probe.epochs": 5}, ("linear_probe",))
+    assert built["linear_probe"].epochs == 5
+    small = dataclasses.replace(DIGITS, num_train=200)
+    assert "linear_probe.batch_size" in dict(pipeline.limits("uad", "", built, small, ("linear_probe",)))
+
+
 def test_slots_are_in_the_order_of_the_method() -> None:
     assert list(pipeline.stages("spc")) == ["pretext", "neighbors", "scan", "spc"]
 

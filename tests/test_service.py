@@ -137,7 +137,12 @@ def test_the_shared_search_answers_exactly_as_the_one_in_this_process(service: S
     np.testing.assert_array_equal(got.centroids_CD, wanted.centroids_CD)
     np.testing.assert_array_equal(got.labels_N, wanted.labels_N)
     assert (got.inertia, got.num_empty) == (wanted.inertia, wanted.num_empty)
-    centroids_CD = got.centroids_CD
+    got, wanted = shared.pic(points_ND, 5, 0.2, 0.001), local.pic(points_ND, 5, 0.2, 0.001)
+    np.testing.assert_array_equal(got.labels_N, wanted.labels_N)
+    got, wanted = shared.whiten(points_ND, 9), local.whiten(points_ND, 9)
+    np.testing.assert_array_equal(got.matrix_DE, wanted.matrix_DE)
+    np.testing.assert_array_equal(got.offset_E, wanted.offset_E)
+    centroids_CD = shared.kmeans(points_ND, 7, 3, 20, 2).centroids_CD
     for got, wanted in zip(shared.assign(points_ND, centroids_CD), local.assign(points_ND, centroids_CD), strict=True):
         np.testing.assert_array_equal(got, wanted)
 

@@ -370,8 +370,8 @@ def fake_stage(*epochs: dict[str, float], final: dict[str, float]) -> SimpleName
 
 
 def walk_fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: Any) -> None:
-    monkeypatch.setattr(walk.pipeline, "stages", lambda method, pretext: {"fake": stage})
-    monkeypatch.setattr(walk.pipeline, "configs", lambda method, pretext, changes: {"fake": NoSettings()})
+    monkeypatch.setattr(walk.pipeline, "stages", lambda method, pretext, probes=(): {"fake": stage})
+    monkeypatch.setattr(walk.pipeline, "configs", lambda method, pretext, changes, probes=(): {"fake": NoSettings()})
     walker(tmp_path).walk(cell(tmp_path), silent)
 
 
@@ -431,3 +431,43 @@ def test_a_rank_that_does_not_find_what_rank_0_found_asks_for_the_storage(tmp_pa
     second = Walker(str(tmp_path), Second(torch.device("cpu"), rank=1, world_size=2), FaissSearch(1))
     with pytest.raises(RuntimeError, match=r"rank 0 found stage result simclr-\w+, rank 1 does not: is the storage"):
         second.walk(cell(tmp_path), silent)
+
+
+# Probes
+
+
+PROBE = {"linear_probe.batch_size": 60, "linear_probe.epochs": 2, "knn_probe.num_neighbors": 5}
+
+
+def test_probes_change_no_address_of_the_stages_before_them(tmp_path: Path) -> None:
+    plain = addresses(cell(tmp_path, "spc"))
+    probed = addresses(cell(tmp_path, "spc", probes=["linear_probe", "knn_probe"], changes=PROBE))
+    assert {slot: probed[slot] for slot in plain} == plain
+    assert list(probed)[len(plain) :] == ["linear_probe", "knn_probe"]
+
+
+def test_a_cell_without_the_key_is_one_without_probes(tmp_path: Path) -> None:
+    assert addresses(cell(tmp_path, "scan", probes=[])) == addresses(cell(tmp_path, "scan"))
+
+
+def test_a_probe_is_computed_on_what_was_there_and_leaves_the_method_s_numbers_alone(
+    undisturbed: Callable[[str], Walked], tmp_path: Path
+) -> None:
+    alone = undisturbed("scan")
+    storage = copied(alone, tmp_path)
+    more = {"probes": ["linear_probe", "knn_probe"], "changes": PROBE}
+    outcome = walker(storage).walk(cell(storage, "scan", **more), silent)
+    assert [record.cached for record in outcome.stages] == [True] * 4 + [False] * 2
+    assert 0 <= outcome.metrics["linear_probe/conv1_acc"] <= 1 and 0 <= outcome.metrics["knn_probe/knn_acc"] <= 1
+    bare = {key: value for key, value in outcome.metrics.items() if "/" not in key}
+    assert bare == {key: value for key, value in alone.outcome.metrics.items() if "/" not in key}
+    probe = outcome.stages[4]
+    figures = storage / "stages" / f"{probe.name}-{probe.address}" / "figures"
+    assert [path.name for path in figures.iterdir()] == ["accuracy_by_layer.png"]
+
+
+def test_another_setting_of_a_probe_computes_that_probe_alone(tmp_path: Path) -> None:
+    first = addresses(cell(tmp_path, "scan", probes=["linear_probe", "knn_probe"], changes=PROBE))
+    changes = {**PROBE, "linear_probe.lr": 0.5}
+    second = addresses(cell(tmp_path, "scan", probes=["linear_probe", "knn_probe"], changes=changes))
+    assert {slot for slot in first if first[slot] != second[slot]} == {"linear_probe"}

@@ -61,6 +61,17 @@ def judged(eval_NC: Tensor | NDArray[np.float32], data: ImageData, confidence_th
     )
 
 
+def closeness(points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, C) softmax of the negative squared distances, which ranks images by how clearly they belong to a cluster."""
+    squared_NC = (
+        (points_ND**2).sum(1, keepdims=True) - 2 * points_ND @ centroids_CD.T + (centroids_CD**2).sum(1)[None, :]
+    )
+    logits_NC = -squared_NC
+    exp_NC = np.exp(logits_NC - logits_NC.max(1, keepdims=True))
+    shares_NC: NDArray[np.float32] = (exp_NC / exp_NC.sum(1, keepdims=True)).astype(np.float32)
+    return shares_NC
+
+
 def optimizer(config: Any, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """Adam or SGD by ``config.optimizer``, with its lr, momentum and weight_decay (coupled L2 in both)."""
     if config.optimizer == "adam":

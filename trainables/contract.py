@@ -196,7 +196,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Clustering:
-    """k-means result. centroids_CD float32; labels_N int64; distances_N float32, squared L2 to the own centroid."""
+    """A clustering. centroids_CD float32; labels_N int64; distances_N float32, squared L2 to the own centroid."""
 
     centroids_CD: NDArray[np.float32]
     labels_N: NDArray[np.int64]
@@ -205,8 +205,24 @@ class Clustering:
     num_empty: int
 
 
+@dataclass(frozen=True)
+class Whitening:
+    """PCA to E dimensions of variance 1: ``points_ND @ matrix_DE + offset_E``, float32.
+
+    num_flat: of the E directions, how many have no spread to speak of; they are zero instead of noise made large.
+    """
+
+    matrix_DE: NDArray[np.float32]
+    offset_E: NDArray[np.float32]
+    num_flat: int
+
+    def apply(self, points_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+        points_NE: NDArray[np.float32] = points_ND @ self.matrix_DE + self.offset_E
+        return points_NE
+
+
 class Search(Protocol):
-    """Neighbor search and k-means, in this process or in an actor that all trials share."""
+    """Neighbor search, clustering and PCA, in this process or in an actor that all trials share."""
 
     def knn(
         self, base_ND: NDArray[np.float32], queries_MD: NDArray[np.float32] | None, k: int, metric: Metric
@@ -226,6 +242,14 @@ class Search(Protocol):
         self, points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Nearest centroid (L2) of each point: (N,) labels and (N,) squared distances."""
+        ...
+
+    def pic(self, points_ND: NDArray[np.float32], neighbors: int, sigma: float, damping: float) -> Clustering:
+        """Power iteration clustering on the graph of nearest neighbors, which finds the number of clusters itself."""
+        ...
+
+    def whiten(self, points_ND: NDArray[np.float32], dim: int) -> Whitening:
+        """PCA to ``dim`` dimensions of variance 1, fitted on all points."""
         ...
 
 

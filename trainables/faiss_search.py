@@ -1,4 +1,4 @@
-"""Exact neighbor search and k-means with FAISS, on the GPU where there is one: the only module that imports it.
+"""Exact neighbor search, k-means and PCA with FAISS, on the GPU where there is one: the only module that imports it.
 
 FAISS answers quickly but forgives too much: it returns -1 for neighbors that do not exist, drops rows with NaN,
 clusters a sample of the points without a word, and leaves the order of ties to chance. Here each of these is
@@ -17,7 +17,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.contract import Clustering, Metric
+from trainables.contract import Clustering, Metric, Whitening
+from trainables.maths import power_iteration
+from trainables.maths.moments import FLAT_SHARE
 
 ROWS_PER_SEARCH = 4096
 SPARE_NEIGHBORS = 8
@@ -134,6 +136,57 @@ class FaissSearch:
             found = self._measured(np.ascontiguousarray(points_ND), np.ascontiguousarray(centroids_CD))
         return found.labels_N, found.distances_N
 
+    def pic(self, points_ND: NDArray[np.float32], neighbors: int, sigma: float, damping: float) -> Clustering:
+        """Power iteration clustering (Lin and Cohen 2010, as DeepCluster uses it) on the graph of nearest neighbors.
+
+        Args:
+            points_ND: float32 of shape (N, D), finite.
+            neighbors: edges that leave each point, at least 1 and below N.
+            sigma: width of the edge weights exp(-squared distance / sigma^2), above 0.
+            damping: share of the graph in each power iteration, above 0 and below 1.
+
+        Returns:
+            As many clusters as the graph has local maxima, none empty; their centroids are the means of their points,
+            and distances are to these.
+
+        Raises:
+            ValueError: a bad array (name, row), or an argument out of range.
+        """
+        check_pic(points_ND, neighbors, sigma, damping)
+        distances_NK, neighbors_NK = self.knn(points_ND, None, neighbors + 1, "l2")
+        labels_N = power_iteration.clusters(distances_NK[:, 1:], neighbors_NK[:, 1:], sigma=sigma, damping=damping)
+        centroids_CD = power_iteration.means(points_ND, labels_N)
+        difference_ND = points_ND - centroids_CD[labels_N]
+        distances_N = np.einsum("nd,nd->n", difference_ND, difference_ND)
+        return Clustering(centroids_CD, labels_N, distances_N, float(distances_N.sum(dtype=np.float64)), 0)
+
+    def whiten(self, points_ND: NDArray[np.float32], dim: int) -> Whitening:
+        """PCA with whitening, fitted on all points; see ``Whitening``.
+
+        Args:
+            points_ND: float32 of shape (N, D), finite.
+            dim: E, at least 1 and at most N and D.
+
+        Raises:
+            ValueError: a bad array (name, row), dim out of range, or points that are all the same.
+        """
+        check_whiten(points_ND, dim)
+        num_points, width = points_ND.shape
+        with self._running():
+            pca = faiss.PCAMatrix(width, dim, 0.0)
+            # Above D times this number FAISS fits a sample instead.
+            pca.max_points_per_d = num_points
+            pca.train(np.ascontiguousarray(points_ND))
+        axes_ED = faiss.vector_to_array(pca.A).reshape(dim, width)
+        variance_E = faiss.vector_to_array(pca.eigenvalues)[:dim].astype(np.float64) / num_points
+        flat_E = variance_E <= FLAT_SHARE * variance_E[0]
+        if not variance_E[0] > 0:
+            raise ValueError("points_ND are all the same, so they have no direction to whiten; the network collapsed.")
+        scale_E = np.where(flat_E, 0.0, 1 / np.sqrt(np.where(flat_E, 1.0, variance_E)))
+        matrix_DE = np.ascontiguousarray((axes_ED * scale_E[:, None]).T.astype(np.float32))
+        offset_E = (faiss.vector_to_array(pca.b) * scale_E).astype(np.float32)
+        return Whitening(matrix_DE, offset_E, int(flat_E.sum()))
+
     @contextmanager
     def _running(self) -> Iterator[None]:
         # OpenMP keeps the number per calling thread, so concurrent calls do not see each other's.
@@ -226,6 +279,26 @@ def check_assign(points_ND: Any, centroids_CD: Any) -> None:
     _check_rows("points_ND", points_ND)
     _check_rows("centroids_CD", centroids_CD)
     _check_same_width("points_ND", points_ND, "centroids_CD", centroids_CD)
+
+
+def check_pic(points_ND: Any, neighbors: int, sigma: float, damping: float) -> None:
+    """Refuse what ``pic`` cannot answer; ValueError names the array, the row and the rule."""
+    _check_rows("points_ND", points_ND)
+    if not 1 <= neighbors < len(points_ND):
+        rule = f"at least 1 and below {len(points_ND)}, the rows of points_ND"
+        raise ValueError(f"neighbors must be {rule}, but is {neighbors}.")
+    if not (sigma > 0 and 0 < damping < 1):
+        raise ValueError(
+            f"sigma must be above 0, and damping above 0 and below 1, but they are {sigma:g} and {damping:g}."
+        )
+
+
+def check_whiten(points_ND: Any, dim: int) -> None:
+    """Refuse what ``whiten`` cannot answer; ValueError names the array, the row and the rule."""
+    _check_rows("points_ND", points_ND)
+    if not 1 <= dim <= min(points_ND.shape):
+        rule = f"at least 1 and at most {min(points_ND.shape)}, the smaller side of points_ND"
+        raise ValueError(f"dim must be {rule}, but is {dim}.")
 
 
 def _check_rows(name: str, rows_ND: Any) -> None:

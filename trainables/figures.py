@@ -41,7 +41,7 @@ def confusion(counts_CY: NDArray[np.int64], class_names: Sequence[str]) -> Figur
     counts_YC = counts_CY.T[:, order_C]
     share_YC = counts_YC / np.maximum(counts_YC.sum(axis=1, keepdims=True), 1)
     rows, columns = share_YC.shape
-    figure, axes = _framed(_inches(columns), _inches(rows), left=1.5, right=1.1, top=0.4, bottom=0.75)
+    figure, axes = framed(_inches(columns), _inches(rows), left=1.5, right=1.1, top=0.4, bottom=0.75)
     picture = axes.imshow(share_YC, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
     _name_ticks(axes, "y", list(class_names))
     _name_ticks(axes, "x", [str(cluster) for cluster in order_C])
@@ -73,8 +73,8 @@ def cluster_sheet(
         best = order_N[cluster_N[order_N] == cluster][:per_cluster]
         slots[cluster, : len(best)] = best
     sizes_C = np.bincount(cluster_N, minlength=num_clusters)
-    sheet_HWC, (step_y, step_x) = _tile(images_NCHW, slots)
-    figure, axes = _framed(0.6 * per_cluster, 0.6 * shown, left=1.2, right=0.2, top=0.4, bottom=0.4)
+    sheet_HWC, (step_y, step_x) = tile(images_NCHW, slots)
+    figure, axes = framed(0.6 * per_cluster, 0.6 * shown, left=1.2, right=0.2, top=0.4, bottom=0.4)
     axes.imshow(sheet_HWC, interpolation="nearest")
     axes.set_yticks(np.arange(shown) * step_y + step_y / 2)
     axes.set_yticklabels([f"{cluster} ({sizes_C[cluster]:,})" for cluster in range(shown)], fontsize=8)
@@ -100,10 +100,10 @@ def least_confident(
     rows = math.ceil(len(lowest) / columns)
     slots = np.full(rows * columns, -1, dtype=np.int64)
     slots[: len(lowest)] = lowest.numpy()
-    sheet_HWC, (step_y, step_x) = _tile(images_NCHW, slots.reshape(rows, columns), caption_share=0.6)
+    sheet_HWC, (step_y, step_x) = tile(images_NCHW, slots.reshape(rows, columns), caption_share=0.6)
     sheet_height, sheet_width = sheet_HWC.shape[:2]
     inches = 1.0 * columns * sheet_height / sheet_width
-    figure, axes = _framed(max(4.0, 1.0 * columns), inches, left=0.1, right=0.1, top=0.4, bottom=0.1)
+    figure, axes = framed(max(4.0, 1.0 * columns), inches, left=0.1, right=0.1, top=0.4, bottom=0.1)
     axes.imshow(sheet_HWC, interpolation="nearest")
     axes.set_axis_off()
     axes.set_title("Least confident images: probability, cluster, true class", fontsize=10)
@@ -124,7 +124,7 @@ def epochs(rows: Sequence[Mapping[str, float]]) -> Figure:
         rows: one mapping per epoch, in order; "epoch" counts from 0 and defaults to the place in the list, "acc" and
             "confident_fraction" are drawn where they are present.
     """
-    figure, axes = _framed(5.6, 3.0, left=0.7, right=0.2, top=0.2, bottom=0.6)
+    figure, axes = framed(5.6, 3.0, left=0.7, right=0.2, top=0.2, bottom=0.6)
     drawn = (("acc", "accuracy", BLUE, "o", "-"), ("confident_fraction", "confident images", ORANGE, "s", "--"))
     for key, label, color, marker, line in drawn:
         points = [(row.get("epoch", place), row[key]) for place, row in enumerate(rows) if key in row]
@@ -152,7 +152,7 @@ def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     return paths
 
 
-def _tile(
+def tile(
     images_NCHW: Images, slots_RC: NDArray[np.int64], caption_share: float = 0.0
 ) -> tuple[NDArray[np.uint8], tuple[int, int]]:
     """One white picture with the image of each slot in its place (-1 stays white), and the rows and columns per slot.
@@ -183,9 +183,7 @@ def _name_ticks(axes: Axes, which: str, names: Sequence[str]) -> None:
         axes.set_xticks(places, labels, fontsize=8, rotation=90 if len(places) > 15 else 0)
 
 
-def _framed(
-    width: float, height: float, *, left: float, right: float, top: float, bottom: float
-) -> tuple[Figure, Axes]:
+def framed(width: float, height: float, *, left: float, right: float, top: float, bottom: float) -> tuple[Figure, Axes]:
     """A figure with one plot of the given size and margins, all in inches; automatic layouts draw everything twice."""
     whole_width, whole_height = left + width + right, bottom + height + top
     figure = Figure(figsize=(whole_width, whole_height), dpi=100)

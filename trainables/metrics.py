@@ -39,6 +39,9 @@ _LABEL_WORDS = frozenset({"acc", "accuracy", "nmi", "ari", "top5", "purity", "bc
 # ... except for these: agreement between two clusterings of the method's own.
 _LABEL_FREE = frozenset({"assignment_nmi"})
 
+PROBE_SUFFIX = "_probe"
+"""The slot of every stage that trains a classifier on labels to judge features ends so."""
+
 EVALUATION_METRICS: tuple[str, ...] = (
     "acc",
     "acc_majority",
@@ -55,8 +58,13 @@ EVALUATION_METRICS: tuple[str, ...] = (
 
 
 def looks_at_labels(metric_name: str) -> bool:
-    """Whether a metric needed labels; a prefix ("spc/acc") and a trailing number ("purity_20") change nothing."""
-    name = metric_name.rsplit("/", 1)[-1]
+    """Whether a metric needed labels; a trailing number ("purity_20") and a prefix ("spc/acc") change nothing.
+
+    But for a probe's prefix ("linear_probe/loss"): it trains on labels, so every number of it knows them.
+    """
+    slot, _, name = metric_name.rpartition("/")
+    if slot.endswith(PROBE_SUFFIX):
+        return True
     if name in _LABEL_FREE:
         return False
     return name in LABEL_METRICS or not _LABEL_WORDS.isdisjoint(name.split("_"))
@@ -121,6 +129,22 @@ def nmi(counts_CY: Counts, average: Literal["arithmetic", "geometric"] = "arithm
     arithmetic = average == "arithmetic"
     scale = (cluster_nats + class_nats) / 2 if arithmetic else math.sqrt(cluster_nats * class_nats)
     return min(1.0, max(0.0, mutual_nats / scale))
+
+
+def assignment_nmi(before_N: Labels, after_N: Labels) -> float:
+    """NMI of two clusterings of the same images, in [0, 1]; only the pairs that occur take memory.
+
+    DeepCluster's measure of how much the clusters move from one epoch to the next (section 4.1); it needs no labels.
+    """
+    pairs_N = before_N.astype(np.int64) * (int(after_N.max()) + 1) + after_N
+    entropies = []
+    for values_N in (before_N, after_N, pairs_N):
+        share = np.unique(values_N, return_counts=True)[1] / len(values_N)
+        entropies.append(_entropy(share))
+    before_nats, after_nats, joint_nats = entropies
+    if before_nats == 0.0 or after_nats == 0.0:
+        return float(before_nats == after_nats)
+    return min(1.0, max(0.0, 2 * (before_nats + after_nats - joint_nats) / (before_nats + after_nats)))
 
 
 def ari(counts_CY: Counts) -> float:

@@ -2,10 +2,11 @@
 
 Adding a method is one stage file and one line in ``METHODS``. A stage's slot is its ``NAMESPACE``: settings and metrics
 carry it as a prefix, and a stage that may stand in the slot "pretext" can be swapped by ``pretext: NAME``.
+Any method can end with probes (``probes: [linear_probe]``), which judge the last backbone with labels.
 """
 
 import importlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from . import checks
@@ -15,9 +16,17 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "kmeans": ("simclr", "kmeans"),
     "scan": ("simclr", "neighbors", "scan", "selflabel"),
     "spc": ("simclr", "neighbors", "scan", "spc"),
+    "deepcluster": ("deepcluster",),
+    "uad": ("uad",),
 }
 
 PRETEXTS: tuple[str, ...] = ("simclr",)
+
+PROBES: tuple[str, ...] = ("linear_probe", "mlp_probe", "knn_probe")
+"""Stages that may follow any method. Their one input, "probed", is the last slot that leaves a backbone."""
+
+WITHOUT_BACKBONE: frozenset[str] = frozenset({"neighbors", "kmeans"})
+"""Stages that leave no backbone of their own among their weights."""
 
 
 def load(name: str) -> Stage:
@@ -30,7 +39,7 @@ def name_of(stage: Stage) -> str:
     return str(stage.__name__).rpartition(".")[2]  # type: ignore[attr-defined]
 
 
-def stages(method: str, pretext: str = "") -> dict[str, Stage]:
+def stages(method: str, pretext: str = "", probes: Sequence[str] = ()) -> dict[str, Stage]:
     """Slot -> stage of a method, in the order in which they run. ``pretext`` swaps the stage of that slot.
 
     Raises:
@@ -40,16 +49,33 @@ def stages(method: str, pretext: str = "") -> dict[str, Stage]:
     for name in METHODS[method]:
         stage = load(name)
         by_slot[stage.NAMESPACE] = load(pretext) if pretext and stage.NAMESPACE == "pretext" else stage
-    return by_slot
+    return by_slot | {stage.NAMESPACE: stage for stage in map(load, probes)}
 
 
-def configs(method: str, pretext: str, changes: Mapping[str, checks.Plain]) -> dict[str, Any]:
+def inputs(by_slot: Mapping[str, Stage], slot: str) -> dict[str, str]:
+    """Name of an input -> the slot it comes from, for one stage of a pipeline.
+
+    Raises:
+        LookupError: a probe, and no stage before it leaves a backbone.
+    """
+    if name_of(by_slot[slot]) not in PROBES:
+        return {name: name for name in by_slot[slot].INPUTS}
+    names = {other: name_of(stage) for other, stage in by_slot.items()}
+    with_backbone = [other for other, name in names.items() if name not in {*PROBES, *WITHOUT_BACKBONE}]
+    if not with_backbone:
+        raise LookupError(f"no stage of this pipeline leaves a backbone for {slot} to judge")
+    return {"probed": with_backbone[-1]}
+
+
+def configs(
+    method: str, pretext: str, changes: Mapping[str, checks.Plain], probes: Sequence[str] = ()
+) -> dict[str, Any]:
     """Slot -> Config with ``changes`` (full names, "spc.strong_threshold") over the defaults.
 
     Raises:
         SettingsError: a value breaks its rule.
     """
-    by_slot = stages(method, pretext)
+    by_slot = stages(method, pretext, probes)
     values: dict[str, dict[str, checks.Plain]] = {slot: {} for slot in by_slot}
     for key, value in changes.items():
         slot, _, name = key.partition(".")
@@ -57,9 +83,11 @@ def configs(method: str, pretext: str, changes: Mapping[str, checks.Plain]) -> d
     return {slot: stage.Config(**values[slot]) for slot, stage in by_slot.items()}
 
 
-def limits(method: str, pretext: str, by_slot: Mapping[str, Any], shape: DataShape) -> Iterator[tuple[str, str]]:
+def limits(
+    method: str, pretext: str, by_slot: Mapping[str, Any], shape: DataShape, probes: Sequence[str] = ()
+) -> Iterator[tuple[str, str]]:
     """(full setting name, sentence) for everything that this data set, or another stage's setting, forbids."""
-    for slot, stage in stages(method, pretext).items():
+    for slot, stage in stages(method, pretext, probes).items():
         for name, sentence in stage.limits(by_slot[slot], shape):
             yield f"{slot}.{name}", sentence
     for slot, config in by_slot.items():

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainables.contract import Clustering, Metric
-from trainables.faiss_search import FaissSearch, check_assign, check_kmeans, check_knn
+from trainables.contract import Clustering, Metric, Whitening
+from trainables.faiss_search import FaissSearch, check_assign, check_kmeans, check_knn, check_pic, check_whiten
 
 NAMESPACE = "clustersweep"
 PREFIX = "faiss-"
@@ -129,6 +129,22 @@ class SharedSearch:
         key = content_key("assign", (points_ND, centroids_CD), (self._threads,))
         answer: tuple[NDArray[np.int64], NDArray[np.float32]]
         answer = self._ask(key, "assign", (points_ND, centroids_CD), ())
+        return answer
+
+    def pic(self, points_ND: NDArray[np.float32], neighbors: int, sigma: float, damping: float) -> Clustering:
+        """As ``FaissSearch.pic``."""
+        check_pic(points_ND, neighbors, sigma, damping)
+        rest = (neighbors, sigma, damping)
+        answer: Clustering = self._ask(
+            content_key("pic", (points_ND,), (*rest, self._threads)), "pic", (points_ND,), rest
+        )
+        return answer
+
+    def whiten(self, points_ND: NDArray[np.float32], dim: int) -> Whitening:
+        """As ``FaissSearch.whiten``."""
+        check_whiten(points_ND, dim)
+        key = content_key("whiten", (points_ND,), (dim, self._threads))
+        answer: Whitening = self._ask(key, "whiten", (points_ND,), (dim,))
         return answer
 
     def _ask(self, key: str, method: str, arrays: tuple[NDArray[np.float32] | None, ...], rest: tuple[Any, ...]) -> Any:
@@ -274,8 +290,8 @@ class Answers:
 
 
 def _num_bytes(answer: Any) -> int:
-    arrays = (answer.centroids_CD, answer.labels_N, answer.distances_N) if isinstance(answer, Clustering) else answer
-    return sum(array.nbytes for array in arrays)
+    parts = vars(answer).values() if isinstance(answer, Clustering | Whitening) else answer
+    return sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
 
 
 class SearchActor:
@@ -301,6 +317,14 @@ class SearchActor:
 
     def assign(self, key: str, threads: int, points_ND: Any, centroids_CD: Any) -> Any:
         return self._answers.get(key, 0, lambda: self._search(threads).assign(points_ND, centroids_CD))
+
+    def pic(self, key: str, threads: int, points_ND: Any, *rest: Any) -> Clustering:
+        answer: Clustering = self._answers.get(key, 0, lambda: self._search(threads).pic(points_ND, *rest))
+        return answer
+
+    def whiten(self, key: str, threads: int, points_ND: Any, dim: int) -> Whitening:
+        answer: Whitening = self._answers.get(key, 0, lambda: self._search(threads).whiten(points_ND, dim))
+        return answer
 
     def stats(self) -> dict[str, Any]:
         """requests = hits + joined (waited for a running one) + computed; queue: requests inside now;

@@ -6,6 +6,7 @@ A *cell* is a trial as plain data, what the driver ships to a worker:
     method, pretext, changes ({"spc.strong_threshold": 0.95, ...}), seed
     dataset      the fields of data.sets.Spec;  fingerprint: what the driver found when it loaded it
     until        the last slot to walk; "" walks all
+    probes       stages that judge the last backbone with labels; may be missing for none
     storage      the storage folder;  threads: for torch and FAISS
 
 and, where the study asks for it:
@@ -24,8 +25,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 
-from . import artifacts, checks, figures, metrics, pipeline
+from . import artifacts, checks, figures, figures_pseudolabels, metrics, pipeline
 from .contract import Epoch, ImageData, Result, Search, Stage
 from .data import sets
 from .guards import Collapsed, Guards, TimeLimit
@@ -56,7 +58,7 @@ class StageRecord:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished trial: the last stage's final metrics, all prefixed by slot, and its label metrics bare as well."""
+    """A finished trial: all final metrics, prefixed by slot, and the label metrics of the method's last stage bare."""
 
     metrics: dict[str, float]
     stages: list[StageRecord]
@@ -68,12 +70,13 @@ class Outcome:
 
 def addresses(cell: Cell) -> dict[str, tuple[str, str]]:
     """Slot -> (stage name, address) of every stage this cell walks."""
-    by_slot = pipeline.stages(cell["method"], cell["pretext"])
-    by_config = pipeline.configs(cell["method"], cell["pretext"], cell["changes"])
+    probes = cell.get("probes", ())
+    by_slot = pipeline.stages(cell["method"], cell["pretext"], probes)
+    by_config = pipeline.configs(cell["method"], cell["pretext"], cell["changes"], probes)
     found: dict[str, tuple[str, str]] = {}
     for slot, stage in by_slot.items():
         name = pipeline.name_of(stage)
-        inputs = {other: found[other][1] for other in stage.INPUTS}
+        inputs = {name: found[other][1] for name, other in pipeline.inputs(by_slot, slot).items()}
         config = checks.effective(by_config[slot])
         found[slot] = (
             name,
@@ -103,19 +106,20 @@ class Walker:
         started = time.perf_counter()
         guards = Guards.of(cell)
         data = self._load(cell)
-        configs = pipeline.configs(cell["method"], cell["pretext"], cell["changes"])
-        stages = pipeline.stages(cell["method"], cell["pretext"])
+        probes = cell.get("probes", ())
+        configs = pipeline.configs(cell["method"], cell["pretext"], cell["changes"], probes)
+        stages = pipeline.stages(cell["method"], cell["pretext"], probes)
         results: dict[str, Result] = {}
         records: list[StageRecord] = []
         for slot, (name, address) in addresses(cell).items():
             began = time.perf_counter()
             stage = stages[slot]
-            inputs = {other: results[other] for other in stage.INPUTS}
+            inputs = {name: results[other] for name, other in pipeline.inputs(stages, slot).items()}
             job = _Job(stage, slot, f"{name}-{address}", configs[slot], inputs, cell["seed"], cell["threads"], guards)
             results[slot], cached = self._once(job, data, on_epoch)
             records.append(StageRecord(slot, name, address, cached, time.perf_counter() - began))
         found = {f"{slot}/{key}": value for slot, result in results.items() for key, value in result.metrics.items()}
-        last = results[slot].metrics
+        last = [result.metrics for slot, result in results.items() if not slot.endswith(metrics.PROBE_SUFFIX)][-1]
         found |= {key: value for key, value in last.items() if metrics.looks_at_labels(key)}
         return Outcome(found, records, time.perf_counter() - started)
 
@@ -231,25 +235,33 @@ def _diverged(slot: str, what: str, epoch: int) -> Diverged:
 
 
 def _painter(result: Result, data: ImageData, history: list[dict[str, float]]) -> Callable[[Path], None] | None:
-    if "probabilities_eval" not in result.arrays:
+    if "probabilities_eval" not in result.arrays and "layers" not in result.facts:
         return None
     return partial(_paint, result=result, data=data, history=history)
 
 
 def _paint(folder: Path, result: Result, data: ImageData, history: list[dict[str, float]]) -> None:
-    """The figures of a clustering, on the evaluation images."""
-    rows_NC = torch.as_tensor(result.arrays["probabilities_eval"])
-    split, names = data.eval.to(torch.device("cpu")), data.class_names
+    """The figures of a stage; a failure costs the figures alone."""
     try:
-        counts_CY = metrics.contingency(rows_NC.argmax(1).numpy(), split.labels_N.numpy(), rows_NC.shape[1], len(names))
-        drawn = {}
-        if not data.shape.is_features:
-            drawn["clusters"] = figures.cluster_sheet(split.images_NCHW, rows_NC)
-            drawn["least_confident"] = figures.least_confident(split.images_NCHW, rows_NC, split.labels_N, names)
-        if counts_CY.any():
-            drawn["confusion"] = figures.confusion(counts_CY, names)
-        if history:
-            drawn["epochs"] = figures.epochs(history)
+        drawn = figures_pseudolabels.drawn(result, data, history)
+        if "probabilities_eval" in result.arrays:
+            drawn |= _of_clustering(result, data, history)
         figures.save(drawn, folder)
     except Exception as error:  # a figure that cannot be drawn must not cost the hours behind it
         warnings.warn(f"figures of this stage were not drawn: {error!r}", stacklevel=2)
+
+
+def _of_clustering(result: Result, data: ImageData, history: list[dict[str, float]]) -> dict[str, Figure]:
+    """The figures of a clustering, on the evaluation images."""
+    rows_NC = torch.as_tensor(result.arrays["probabilities_eval"])
+    split, names = data.eval.to(torch.device("cpu")), data.class_names
+    counts_CY = metrics.contingency(rows_NC.argmax(1).numpy(), split.labels_N.numpy(), rows_NC.shape[1], len(names))
+    drawn = {}
+    if not data.shape.is_features:
+        drawn["clusters"] = figures.cluster_sheet(split.images_NCHW, rows_NC)
+        drawn["least_confident"] = figures.least_confident(split.images_NCHW, rows_NC, split.labels_N, names)
+    if counts_CY.any():
+        drawn["confusion"] = figures.confusion(counts_CY, names)
+    if any("acc" in row for row in history):
+        drawn["epochs"] = figures.epochs(history)
+    return drawn

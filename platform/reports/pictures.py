@@ -4,11 +4,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..run.records import closing_stages
 from ..run.rows import DONE, Trial
 from . import pareto, plots
 from .tables import Summary
 
-_OF_A_CLUSTERING = {
+_OF_A_STAGE = {
+    "accuracy_by_layer": "What a probe of the frozen network got right from each layer",
+    "assignment_nmi": "Agreement of the pseudo-labels with those of the epoch before, and with the classes",
+    "trusted_and_not": "The most and the least trusted images of each cluster, one row per cluster",
+    "weights_by_cluster": "How the weights of the images spread within each cluster",
     "clusters": "The most confident images of each cluster, one row per cluster",
     "confusion": "Which clusters the images of each class went to",
     "epochs": "Accuracy and the share of confident images over the epochs",
@@ -59,16 +64,16 @@ def pareto_front(summary: Summary) -> list[Picture]:
 
 
 def of_best_trial(summary: Summary, storage: Path) -> Iterator[Picture]:
-    """What the last stage of the best trial drew, as far as it is in the store."""
+    """What the closing stages of the best trial drew, as far as it is in the store."""
     trial = best_trial(summary)
-    if trial is None or not trial.stages or summary.best is None:
+    if trial is None or summary.best is None:
         return
-    last = trial.stages[-1]
-    folder = f"stages/{last['name']}-{last['address']}/figures"
-    for path in sorted((storage / folder).glob("*.png")):
-        what = _OF_A_CLUSTERING.get(path.stem, path.stem.replace("_", " "))
-        whose = f"{summary.best.label}, seed {trial.seed}"
-        yield Picture(f"{what} ({whose})", f"{what}.", f"../{folder}/{path.name}", path.read_bytes(), drawn=False)
+    for stage in closing_stages(trial):
+        folder = f"stages/{stage['name']}-{stage['address']}/figures"
+        for path in sorted((storage / folder).glob("*.png")):
+            what = _OF_A_STAGE.get(path.stem, path.stem.replace("_", " "))
+            whose = f"{summary.best.label}, seed {trial.seed}"
+            yield Picture(f"{what} ({whose})", f"{what}.", f"../{folder}/{path.name}", path.read_bytes(), drawn=False)
 
 
 def best_trial(summary: Summary) -> Trial | None:

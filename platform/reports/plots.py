@@ -45,7 +45,7 @@ class Swept:
 def swept(summary: Summary) -> list[Swept]:
     """The swept parameters, in the order of the pipeline."""
     found = []
-    for slot, stage in pipeline.stages(summary.method, summary.pretext).items():
+    for slot, stage in pipeline.stages(summary.method, summary.pretext, summary.probes).items():
         defaults = stage.Config()
         for name, rule in checks.rules(stage.Config).items():
             domain = summary.search.get(f"{slot}.{name}")

@@ -119,6 +119,7 @@ class Summary:
     launch: Launch
     method: str
     pretext: str
+    probes: tuple[str, ...]
     dataset: Mapping[str, Any]
     seeds: tuple[int, ...]
     metric: str
@@ -179,6 +180,7 @@ def summarize(ledger: Ledger, launch_id: int) -> Summary:
         launch=launch,
         method=told["method"],
         pretext=told.get("pretext", ""),
+        probes=tuple(told.get("probes", ())),
         dataset=told["dataset"],
         seeds=tuple(told["seeds"]),
         metric=first["metric"],
@@ -271,7 +273,7 @@ def _cells(
 def _meaning(launch: Launch, setting: Setting) -> list[dict[str, Any]]:
     told = launch.resolved
     changes = {**told.get("fixed", {}), **setting.params}
-    configs = pipeline.configs(told["method"], told.get("pretext", ""), changes)
+    configs = pipeline.configs(told["method"], told.get("pretext", ""), changes, told.get("probes", ()))
     return [checks.effective(config) for config in configs.values()]
 
 

@@ -110,8 +110,14 @@ def headline(summary: Summary) -> list[str]:
     lines = []
     if summary.rehearsal:
         lines.append("A rehearsal: few epochs and settings, so these numbers mean nothing by themselves.")
+    collapsed = _collapsed(summary)
+    fallen = [f"Collapsed to one cluster: {collapsed} of {_count_done(summary)} finished trials."] if collapsed else []
     if summary.best is None:
-        return [*lines, "No setting has a result yet."]
+        return [
+            *lines,
+            "No setting has a result that counts yet." if fallen else "No setting has a result yet.",
+            *fallen,
+        ]
     lines.append(f"Best by {criterion(summary)}: {_told(summary.best, summary.metric)}.")
     if summary.best.missing:
         lines.append(f"Beware: it lacks {summary.best.missing} of {summary.best.wanted} seeds.")
@@ -130,10 +136,7 @@ def headline(summary: Summary) -> list[str]:
         difference = f"; ours differs by {found.mean - published:+.3f}" if found else ""
         lines.append(f"Published {metric}: {_published(published)}{difference}.")
     lines += differences.note(summary)
-    collapsed = _collapsed(summary)
-    if collapsed:
-        lines.append(f"Collapsed to one cluster: {collapsed} of {_count_done(summary)} finished trials.")
-    return lines
+    return [*lines, *fallen]
 
 
 def cost(summary: Summary) -> str:

@@ -144,6 +144,7 @@ class Board:
             "fingerprint": self._fingerprint,
             "seed": seed,
             "until": until,
+            "probes": list(study.probes),
             "storage": self._storage,
             "threads": max(1, int(study.resources.trial.cpu)),
         }

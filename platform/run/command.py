@@ -19,6 +19,7 @@ from ..study.extension import refused as differences
 from . import cluster, databases, launch, live, mirror, observe
 from .course import Course
 from .ledger import LEDGER, Ledger, LedgerBusy, StudyChanged, StudyHeld
+from .records import closing_stages
 from .rows import PENDING
 from .tracking import Tracker
 
@@ -131,7 +132,7 @@ def _log_best_model(summary: tables.Summary, storage: Path, data: ImageData, tra
     trial = pictures.best_trial(summary)
     if trial is None:
         return
-    last = trial.stages[-1]
+    last = closing_stages(trial)[0]
     result = Store(storage).get(f"{last['name']}-{last['address']}")
     if result is None or "head" not in result.weights or "num_clusters" not in result.facts:
         return  # k-means leaves centroids, not a network

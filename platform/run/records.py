@@ -13,6 +13,7 @@ from typing import Any
 
 from trainables import checks, pipeline, walk
 from trainables.data import sets
+from trainables.metrics import PROBE_SUFFIX
 
 from ..study.faults import redacted
 from ..study.resolve import objectives
@@ -77,7 +78,7 @@ def parameters(cell: Mapping[str, Any]) -> dict[str, str]:
         SettingsError: the cell's changes break a rule.
     """
     slots = walk.addresses(cell)
-    configs = pipeline.configs(cell["method"], cell["pretext"], cell["changes"])
+    configs = pipeline.configs(cell["method"], cell["pretext"], cell["changes"], cell.get("probes", ()))
     found: dict[str, Any] = {"method": cell["method"], "seed": cell["seed"]}
     if "pretext" in slots:
         found["pretext"] = slots["pretext"][0]
@@ -138,7 +139,7 @@ def status(trial: Trial) -> str:
         return trial.state.lower()
     if trial.state != DONE:
         return "interrupted"
-    shares = [trial.metrics.get(f"{stage['slot']}/cluster_share_max", 0.0) for stage in trial.stages[-1:]]
+    shares = [trial.metrics.get(f"{stage['slot']}/cluster_share_max", 0.0) for stage in closing_stages(trial)[:1]]
     return "collapsed" if any(share >= COLLAPSED_SHARE for share in shares) else "ok"
 
 
@@ -178,12 +179,16 @@ def final_points(trial: Trial, rows: Iterable[EpochRow]) -> list[Point]:
 
 
 def figures(trial: Trial) -> list[Path]:
-    """The pictures of a trial's last stage, as far as they were drawn."""
-    if not trial.stages:
-        return []
-    last = trial.stages[-1]
-    folder = Path(trial.cell["storage"]) / "stages" / f"{last['name']}-{last['address']}" / "figures"
-    return sorted(folder.glob("*.png"))
+    """The pictures of a trial's closing stages, as far as they were drawn."""
+    folder = Path(trial.cell["storage"]) / "stages"
+    folders = [folder / f"{stage['name']}-{stage['address']}" / "figures" for stage in closing_stages(trial)]
+    return [path for each in folders for path in sorted(each.glob("*.png"))]
+
+
+def closing_stages(trial: Trial) -> list[Mapping[str, Any]]:
+    """The last stage of a trial's method, and the probes after it; empty where no stage was walked."""
+    probes = [stage for stage in trial.stages if stage["slot"].endswith(PROBE_SUFFIX)]
+    return [*[stage for stage in trial.stages if stage not in probes][-1:], *probes]
 
 
 def counts(trials: Iterable[Trial]) -> dict[str, int]:

@@ -16,7 +16,7 @@ def data_faults(study: Study, shape: DataShape) -> list[Fault]:
     faults = []
     for changes in study.extremes:
         built = configs(study, changes)
-        for name, sentence in pipeline.limits(study.method, study.pretext, built, shape):
+        for name, sentence in pipeline.limits(study.method, study.pretext, built, shape, study.probes):
             where = place_of(name, changes, study.fixed, study.swept, study.ablate, study.grid)
             key = name if where == ("method",) else ""
             faults.append(study.document.fault(where, f"{sentence.rstrip('.')}.", key=key))

@@ -39,9 +39,12 @@ class Need:
 
 
 def data_bytes(data: ImageData) -> int:
-    """Bytes of the images and labels of all splits; a split that is another one lies there once."""
+    """Bytes of the images and labels of all splits; a split that is another one lies there once, streamed images
+    never."""
     splits = [data.train, *([] if data.is_union else [data.eval]), *([data.unlabeled] if data.unlabeled else [])]
-    return sum(split.images_NCHW.nbytes + split.labels_N.nbytes for split in splits)
+    images = [split.images_NCHW for split in splits]
+    lying = sum(each.nbytes for each in images if isinstance(each, torch.Tensor))
+    return lying + sum(split.labels_N.nbytes for split in splits)
 
 
 def need(configs: Mapping[str, Any], data: ImageData) -> Need:

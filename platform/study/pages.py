@@ -144,6 +144,7 @@ class Page(_Part):
     question: str = ""
     method: str
     pretext: str = ""
+    probes: list[str] = []
     dataset: dict[str, Any] = {}
     seeds: list[int] = [0]
     fixed: dict[str, Any] = {}

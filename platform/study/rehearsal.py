@@ -127,7 +127,7 @@ def _shown(value: Any) -> Any:
 def _smaller(study: Study, shape: DataShape) -> Study | None:
     """The study with the first forbidden value made smaller; None if nothing is forbidden or nothing can be done."""
     for changes in study.extremes:
-        for name, _ in pipeline.limits(study.method, study.pretext, configs(study, changes), shape):
+        for name, _ in pipeline.limits(study.method, study.pretext, configs(study, changes), shape, study.probes):
             value = {**study.fixed, **changes}.get(name, study.given.default(name))
             less = _less(study, name, value)
             if less is None:

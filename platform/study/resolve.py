@@ -24,6 +24,7 @@ def resolved(study: Study) -> dict[str, Any]:
         "question": study.question,
         "method": study.method,
         "pretext": _stage_names(study).get("pretext", ""),
+        "probes": list(study.probes),
         "dataset": dict(study.dataset),
         "seeds": list(study.seeds),
         "fixed": _settings(study),
@@ -107,7 +108,7 @@ def stopping(study: Study) -> dict[str, Any]:
 
 
 def _stage_names(study: Study) -> dict[str, str]:
-    own = dict(zip(study.stages, pipeline.METHODS[study.method], strict=True))
+    own = dict(zip(study.stages, (*pipeline.METHODS[study.method], *study.probes), strict=True))
     return own | ({"pretext": study.pretext} if study.pretext else {})
 
 

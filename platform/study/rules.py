@@ -58,9 +58,10 @@ def _objective_fault(reading: Reading, objective: Objective, swept: Sequence[str
     slot, looks = metric.partition("/")[0], metrics.looks_at_labels(metric)
     if looks and not oracle:
         free = [name for name in known if name.startswith(f"{slot}/") and not metrics.looks_at_labels(name)]
+        others = f"Take one of {', '.join(free)}" if free else "Take a metric of the method's own stages"
         return (
             f"objective.metric must be label-free, but {metric!r} looks at labels, so the answers would choose. "
-            f"Take one of {', '.join(free)}, or write oracle: true to have the study called an oracle."
+            f"{others}, or write oracle: true to have the study called an oracle."
         )
     if swept and slot in shared_prefix(reading.stages, swept):
         return (

@@ -24,7 +24,8 @@ __all__ = ["Objective", "Resources", "Row", "Sampler", "Share", "Study", "Tracki
 class Study:
     """What is run. Settings have full names, "<slot>.<name>"; metrics "<slot>/<name>".
 
-    pretext: the stage in the slot "pretext"; empty for the method's own. dataset: every field of ``sets.Spec``.
+    pretext: the stage in the slot "pretext"; empty for the method's own. probes: stages that follow it.
+    dataset: every field of ``sets.Spec``.
     search and ablate: at most one is not empty; with neither there is one setting, the fixed one.
     grid: every combination of it has a search of its own. start: the searched values of the first settings of each.
     trials: number of settings, of each combination, each run with every seed. objectives: the first one ranks.
@@ -38,6 +39,7 @@ class Study:
     question: str
     method: str
     pretext: str
+    probes: tuple[str, ...]
     dataset: Mapping[str, Any]
     seeds: tuple[int, ...]
     fixed: Mapping[str, Plain]
@@ -63,7 +65,7 @@ class Study:
     @property
     def stages(self) -> Stages:
         """Slot -> stage module, in the order in which they run."""
-        stages: Stages = pipeline.stages(self.method, self.pretext)
+        stages: Stages = pipeline.stages(self.method, self.pretext, self.probes)
         return stages
 
     @property
@@ -123,9 +125,9 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     if sentence := name_fault(name):
         faults.append(document.fault(("name",), sentence))
     faults += _pipeline_faults(document, page)
-    if any(fault.key in ("method", "pretext") for fault in faults):
+    if any(fault.key.partition(".")[0] in ("method", "pretext", "probes") for fault in faults):
         raise StudyFaults(faults)
-    reading = Reading(document, page, pipeline.stages(page.method, page.pretext), faults)
+    reading = Reading(document, page, pipeline.stages(page.method, page.pretext, page.probes), faults)
     study = _assemble(reading, name)
     if not faults:
         rules.judge_together(reading, study.fixed, study.swept, study.ablate)
@@ -140,6 +142,21 @@ def _pipeline_faults(document: Document, page: Page) -> list[Fault]:
     if page.method not in methods:
         sentence = f"method {page.method!r} does not exist. {did_you_mean(page.method, methods)}"
         return [document.fault(("method",), sentence)]
+    return _pretext_faults(document, page) + _probe_faults(document, page)
+
+
+def _probe_faults(document: Document, page: Page) -> list[Fault]:
+    faults = []
+    for index, name in enumerate(page.probes):
+        if name not in pipeline.PROBES:
+            sentence = f"probe {name!r} does not exist. {did_you_mean(name, pipeline.PROBES)}"
+            faults.append(document.fault(("probes", index), sentence))
+        elif name in page.probes[:index]:
+            faults.append(document.fault(("probes", index), f"probe {name!r} stands twice. Take one out."))
+    return faults
+
+
+def _pretext_faults(document: Document, page: Page) -> list[Fault]:
     if not page.pretext:
         return []
     if "pretext" not in pipeline.stages(page.method):
@@ -168,6 +185,7 @@ def _assemble(reading: Reading, name: str) -> Study:
         question=page.question or reading.document.question,
         method=page.method,
         pretext=page.pretext,
+        probes=tuple(page.probes),
         dataset=read_dataset(reading),
         seeds=tuple(page.seeds),
         fixed=read_values(reading, ("fixed",), page.fixed),

@@ -44,7 +44,7 @@ def test_the_stl_backbone_refuses_64_px_and_names_one_that_fits() -> None:
         build("resnet18_stl", in_channels=3, image_size_px=64, seed=0)
     assert str(caught.value) == (
         "backbone resnet18_stl takes images of 96 to 111 px, but these have 64 px. "
-        "Use resnet18_cifar or resnet18_tiny or resnet50."
+        "Use resnet18_cifar or resnet18_tiny or resnet50 or alexnet_dc."
     )
 
 
@@ -79,7 +79,7 @@ def test_convolutions_are_kaiming_normal_over_fan_out_and_batch_norms_one_and_ze
     backbone = build(name, in_channels=3, image_size_px=BACKBONES[name][0], seed=0)
     convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
     norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
-    assert len(convolutions) == len(norms) == {"small": 3, "resnet50": 53}.get(name, 20)
+    assert len(convolutions) == len(norms) == {"small": 3, "alexnet_dc": 5, "resnet50": 53}.get(name, 20)
     for convolution in convolutions:
         kernel_area = convolution.kernel_size[0] ** 2
         wanted = math.sqrt(2 / (convolution.out_channels * kernel_area))

@@ -88,9 +88,9 @@ def train() -> Train:
 
 @pytest.fixture(scope="session")
 def finished(data: ImageData) -> dict[str, Result]:
-    """Results of pretext, neighbors and scan by slot, good enough to go on from."""
+    """Results of pretext, neighbors and scan by slot, good enough to go on from; "probed" is what a probe reads."""
     pretext = _train(simclr, simclr.Config(augmentation="affine", batch_size=60, epochs=3, lr=0.1), data).result
     mined = _train(neighbors, neighbors.Config(num_neighbors=8), data, {"pretext": pretext}).result
     config = scan.Config(augmentation="affine", num_neighbors=5, batch_size=60, lr=1e-3, epochs=8)
     clustered = _train(scan, config, data, {"pretext": pretext, "neighbors": mined}).result
-    return {"pretext": pretext, "neighbors": mined, "scan": clustered}
+    return {"pretext": pretext, "neighbors": mined, "scan": clustered, "probed": clustered}

@@ -26,6 +26,11 @@ SMALL: dict[str, dict[str, checks.Plain]] = {
         "labeled_batch_size": 10,
         "epochs": 1,
     },
+    "deepcluster": {"augmentation": "affine", "batch_size": 60, "epochs": 1, "pca_dim": 16},
+    "uad": {"augmentation": "affine", "batch_size": 60, "epochs": 1, "pca_dim": 16},
+    "linear_probe": {"batch_size": 60, "epochs": 1},
+    "mlp_probe": {"batch_size": 60, "epochs": 1},
+    "knn_probe": {"num_neighbors": 5},
 }
 
 # Numbers that switch something on or off, beside the choices.
@@ -37,6 +42,14 @@ EXTRA: list[tuple[str, str, checks.Plain]] = [
     ("scan", "entropy_weight", 0.0),
     ("scan", "cutout_max_length", 3),
     ("selflabel", "ema_decay", 0.0),
+    ("deepcluster", "num_clusters", 7),
+    ("deepcluster", "pca_dim", 0),
+    ("deepcluster", "epochs_between_reassignments", 0.5),
+    ("deepcluster", "epochs_between_reassignments", 1.7),
+    ("uad", "uncertainty_offset", 0.0),
+    ("uad", "low_level_channels", 32),
+    ("mlp_probe", "dropout", 0.0),
+    ("knn_probe", "num_neighbors", 1),
     ("spc", "num_augs", 3),
     ("spc", "propagation_decay", 0.0),
     ("spc", "mixed_loss_weight", 0.0),
@@ -74,7 +87,7 @@ def cases() -> list[Case]:
 
 def test_the_cases_cover_every_stage() -> None:
     named = {case.stage for case in cases()}
-    assert named == {name for stages in pipeline.METHODS.values() for name in stages}
+    assert named == {name for stages in pipeline.METHODS.values() for name in stages} | set(pipeline.PROBES)
     assert len(cases()) > 50
 
 
@@ -89,7 +102,8 @@ def test_every_switch_trains(
         # A network for larger images: the data set's size forbids it before anything starts.
         assert set(refused) == {case.name}
         return
-    done = train(stage, config, data, {slot: finished[slot] for slot in stage.INPUTS})
+    inputs = {slot: finished[slot] for slot in stage.INPUTS}
+    done = train(stage, config, data, inputs)
     reported = set(done.result.metrics) | {key for each in done.epochs for key in each.metrics}
     assert reported <= set(stage.METRICS)
     assert len(done.epochs) == getattr(config, "epochs", 0) * getattr(config, "refine", 1)

@@ -70,7 +70,9 @@ def _small_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     slots = {"spc": tuple(STAGES), "mining": ("pretext", "neighbors"), "bare": ("spc",)}
     monkeypatch.setattr(pipeline, "METHODS", methods)
     monkeypatch.setattr(pipeline, "PRETEXTS", ("simclr", "rotnet"))
-    monkeypatch.setattr(pipeline, "stages", lambda method, pretext="": {slot: STAGES[slot] for slot in slots[method]})
+    monkeypatch.setattr(
+        pipeline, "stages", lambda method, pretext="", probes=(): {slot: STAGES[slot] for slot in slots[method]}
+    )
 
 
 @pytest.fixture

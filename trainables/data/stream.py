@@ -3,7 +3,7 @@
 Axes: B rows of this rank's batch.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -46,8 +46,22 @@ def batches(
         raise ValueError(f"batch_size {batch_size} is above the {num_rows} images there are; choose a smaller one")
     order_N = torch.randperm(num_rows, generator=generator, device=generator.device)
     own = list(_own(order_N, batch_size, rank, world_size, drop_last))
-    if own and isinstance(rows, Split) and isinstance(rows.images_NCHW, FileImages):
-        rows.images_NCHW.announce(torch.cat([batch.rows_B for batch in own]))
+    if own and isinstance(rows, Split):
+        announce(rows, torch.cat([batch.rows_B for batch in own]))
+    yield from own
+
+
+def announce(split: Split, rows: Tensor) -> None:
+    """Tell a split which of its rows are asked for next, in order: those that lie in files are decoded ahead."""
+    if isinstance(split.images_NCHW, FileImages):
+        split.images_NCHW.announce(rows)
+
+
+def announced(split: Split, rows_N: Tensor, batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Batches of the numbers of ``rows_N``, after their rows have been announced to the split."""
+    own = list(batches)
+    if own:
+        announce(split, torch.cat([rows_N[batch.rows_B] for batch in own]))
     yield from own
 
 

@@ -5,8 +5,10 @@ resnet18_stl     the same with a 2x2 pooling after the stem and a fixed 7x7 pool
 resnet18_tiny    the same as resnet18_stl with the mean over the last map instead; for 64 px (Tiny ImageNet), from 33 px
 resnet50         ResNet-50 as it is for ImageNet (He et al. 2016, table 1; stride in the 3x3), without its last layer
 small            three 3x3 convolutions for 8 px digits and 28 px MNIST on a CPU; 8 to 32 px
+alexnet_dc       DeepCluster's AlexNet with batch norm; enlarges images to 224 px; from 64 px
 
-resnet50 is 2,048 wide, the others 512. Axes: B batch, C channels, H height, W width, D feature width.
+alexnet_dc is 4,096 wide, resnet50 2,048, the others 512.
+Axes: B batch, C channels, H height, W width, D feature width.
 """
 
 from collections.abc import Callable
@@ -15,27 +17,33 @@ import torch
 from torch import Tensor, nn
 
 from trainables.contract import DataShape
+from trainables.nets import alexnet
 
 
 class Backbone(nn.Module):
     """A network without a head: (B, C, H, W) float images to (B, width) features.
 
     name: one of BACKBONES. width: D. seed: what the weights were drawn from; heads on top draw from it too.
+    sobel: the layers see the two gradients of the gray image instead of its colors.
     """
 
-    def __init__(self, name: str, layers: nn.Module, width: int, seed: int) -> None:
+    def __init__(self, name: str, layers: nn.Module, width: int, seed: int, *, sobel: bool = False) -> None:
         super().__init__()
         self.name = name
         self.layers = layers
         self.width = width
         self.seed = seed
+        self.sobel = sobel
+        self.front = alexnet.Sobel() if sobel else nn.Identity()
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        features_BD: Tensor = self.layers(images_BCHW)
+        if self.name == "alexnet_dc":
+            images_BCHW = alexnet.enlarged(images_BCHW)
+        features_BD: Tensor = self.layers(self.front(images_BCHW))
         return features_BD
 
 
-def build(name: str, *, in_channels: int, image_size_px: int, seed: int) -> Backbone:
+def build(name: str, *, in_channels: int, image_size_px: int, seed: int, sobel: bool = False) -> Backbone:
     """A fresh backbone on the CPU; the same seed gives the same weights, and PyTorch's own generator is not touched.
 
     Args:
@@ -43,6 +51,7 @@ def build(name: str, *, in_channels: int, image_size_px: int, seed: int) -> Back
         in_channels: C, 1 for gray and 3 for color.
         image_size_px: side of the square images.
         seed: at least 0.
+        sobel: put a fixed Sobel filter in front, which leaves two channels of any number.
 
     Raises:
         ValueError: an unknown name, or a size that this backbone cannot take.
@@ -51,8 +60,8 @@ def build(name: str, *, in_channels: int, image_size_px: int, seed: int) -> Back
     _, _, width, make = BACKBONES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        layers = make(in_channels, image_size_px)
-    return Backbone(name, layers, width, seed)
+        layers = make(2 if sobel else in_channels, image_size_px)
+    return Backbone(name, layers, width, seed, sobel=sobel)
 
 
 def check_size(name: str, image_size_px: int) -> None:
@@ -166,6 +175,10 @@ def _initialize(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+def _alexnet_dc(in_channels: int, image_size_px: int) -> nn.Module:
+    return alexnet.layers(in_channels)
+
+
 ANY_SIZE = 2**31
 
 BACKBONES: dict[str, tuple[int, int, int, Callable[[int, int], nn.Module]]] = {
@@ -173,6 +186,7 @@ BACKBONES: dict[str, tuple[int, int, int, Callable[[int, int], nn.Module]]] = {
     "resnet18_stl": (96, 111, 512, _resnet18_stl),
     "resnet18_tiny": (33, ANY_SIZE, 512, _resnet18_tiny),
     "resnet50": (64, ANY_SIZE, 2048, _resnet50),
+    "alexnet_dc": (64, ANY_SIZE, alexnet.WIDTH, _alexnet_dc),
     "small": (8, 32, 512, _small),
 }
 """Name: smallest and largest image in px, feature width, and how its layers are made from channels and size."""

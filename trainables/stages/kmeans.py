@@ -10,7 +10,6 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import checks, clusterer, metrics
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
@@ -64,7 +63,7 @@ def train(
     found = runtime.search.kmeans(
         features["train"], num_clusters, seed=runtime.seed, iterations=config.iterations, restarts=config.restarts
     )
-    probabilities = {part: _closeness(points_ND, found.centroids_CD) for part, points_ND in features.items()}
+    probabilities = {part: clusterer.closeness(points_ND, found.centroids_CD) for part, points_ND in features.items()}
     scores = clusterer.judged(probabilities["eval"], data, confidence_threshold=0.99)
     scores |= {
         "mean_squared_distance": found.inertia / len(features["train"]),
@@ -76,13 +75,3 @@ def train(
         metrics=scores,
     )
     yield  # a generator without epochs
-
-
-def _closeness(points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32]) -> NDArray[np.float32]:
-    squared_NC = (
-        (points_ND**2).sum(1, keepdims=True) - 2 * points_ND @ centroids_CD.T + (centroids_CD**2).sum(1)[None, :]
-    )
-    logits_NC = -squared_NC
-    exp_NC = np.exp(logits_NC - logits_NC.max(1, keepdims=True))
-    shares_NC: NDArray[np.float32] = (exp_NC / exp_NC.sum(1, keepdims=True)).astype(np.float32)
-    return shares_NC

@@ -1,0 +1,87 @@
+"""Probes in a study file, on the real methods."""
+
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from platform.study.faults import StudyFaults
+from platform.study.resolve import meaning, resolved
+from platform.study.schema import load_study
+
+import pytest
+
+from trainables import pipeline
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture(autouse=True)
+def _real_pipeline(monkeypatch: pytest.MonkeyPatch, _small_pipeline: None) -> None:
+    fresh = importlib.util.find_spec("trainables.pipeline")
+    assert fresh is not None and fresh.loader is not None
+    real = importlib.util.module_from_spec(fresh)
+    fresh.loader.exec_module(real)
+    for name in ("METHODS", "PRETEXTS", "stages"):
+        monkeypatch.setattr(pipeline, name, getattr(real, name))
+
+
+def faults(write: Write, text: str) -> str:
+    with pytest.raises(StudyFaults) as caught:
+        load_study(write(text))
+    return str(caught.value)
+
+
+def test_probes_follow_the_method_and_have_settings(write: Write) -> None:
+    text = "method: uad\nprobes: [knn_probe, linear_probe]\nfixed: {linear_probe.epochs: 3}\n"
+    study = load_study(write(text))
+    assert list(study.stages) == ["uad", "knn_probe", "linear_probe"]
+    assert resolved(study)["fixed"]["linear_probe.epochs"] == 3
+    assert resolved(study)["probes"] == ["knn_probe", "linear_probe"]
+
+
+def test_a_study_without_probes_means_what_it_meant(write: Write) -> None:
+    # What a ledger of an earlier version has written down must still be found equal.
+    assert "probes" not in meaning(load_study(write("method: kmeans\n")))
+    assert list(meaning(load_study(write("method: kmeans\n")))["stages"]) == ["pretext", "kmeans"]
+
+
+def test_other_probes_are_another_study(write: Write) -> None:
+    one, two = (load_study(write(f"method: uad\nprobes: [{name}]\n")) for name in ("knn_probe", "mlp_probe"))
+    assert meaning(one) != meaning(two)
+
+
+def test_the_objective_is_the_method_s_own_although_probes_come_last(write: Write) -> None:
+    study = load_study(write("method: uad\nprobes: [linear_probe]\n"))
+    assert (study.objective.metric, study.objective.mode) == ("uad/assignment_nmi", "max")
+
+
+@pytest.mark.parametrize("metric", ["linear_probe/conv4_acc", "linear_probe/loss"])
+def test_no_number_of_a_probe_is_optimized_unless_the_study_is_called_an_oracle(write: Write, metric: str) -> None:
+    text = f"method: uad\nprobes: [linear_probe]\nobjective: {{metric: {metric}, mode: max}}\n"
+    said = faults(write, text)
+    assert "objective.metric must be label-free" in said
+    assert "Take a metric of the method's own stages, or write oracle: true" in said
+    assert load_study(write(text + "oracle: true\n")).oracle
+
+
+def test_published_values_of_layers_are_read(write: Write) -> None:
+    text = "method: uad\nprobes: [linear_probe]\nablate: {a: {published: {linear_probe/conv1_acc: 17.0}}}\n"
+    assert load_study(write(text)).ablate[0].published == {"linear_probe/conv1_acc": 17.0}
+
+
+@pytest.mark.parametrize(
+    ("probes", "sentence"),
+    [
+        ("[linear_prob]", "probe 'linear_prob' does not exist. Did you mean 'linear_probe'?"),
+        ("[knn_probe, knn_probe]", "probe 'knn_probe' stands twice. Take one out."),
+        ("linear_probe", "probes must be a list in brackets"),
+    ],
+)
+def test_what_is_no_list_of_probes_is_refused_with_its_line(write: Write, probes: str, sentence: str) -> None:
+    said = faults(write, f"method: uad\nprobes: {probes}\n")
+    assert "spc.yaml:2" in said and sentence in said
+
+
+def test_a_setting_of_a_probe_that_is_not_there_is_unknown(write: Write) -> None:
+    assert "linear_probe.epochs is not a setting of 'uad'" in faults(
+        write, "method: uad\nfixed: {linear_probe.epochs: 3}\n"
+    )

@@ -1,0 +1,130 @@
+"""Linear probe: how well a linear classifier tells the classes apart from each layer of the frozen network.
+
+All layers are judged in one pass over the images, each by its own classifier on its pooled map (about 9,600 numbers of
+AlexNet). Source: Zhang et al. 2016 and DeepCluster's linear evaluation: SGD with a learning rate that falls as
+lr / sqrt(1 + lr * weight_decay * steps), ten crops at the end; UAD's table captions.
+Differs: the last epoch is reported, where DeepCluster's code reports the epoch that suits the evaluation labels best;
+crops of 7/8 of the side are enlarged to the images' size; other networks than AlexNet are pooled to about as much.
+
+Axes: B batch, C channels, H height, W width, Y classes.
+"""
+
+import math
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from .. import checks, probing
+from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from ..nets import taps
+
+NAMESPACE = "linear_probe"
+INPUTS = ("probed",)
+VERSION = 1
+LAYERS = (*taps.CONVOLUTIONS, "output")
+METRICS = (
+    "loss",
+    *(f"{layer}_train_acc" for layer in LAYERS),
+    *(f"{layer}_acc" for layer in LAYERS),
+    "lr",
+    "epoch_seconds",
+)
+CRITERION = None  # It looks at labels.
+
+_ALEXNET_POOLS = {"conv1": (6, 6, 3), "conv2": (4, 4, 0), "conv3": (3, 3, 1), "conv4": (3, 3, 1), "conv5": (2, 2, 0)}
+"""Kernel, stride and padding of the average pooling before each classifier."""
+_POOLED_WIDTH = 9600
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    epochs: int = checks.setting(90, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    lr: float = checks.setting(0.01, "learning rate of SGD at the start", above=0)
+    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1)
+    weight_decay: float = checks.setting(1e-4, "L2 penalty; also how fast the learning rate falls", low=0)
+    augmentation: str = checks.setting(
+        "crop", "training images: a random crop of 7/8 of the side, mirrored half the time; or as they are",
+        choices=("crop", "plain"),
+    )  # fmt: skip
+    ten_crops: bool = checks.setting(True, "judge the mean over ten crops of each image, not the image itself")
+
+    def __post_init__(self) -> None:
+        checks.check(self)
+
+
+def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
+    yield from probing.limits(config.batch_size, shape)
+
+
+def train(
+    config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
+) -> Generator[Epoch, None, Result]:
+    """Train a classifier on each layer of the frozen backbone.
+
+    Returns:
+        weights: heads. facts: layers. metrics: the loss and each layer's accuracy on both splits.
+
+    Raises:
+        ValueError: no backbone, or no labels.
+    """
+    backbone = probing.frozen(inputs["probed"], data, runtime)
+    shapes = probing.known_layers(inputs["probed"], data.shape, LAYERS)
+    heads = probing.Heads(
+        {layer: _head(backbone.name, layer, shape, len(data.class_names)) for layer, shape in shapes.items()}
+    ).to(runtime.device)
+    for name, weights in heads.named_parameters():
+        if weights.ndim == 2:
+            nn.init.normal_(weights, std=0.01, generator=runtime.generator(name))
+        else:
+            nn.init.zeros_(weights)
+    optimizer = torch.optim.SGD(
+        heads.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
+    progress: dict[str, Any] = {"epoch": 0, "steps": 0, "told": {}}
+    saved = runtime.resume()
+    if saved is not None:
+        progress = {name: saved[name] for name in progress}
+        heads.load_state_dict(saved["heads"])
+        optimizer.load_state_dict(saved["optimizer"])
+    probe = probing.Probe(backbone, runtime.prepare(heads), tuple(shapes), data, runtime, config.augmentation)
+
+    def before_step() -> None:
+        falling = math.sqrt(1 + config.lr * config.weight_decay * progress["steps"])
+        optimizer.param_groups[0]["lr"] = config.lr / falling
+        progress["steps"] += 1
+
+    def state() -> dict[str, Any]:
+        return {**progress, "heads": heads.state_dict(), "optimizer": optimizer.state_dict()}
+
+    for epoch in range(progress["epoch"], config.epochs):
+        started = time.perf_counter()
+        found = probing.epoch(probe, optimizer, config.batch_size, epoch, before_step)
+        found |= {"lr": optimizer.param_groups[0]["lr"], "epoch_seconds": time.perf_counter() - started}
+        progress |= {"epoch": epoch + 1, "told": found}
+        yield Epoch(epoch + 1, config.epochs, found, state)
+    judged = probing.accuracies(probe, heads, config.batch_size, ten_crops=config.ten_crops)
+    return Result(
+        weights={"heads": heads.state_dict()},
+        facts={"layers": list(shapes)},
+        metrics={**progress["told"], **judged},
+    )
+
+
+def _head(network: str, layer: str, shape: tuple[int, ...], num_classes: int) -> nn.Sequential:
+    """Pooling to about 9,600 numbers, and one linear layer."""
+    if len(shape) == 1:
+        return nn.Sequential(nn.Flatten(), nn.Linear(shape[0], num_classes))
+    channels, height, _ = shape
+    pool: nn.Module
+    if network == "alexnet_dc":
+        kernel, stride, padding = _ALEXNET_POOLS[layer]
+        pool, side = nn.AvgPool2d(kernel, stride, padding), (height + 2 * padding - kernel) // stride + 1
+    else:
+        side = max(1, min(height, math.isqrt(_POOLED_WIDTH // channels)))
+        pool = nn.AdaptiveAvgPool2d(side)
+    return nn.Sequential(pool, nn.Flatten(), nn.Linear(channels * side * side, num_classes))

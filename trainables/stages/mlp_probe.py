@@ -1,0 +1,99 @@
+"""MLP probe: a classifier with one hidden layer on the frozen network's last maps, and one on its output.
+
+Source: DCCM's evaluation of features: Linear to 200, dropout 0.1, batch norm, ReLU, Linear to the classes. How that
+was optimized is not published: Adam with 1e-3 and no decay here. The last epoch is reported.
+
+Axes: B batch.
+"""
+
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import checks, probing
+from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from ..nets import alexnet
+
+NAMESPACE = "mlp_probe"
+INPUTS = ("probed",)
+VERSION = 1
+LAYERS = ("last_conv", "output")
+METRICS = (
+    "loss",
+    *(f"{layer}_train_acc" for layer in LAYERS),
+    *(f"{layer}_acc" for layer in LAYERS),
+    "epoch_seconds",
+)
+CRITERION = None  # It looks at labels.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    epochs: int = checks.setting(100, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    hidden_width: int = checks.setting(200, "width of the hidden layer", low=1, high=100000)
+    dropout: float = checks.setting(0.1, "share of the hidden layer dropped in training", low=0, below=1)
+    lr: float = checks.setting(1e-3, "learning rate of Adam, constant", above=0)
+    weight_decay: float = checks.setting(0.0, "L2 penalty", low=0)
+
+    def __post_init__(self) -> None:
+        checks.check(self)
+
+
+def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
+    yield from probing.limits(config.batch_size, shape)
+
+
+def train(
+    config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
+) -> Generator[Epoch, None, Result]:
+    """Train both classifiers on the frozen backbone, on images as they are.
+
+    Returns:
+        weights: heads. facts: layers. metrics: the loss and each layer's accuracy on both splits.
+
+    Raises:
+        ValueError: no backbone, or no labels.
+    """
+    backbone = probing.frozen(inputs["probed"], data, runtime)
+    shapes = probing.known_layers(inputs["probed"], data.shape, LAYERS)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(runtime.seed)
+        heads = probing.Heads({layer: _head(config, shape, len(data.class_names)) for layer, shape in shapes.items()})
+    heads.to(runtime.device)
+    optimizer = torch.optim.Adam(heads.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    done, told = 0, {}
+    saved = runtime.resume()
+    if saved is not None:
+        done, told = saved["epoch"], dict(saved["told"])
+        heads.load_state_dict(saved["heads"])
+        optimizer.load_state_dict(saved["optimizer"])
+    probe = probing.Probe(backbone, runtime.prepare(heads), tuple(shapes), data, runtime, "plain")
+
+    def state() -> dict[str, Any]:
+        return {"epoch": done, "told": told, "heads": heads.state_dict(), "optimizer": optimizer.state_dict()}
+
+    for epoch in range(done, config.epochs):
+        started = time.perf_counter()
+        told = probing.epoch(probe, optimizer, config.batch_size, epoch, lambda: None)
+        told["epoch_seconds"] = time.perf_counter() - started
+        done = epoch + 1
+        yield Epoch(done, config.epochs, told, state)
+    judged = probing.accuracies(probe, heads, config.batch_size, ten_crops=False)
+    return Result(weights={"heads": heads.state_dict()}, facts={"layers": list(shapes)}, metrics={**told, **judged})
+
+
+def _head(config: Config, shape: tuple[int, ...], num_classes: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(int(np.prod(shape)), config.hidden_width),
+        alexnet.DrawnDropout(config.dropout),
+        nn.BatchNorm1d(config.hidden_width),
+        nn.ReLU(),
+        nn.Linear(config.hidden_width, num_classes),
+    )

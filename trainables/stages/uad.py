@@ -1,0 +1,144 @@
+"""UAD: DeepCluster that clusters low- and high-level features together, and trusts a label less far from its centroid.
+
+Source: UAD sections 3.1 to 3.3, Eq. 11-23 and Alg. 1; with both switches off it is DeepCluster, number by number.
+Where the paper disagrees with itself or with the code it prints, a setting chooses:
+
+    low_level_channels        8, as the printed code draws; section 3.2 says 16 of 96
+    channel_selection_scope   once a run; the printed code draws anew in every batch, so that a column of the fused
+                              matrix means another channel in another batch
+    high_level_source         the network's last feature, as in the code; Eq. 19 flattens the last maps
+    distance                  squared, as FAISS returns it, in the space that is clustered
+    weight_direction          Eq. 23: larger near the centroid; the last sentence of section 3.3 says the opposite
+    weighted_loss_form        Eq. 15; double_softmax is figure 7 with DeepCluster's criterion
+    weight_source_index       by image; cluster_order is figure 5, where the images' list has been sorted by cluster
+    uncertainty_offset        gamma has no published value; 0.5 makes the mean weight 1 where distances are uniform
+
+The classifier sees the high-level feature alone. Nothing is clustered twice: the distances are those of the clustering.
+
+Axes: N images.
+"""
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+
+from .. import checks, deepclustering
+from ..cluster_features import Fusion
+from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from ..nets import backbones, taps
+
+NAMESPACE = "uad"
+INPUTS: tuple[str, ...] = ()
+VERSION = 1
+METRICS = (*deepclustering.METRICS, "weight_mean", "weight_std")
+CRITERION = ("assignment_nmi", "max")
+
+_FUSED, _WEIGHTED = {"fusion": (True,)}, {"uncertainty_weighting": (True,)}
+_HIGH_LEVEL = {"fc7": "top", "last_pool": "last_pool", "last_conv": "last_conv"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(deepclustering.Settings):
+    """DeepCluster's settings, and UAD's two modules."""
+
+    fusion: bool = checks.setting(True, "F: cluster low-level features together with the high-level one")
+    low_level_channels: int = checks.setting(
+        8, "low-level channels kept, drawn at random", low=1, unit="channels", symbol="C₁*", when=_FUSED
+    )
+    channel_selection_scope: str = checks.setting(
+        "per_run", "how long drawn channels are kept", choices=("per_run", "per_epoch", "per_batch"), when=_FUSED
+    )
+    low_level_source: str = checks.setting(
+        "pool1", "maps after the first convolution, or after its pooling", choices=("conv1", "pool1"), when=_FUSED
+    )
+    high_level_source: str = checks.setting(
+        "fc7",
+        "the last feature before its activation, or the last maps, pooled or not",
+        choices=("fc7", "last_pool", "last_conv"),
+        when=_FUSED,
+    )
+    fusion_op: str = checks.setting(
+        "concat",
+        "how the blocks are joined; add and multiply project the low one to the high one's width first",
+        choices=("concat", "add", "multiply"),
+        when=_FUSED,
+    )
+    fusion_block_norm: str = checks.setting(
+        "none",
+        "scale of the blocks: as they are; each of length 1; or each column of variance 1 and each block of total 1",
+        choices=("none", "l2_each", "zscore_each"),
+        when=_FUSED,
+    )
+    uncertainty_weighting: bool = checks.setting(True, "U: weight the loss of an image by its distance to the centroid")
+    uncertainty_offset: float = checks.setting(
+        0.5, "added to every weight; not published", low=0, high=100, symbol="γ", when=_WEIGHTED
+    )
+    distance: str = checks.setting(
+        "squared_l2", "distance that is scaled to [0, 1]", choices=("squared_l2", "l2"), when=_WEIGHTED
+    )
+    weight_direction: str = checks.setting(
+        "confident_up",
+        "which images weigh more: those near the centroid, or those far from it",
+        choices=("confident_up", "uncertain_up"),
+        when=_WEIGHTED,
+    )
+    weighted_loss_form: str = checks.setting(
+        "weighted_nll",
+        "where the weight enters: on the loss; on the loss, over the batch's mean weight; or before a second softmax",
+        choices=("weighted_nll", "normalized", "double_softmax"),
+        when=_WEIGHTED,
+    )
+    weight_source_index: str = checks.setting(
+        "image_id", "whose weight an image gets: its own, or that of the image at its place by cluster",
+        choices=("image_id", "cluster_order"), when=_WEIGHTED,
+    )  # fmt: skip
+
+
+def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
+    if not config.fusion:
+        yield from deepclustering.limits(config, shape)
+        return
+    try:
+        network = backbones.resolve(config.network, shape)
+        shapes = taps.shapes(network, shape, config.sobel)
+    except ValueError as error:
+        yield "network", str(error)
+        return
+    if config.low_level_source not in shapes or _HIGH_LEVEL[config.high_level_source] not in shapes:
+        yield "network", f"network {network} is not known to have low- and high-level maps to fuse; take another one"
+        return
+    channels, height, width = shapes[config.low_level_source]
+    low_width = config.low_level_channels * height * width if config.fusion_op == "concat" else 0
+    yield from deepclustering.limits(config, shape, _HIGH_LEVEL[config.high_level_source], low_width)
+    if config.pca_dim == 0 and config.fusion_block_norm == "zscore_each":
+        yield "fusion_block_norm", "fusion_block_norm zscore_each is part of the PCA, but pca_dim is 0"
+    if config.low_level_channels > channels:
+        yield (
+            "low_level_channels",
+            f"low_level_channels must be at most {channels}, the channels of {config.low_level_source}, "
+            f"but is {config.low_level_channels}",
+        )
+
+
+def train(
+    config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
+) -> Generator[Epoch, None, Result]:
+    """As ``deepclustering.train``, with the two modules where they are on."""
+    fusion = weighting = None
+    if config.fusion:
+        fusion = Fusion(
+            low_level_channels=config.low_level_channels,
+            channel_selection_scope=config.channel_selection_scope,
+            low_level_source=config.low_level_source,
+            high_level_source=_HIGH_LEVEL[config.high_level_source],
+            operation=config.fusion_op,
+            block_norm=config.fusion_block_norm,
+        )
+    if config.uncertainty_weighting:
+        weighting = deepclustering.Weighting(
+            uncertainty_offset=config.uncertainty_offset,
+            distance=config.distance,
+            direction=config.weight_direction,
+            loss_form=config.weighted_loss_form,
+            source_index=config.weight_source_index,
+        )
+    return (yield from deepclustering.train(config, data, runtime, fusion, weighting))
