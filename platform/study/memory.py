@@ -70,7 +70,7 @@ def measured(network: str, shape: DataShape) -> tuple[int, int]:
         outputs += output.numel() // len(output)
 
     for module in model.modules():
-        if not list(module.children()):
+        if not list(module.children()) and not isinstance(module, nn.Identity):
             module.register_forward_hook(count)
     size = (2, shape.num_channels, shape.image_size_px, shape.image_size_px)
     model(torch.empty(size, device="meta"))
