@@ -1,0 +1,94 @@
+"""Every sampler through a real study on digits: drawn from the board, trained in this process, told back."""
+
+from collections.abc import Callable
+from pathlib import Path
+from platform.run.board import Board
+from platform.run.ledger import Ledger
+from platform.run.mirror import mirror
+from platform.run.rows import DONE
+from platform.study.plan import shared_slots
+from platform.study.resolve import meaning, resolved
+from platform.study.schema import Study
+
+import optuna
+import pytest
+
+from trainables import session
+from trainables.data import sets
+from trainables.walk import Walker
+
+PAGE = """\
+    method: kmeans
+    dataset: {name: digits, train_limit: 120, eval_limit: 60}
+    seeds: [0, 1]
+    fixed: {pretext.augmentation: affine, pretext.epochs: 1, pretext.batch_size: 60}
+    search:
+      kmeans.iterations: {int: [1, 12]}
+      kmeans.restarts:   {int: [1, 4]}
+    sampler: {name: SAMPLER, startup: 2, population: 2}
+    objective: OBJECTIVE
+    trials: 5
+    """
+ONE = "{metric: kmeans/mean_squared_distance, mode: min}"
+TWO = "[{metric: kmeans/mean_squared_distance, mode: min}, {metric: kmeans/cluster_share_max, mode: min}]"
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One storage for all of them: they share the pretext."""
+    return tmp_path_factory.mktemp("runs")
+
+
+def run(study: Study, storage: Path, ledger: Ledger) -> Board:
+    """The study from its first draw to its last, one trial after another."""
+    fingerprint = sets.load(sets.Spec(**study.dataset)).fingerprint
+    launch = ledger.open_launch(study.name, meaning(study), resolved(study), lookahead=2, facts={})
+    board = Board(
+        ledger, launch, study, fingerprint=fingerprint, shared=shared_slots(study), storage=str(storage)
+    )  # fmt: skip
+    walker = Walker(str(storage), session.Alone(), session.local().search)
+    while (found := board.next()) is not None:
+        key, cell = found
+        board.started(key)
+        board.done(key, walker.walk(cell, lambda slot, epoch: None).as_dict())
+    return board
+
+
+@pytest.mark.parametrize(
+    ("sampler", "objective"),
+    [(name, ONE) for name in ("tpe", "cmaes", "gp", "qmc", "random")]
+    + [(name, TWO) for name in ("nsga2", "tpe", "gp")],
+)
+def test_a_sampler_runs_a_study(
+    make_study: Callable[[str], Study], storage: Path, tmp_path: Path, sampler: str, objective: str
+) -> None:
+    study = make_study(PAGE.replace("SAMPLER", sampler).replace("OBJECTIVE", objective))
+    ledger = Ledger(tmp_path / "ledger.db")
+    board = run(study, storage, ledger)
+    assert board.finished and len(board.settings) == 5
+    trials = [trial for trial in board.trials if trial.kind == "trial"]
+    assert all(trial.state == DONE for trial in board.trials) and len(trials) == 10
+    for setting in board.settings:
+        assert 1 <= setting.params["kmeans.iterations"] <= 12 and 1 <= setting.params["kmeans.restarts"] <= 4
+    mirror(ledger, board.launch.id, tmp_path / "optuna.db")
+    told = optuna.load_study(study_name=study.name, storage=f"sqlite:///{tmp_path / 'optuna.db'}").trials
+    assert [len(trial.values) for trial in told] == [len(study.objectives)] * 5
+    ledger.close()
+
+
+def test_a_grid_block_with_starts_runs_a_study(
+    make_study: Callable[[str], Study], storage: Path, tmp_path: Path
+) -> None:
+    text = PAGE.replace("SAMPLER", "random").replace("OBJECTIVE", ONE).replace("trials: 5", "trials: 2")
+    text = text.replace("      kmeans.restarts:   {int: [1, 4]}\n", "").replace(
+        "    search:", "    grid: {kmeans.restarts: [1, 3]}\n    start: [paper]\n    search:"
+    )
+    study = make_study(text)
+    ledger = Ledger(tmp_path / "ledger.db")
+    board = run(study, storage, ledger)
+    found = [(setting.params["kmeans.restarts"], setting.params["kmeans.iterations"]) for setting in board.settings]
+    paper = study.stages["kmeans"].Config().iterations
+    assert found[:2] == [(1, paper), (3, paper)]
+    assert [restarts for restarts, _ in found] == [1, 3, 1, 3]
+    assert all(trial.state == DONE for trial in board.trials)
+    ledger.close()
