@@ -3,7 +3,7 @@
 A *cell* is a trial as plain data, what the driver ships to a worker:
 
     kind         "trial", or "prepare" for the stages that all settings of a seed share
-    method, pretext, changes ({"spc.strong_threshold": 0.95, ...}), seed
+    method, pretext, changes ({"spc.strong_threshold": 0.95, ...}), seed (plain or a pair, see ``seeds``)
     dataset      the fields of data.sets.Spec;  fingerprint: what the driver found when it loaded it
     until        the last slot to walk; "" walks all
     probes       stages that judge the last backbone with labels; may be missing for none
@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from . import artifacts, checks, figures, figures_pseudolabels, metrics, pipeline
+from . import artifacts, checks, figures, figures_pseudolabels, metrics, pipeline, seeds
 from .contract import Epoch, ImageData, Result, Search, Stage
 from .data import sets
 from .guards import Collapsed, Guards, TimeLimit
@@ -80,7 +80,9 @@ def addresses(cell: Cell) -> dict[str, tuple[str, str]]:
         config = checks.effective(by_config[slot])
         found[slot] = (
             name,
-            artifacts.address(name, stage.VERSION, config, inputs, cell["fingerprint"], cell["seed"]),
+            artifacts.address(
+                name, stage.VERSION, config, inputs, cell["fingerprint"], seeds.of_slot(cell["seed"], slot)
+            ),
         )
         if slot == cell["until"]:
             break
@@ -115,7 +117,16 @@ class Walker:
             began = time.perf_counter()
             stage = stages[slot]
             inputs = {name: results[other] for name, other in pipeline.inputs(stages, slot).items()}
-            job = _Job(stage, slot, f"{name}-{address}", configs[slot], inputs, cell["seed"], cell["threads"], guards)
+            job = _Job(
+                stage,
+                slot,
+                f"{name}-{address}",
+                configs[slot],
+                inputs,
+                seeds.of_slot(cell["seed"], slot),
+                cell["threads"],
+                guards,
+            )
             results[slot], cached = self._once(job, data, on_epoch)
             records.append(StageRecord(slot, name, address, cached, time.perf_counter() - began))
         found = {f"{slot}/{key}": value for slot, result in results.items() for key, value in result.metrics.items()}

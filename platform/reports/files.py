@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from trainables.seeds import is_crossed, parts
+
 from ..run.ledger import Ledger
 from ..run.rows import Launch, Setting, Trial
 from ..study.faults import redacted
@@ -68,7 +70,8 @@ def trials_csv(settings: Sequence[Setting], trials: Sequence[Trial]) -> str:
     metrics = sorted({name for trial in trials for name in trial.metrics}, key=lambda name: ("/" in name, name))
     slots = list(dict.fromkeys(stage["slot"] for trial in trials for stage in trial.stages))
     stages = [column for slot in slots for column in (f"stage.{slot}", f"cached.{slot}")]
-    columns = ["id", "setting", "variant", "seed", "status", *params, *metrics, "seconds", *stages, "error"]
+    crossed = ["pretext_seed"] if any(is_crossed(trial.seed) for trial in trials) else []
+    columns = ["id", "setting", "variant", *crossed, "seed", "status", *params, *metrics, "seconds", *stages, "error"]
     text = io.StringIO()
     table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     table.writeheader()
@@ -101,11 +104,13 @@ def _csv_row(trial: Trial, setting: Setting) -> Mapping[str, Any]:
         "id": trial.key,
         "setting": setting.number,
         "variant": setting.variant,
-        "seed": trial.seed,
+        "seed": parts(trial.seed)[1],
         "status": trial.state.lower(),
         "seconds": trial.seconds,
         "error": redacted(trial.error),
     }
+    if is_crossed(trial.seed):
+        row["pretext_seed"] = parts(trial.seed)[0]
     for stage in trial.stages:
         row[f"stage.{stage['slot']}"] = f"{stage['name']}-{stage['address']}"
         row[f"cached.{stage['slot']}"] = stage["cached"]

@@ -7,6 +7,8 @@ trials that the criterion likes most.
 from collections.abc import Mapping
 from typing import Any
 
+from trainables.seeds import is_crossed, parts
+
 from ..run.ledger import Ledger
 from ..run.outbox import TARGET
 from ..run.rows import Launch, Trial
@@ -52,12 +54,17 @@ def _trial(trial: Trial) -> dict[str, Any]:
     return {
         "id": trial.key,
         "status": trial.state.lower(),
-        "seed": trial.seed,
+        **_seeds(trial.seed),
         "metrics": dict(trial.metrics),
         "seconds": trial.seconds,
         "stages": [{name: stage[name] for name in names} for stage in trial.stages],
         "error": redacted(trial.error) or None,
     }
+
+
+def _seeds(seed: int) -> dict[str, int]:
+    pretext, method = parts(seed)
+    return {"pretext_seed": pretext, "seed": method} if is_crossed(seed) else {"seed": seed}
 
 
 def _front(summary: Summary) -> list[dict[str, Any]]:

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainables.seeds import label
+
 from ..run.records import closing_stages
 from ..run.rows import DONE, Trial
 from . import pareto, plots
@@ -72,7 +74,7 @@ def of_best_trial(summary: Summary, storage: Path) -> Iterator[Picture]:
         folder = f"stages/{stage['name']}-{stage['address']}/figures"
         for path in sorted((storage / folder).glob("*.png")):
             what = _OF_A_STAGE.get(path.stem, path.stem.replace("_", " "))
-            whose = f"{summary.best.label}, seed {trial.seed}"
+            whose = f"{summary.best.label}, seed {label(trial.seed)}"
             yield Picture(f"{what} ({whose})", f"{what}.", f"../{folder}/{path.name}", path.read_bytes(), drawn=False)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from trainables import checks, pipeline
 from trainables.metrics import looks_at_labels
+from trainables.seeds import expanded
 
 from ..run.labels import setting_label
 from ..run.ledger import Ledger
@@ -182,7 +183,7 @@ def summarize(ledger: Ledger, launch_id: int) -> Summary:
         pretext=told.get("pretext", ""),
         probes=tuple(told.get("probes", ())),
         dataset=told["dataset"],
-        seeds=tuple(told["seeds"]),
+        seeds=expanded(told["seeds"]),
         metric=first["metric"],
         mode=first["mode"],
         objectives=aims,
@@ -255,7 +256,7 @@ def _cells(
     The ledger keeps a trial once, so of two settings that come to the same (one differs in a setting that does not
     count) only the first has rows of its own; the second gets those.
     """
-    seeds = set(launch.resolved["seeds"])
+    seeds = set(expanded(launch.resolved["seeds"]))
     own: dict[int, tuple[Trial, ...]] = {}
     for setting in settings:
         own[setting.number] = tuple(t for t in trials if t.setting == setting.number and t.seed in seeds)
@@ -292,7 +293,7 @@ def _setting_row(launch: Launch, setting: Setting, trials: tuple[Trial, ...]) ->
         label=label,
         params=setting.params,
         done=len(done),
-        wanted=len(told["seeds"]),
+        wanted=len(expanded(told["seeds"])),
         metrics=metrics,
         objective=_objective(objectives(told)[0]["metric"], trials),
         failed=tuple(Failure(label, t.seed, _one_line(t.error)) for t in trials if t.state == FAILED),

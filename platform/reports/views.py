@@ -3,6 +3,8 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from trainables.seeds import is_crossed, label, parts
+
 from ..run.labels import format_number, format_seconds, format_spread, format_value, param_labels
 from ..run.records import status
 from ..run.rows import COLLAPSED, DONE, PRUNED
@@ -59,13 +61,13 @@ def prepare(summary: Summary) -> Table:
         found = [
             ("reused" if by_slot[slot]["cached"] else "computed") if slot in by_slot else MISSING for slot in slots
         ]
-        rows.append((Cell(str(row.seed), row.seed), Cell(row.status.lower()), *map(Cell, found)))
+        rows.append((Cell(label(row.seed), row.seed), Cell(row.status.lower()), *map(Cell, found)))
     return as_table("Shared stages, once per seed", ("seed", "status", *slots), rows)
 
 
 def failures(summary: Summary) -> Table:
     """Every cell that failed, with its reason."""
-    rows = [(Cell(each.label), Cell(str(each.seed), each.seed), Cell(each.error)) for each in summary.failures]
+    rows = [(Cell(each.label), Cell(label(each.seed), each.seed), Cell(each.error)) for each in summary.failures]
     return as_table("Failed", ("setting", "seed", "reason"), rows)
 
 
@@ -75,7 +77,9 @@ def stopped(summary: Summary) -> Table:
     for row in summary.settings:
         states = {trial.seed: trial.state.lower() for trial in row.trials}
         for each in row.stopped:
-            rows.append((Cell(each.label), Cell(str(each.seed), each.seed), Cell(states[each.seed]), Cell(each.error)))
+            rows.append(
+                (Cell(each.label), Cell(label(each.seed), each.seed), Cell(states[each.seed]), Cell(each.error))
+            )
     return as_table("Stopped early", ("setting", "seed", "outcome", "reason"), rows)
 
 
@@ -136,7 +140,24 @@ def headline(summary: Summary) -> list[str]:
         difference = f"; ours differs by {found.mean - published:+.3f}" if found else ""
         lines.append(f"Published {metric}: {_published(published)}{difference}.")
     lines += differences.note(summary)
-    return [*lines, *fallen]
+    return [*lines, *_split(summary), *fallen]
+
+
+def _split(summary: Summary) -> list[str]:
+    """Where the variance of the best setting's accuracy comes from, if the study crosses two seeds."""
+    best = summary.best
+    if best is None or not is_crossed(summary.seeds[0]):
+        return []
+    found = inference.variance_split(
+        {parts(t.seed): t.metrics[ACCURACY] for t in best.trials if t.state == DONE and ACCURACY in t.metrics}
+    )
+    if found is None:
+        return []
+    pretext, method, rest = (f"{100 * share:.0f} %" for share in found.shares)
+    return [
+        f"Of the best setting's variance of {ACCURACY} lie {pretext} between pretext seeds, {method} between method "
+        f"seeds, and {rest} in neither."
+    ]
 
 
 def cost(summary: Summary) -> str:
@@ -194,7 +215,7 @@ def about(summary: Summary) -> list[tuple[str, str]]:
     rows = [
         ("method", summary.method + (f" (pretext {summary.pretext})" if summary.pretext else "")),
         ("data set", data_set(summary)),
-        ("seeds", ", ".join(map(str, summary.seeds))),
+        ("seeds", ", ".join(map(label, summary.seeds)) + (" (pretext/method)" if is_crossed(summary.seeds[0]) else "")),
         ("objective", criterion(summary)),
         ("state", f"{summary.launch.status.lower()}: {counts(summary)}"),
         ("launch", str(summary.launch.number)),

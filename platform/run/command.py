@@ -13,6 +13,7 @@ from trainables import service
 from trainables.artifacts import Store
 from trainables.contract import ImageData
 from trainables.nets import models
+from trainables.seeds import parts
 
 from ..reports import files, json_view, markdown, pictures, tables, text
 from ..study.extension import refused as differences
@@ -139,7 +140,7 @@ def _log_best_model(summary: tables.Summary, storage: Path, data: ImageData, tra
     from trainables import clusterer
 
     def build() -> models.ClusterClassifier:
-        model = clusterer.restored(result, data.shape, trial.seed)
+        model = clusterer.restored(result, data.shape, parts(trial.seed)[1])
         return models.ClusterClassifier(model.backbone, model.heads[0], data.mean, data.std)
 
     tracker.log_best_model(trial.key, build, data.eval.images_NCHW[:2].numpy())

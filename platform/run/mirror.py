@@ -11,6 +11,8 @@ from typing import Any
 
 import optuna
 
+from trainables.seeds import label
+
 from ..study import resolve
 from ..study.domains import Choice, Domain, Range
 from .databases import prepared
@@ -107,7 +109,7 @@ def _trial(
 ) -> optuna.trial.FrozenTrial:
     metrics = [each["metric"] for each in resolve.objectives(launch.resolved)]
     by_metric = [
-        {str(each.seed): each.metrics[name] for each in cells if counts_as_result(each) and name in each.metrics}
+        {label(each.seed): each.metrics[name] for each in cells if counts_as_result(each) and name in each.metrics}
         for name in metrics
     ]
     by_seed: Any = by_metric[0] if len(metrics) == 1 else dict(zip(metrics, by_metric, strict=True))

@@ -4,6 +4,8 @@ import statistics
 import time
 from collections.abc import Mapping, Sequence
 
+from trainables.seeds import label
+
 from .course import Course
 from .labels import setting_label
 from .live import Best, Ended, Running, State
@@ -49,7 +51,7 @@ class Observer:
 
     def _name(self, trial: Trial) -> str:
         what = "shared stages" if trial.setting is None else self._label(trial.setting)
-        return f"{what} seed {trial.seed}"
+        return f"{what} seed {label(trial.seed)}"
 
     def _label(self, number: int) -> str:
         if number not in self._labels:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainables import checks, pipeline, walk
+from trainables import checks, pipeline, seeds, walk
 from trainables.data import sets
 from trainables.metrics import PROBE_SUFFIX
 
@@ -79,7 +79,10 @@ def parameters(cell: Mapping[str, Any]) -> dict[str, str]:
     """
     slots = walk.addresses(cell)
     configs = pipeline.configs(cell["method"], cell["pretext"], cell["changes"], cell.get("probes", ()))
-    found: dict[str, Any] = {"method": cell["method"], "seed": cell["seed"]}
+    pretext, method = seeds.parts(cell["seed"])
+    found: dict[str, Any] = {"method": cell["method"], "seed": method}
+    if seeds.is_crossed(cell["seed"]):
+        found["pretext_seed"] = pretext
     if "pretext" in slots:
         found["pretext"] = slots["pretext"][0]
     dataset = checks.effective(sets.Spec(**cell["dataset"]))
@@ -90,7 +93,7 @@ def parameters(cell: Mapping[str, Any]) -> dict[str, str]:
 
 def config_id(cell: Mapping[str, Any]) -> str:
     """The same for trials that differ in nothing but the seed."""
-    meaning = {name: value for name, value in parameters(cell).items() if name != "seed"}
+    meaning = {name: value for name, value in parameters(cell).items() if name not in ("seed", "pretext_seed")}
     return hashlib.sha256(json.dumps([meaning, cell["fingerprint"]], sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -100,7 +103,7 @@ def trial_name(trial: Trial, setting: Setting | None) -> str:
     label = "prepare"
     if setting is not None:
         label = setting_label(cell["method"], cell["pretext"], setting.params, setting.variant) or cell["method"]
-    return f"{label} · seed {trial.seed}"
+    return f"{label} · seed {seeds.label(trial.seed)}"
 
 
 def trial_tags(launch: Launch, trial: Trial, setting: Setting | None, baseline: str) -> dict[str, str]:
@@ -111,7 +114,7 @@ def trial_tags(launch: Launch, trial: Trial, setting: Setting | None, baseline: 
         KIND: trial.kind,
         STATUS: "running",
         "config_id": config_id(cell),
-        "seed": str(trial.seed),
+        "seed": seeds.label(trial.seed),
         "fingerprint": str(cell["fingerprint"]),
         **{f"stage.{slot}": f"{name}-{address}" for slot, (name, address) in walk.addresses(cell).items()},
     }

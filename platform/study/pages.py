@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from trainables import seeds
+from trainables.seeds import label
+
 from .document import Document, Where
 from .faults import Fault, did_you_mean, has_secret
 
@@ -172,16 +175,30 @@ class Page(_Part):
             raise ValueError("must have at least one metric, but is {value}. Write it, or take the line out.")
         return objectives
 
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _crossed(cls, written: Any) -> Any:
+        """A mapping of two lists becomes their pairs, each one number (see ``trainables.seeds``)."""
+        lists = [written]
+        if isinstance(written, dict):
+            lists = [written.get("pretext"), written.get("method")]
+            if set(written) != {"pretext", "method"} or not all(isinstance(each, list) for each in lists):
+                way_out = "Write {{pretext: [0, 1], method: [0, 1, 2]}}, or a list."
+                raise ValueError(f"must be a list, or lists under pretext and method, but is {{value}}. {way_out}")
+        for each in [each for each in lists if isinstance(each, list)]:
+            numbers = [seed for seed in each if isinstance(seed, int) and not isinstance(seed, bool)]
+            wrong = isinstance(written, dict) and len(numbers) < len(each)
+            if not each or wrong or any(not 0 <= seed <= MAX_SEED for seed in numbers):
+                rule = f"must be whole numbers from 0 to {MAX_SEED}, at least one"
+                raise ValueError(f"{rule}, but is {{value}}. Write seeds: [0, 1, 2].")
+        return list(seeds.expanded(written)) if isinstance(written, dict) else written
+
     @field_validator("seeds")
     @classmethod
     def _unique(cls, seeds: list[int]) -> list[int]:
-        bad = [seed for seed in seeds if not 0 <= seed <= MAX_SEED]
-        if not seeds or bad:
-            rule = f"must be whole numbers from 0 to {MAX_SEED}, at least one"
-            raise ValueError(f"{rule}, but is {{value}}. Write seeds: [0, 1, 2].")
         twice = [seed for index, seed in enumerate(seeds) if seed in seeds[:index]]
         if twice:
-            raise ValueError(f"must differ from each other, but {twice[0]} stands twice. Take one out.")
+            raise ValueError(f"must differ from each other, but {label(twice[0])} stands twice. Take one out.")
         return seeds
 
     @field_validator("scheduler")

@@ -1,5 +1,7 @@
 """What a study will run, before it runs: how many trials, and which stages they share."""
 
+from trainables.seeds import is_crossed, label, of_slot
+
 from . import domains
 from .pages import Share
 from .resolve import stopping
@@ -22,14 +24,15 @@ def rows(study: Study) -> list[str]:
     shared, seeds = shared_slots(study), len(study.seeds)
     own = [slot for slot in study.stages if slot not in shared]
     trials = study.num_settings * seeds
+    once = len({tuple(of_slot(seed, slot) for slot in shared) for seed in study.seeds})
     lines = [
         ("study", f"{study.name} ({study.file})"),
         ("method", f"{study.method}: {' -> '.join(study.stages)}" + _swapped(study)),
         ("data set", _data_set(study)),
         ("settings", _settings(study)),
-        ("seeds", ", ".join(map(str, study.seeds))),
+        ("seeds", ", ".join(map(label, study.seeds)) + (" (pretext/method)" if is_crossed(study.seeds[0]) else "")),
         ("trials", f"{_count(study.num_settings, 'setting')} x {_count(seeds, 'seed')} = {trials:,}"),
-        ("once", f"{', '.join(shared)}: {_count(seeds, 'run')}, one per seed" if shared else "no stage is shared"),
+        ("once", f"{', '.join(shared)}: {_count(once, 'run')}, one per seed" if shared else "no stage is shared"),
         ("per trial", f"{', '.join(own)}: {_count(trials, 'run')}" if own else "nothing beyond the shared stages"),
         ("objective", " and ".join(f"{each.metric}, {each.mode}" for each in study.objectives) + _oracle(study)),
         ("prepare", _share(study.resources.prepare)),

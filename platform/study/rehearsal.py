@@ -8,6 +8,7 @@ from trainables import checks, pipeline
 from trainables.checks import Plain
 from trainables.contract import DataShape
 from trainables.data import sets
+from trainables.seeds import written
 
 from .domains import Choice, Domain, Range, grid_size
 from .pages import Resources, Sampler, Tracking
@@ -34,7 +35,7 @@ def rehearsal(study: Study) -> Study:
     notes = [f"dataset.{note}" for note in notes]
     seeds = study.seeds[: 2 if study.ablate else 1]
     if len(seeds) < len(study.seeds):
-        notes.append(f"seeds: {list(seeds)} instead of {list(study.seeds)}")
+        notes.append(f"seeds: {written(seeds)} instead of {written(study.seeds)}")
     small = replace(
         study,
         name=f"{study.name[:90]}-rehearsal",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from trainables import checks, pipeline
+from trainables import checks, pipeline, seeds
 from trainables.data import sets
 
 from .schema import Row, Study
@@ -26,7 +26,7 @@ def resolved(study: Study) -> dict[str, Any]:
         "pretext": _stage_names(study).get("pretext", ""),
         "probes": list(study.probes),
         "dataset": dict(study.dataset),
-        "seeds": list(study.seeds),
+        "seeds": seeds.written(study.seeds),
         "fixed": _settings(study),
         **({"grid": {name: domain.as_dict() for name, domain in study.grid.items()}} if study.grid else {}),
         "search": {name: domain.as_dict() for name, domain in study.search.items()},
