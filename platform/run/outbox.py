@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from . import records
 from .ledger import Ledger
 from .records import KEY, KIND, REASON, STATUS, Point
-from .rows import DONE, ENDED, FAILED, PENDING, EpochRow, Setting, Trial
+from .rows import COLLAPSED, DONE, ENDED, FAILED, PENDING, PRUNED, EpochRow, Setting, Trial
 
 TARGET = "mlflow"
 """The name under which the ledger keeps what was sent."""
@@ -44,6 +44,8 @@ class Unsent:
 Status = Literal["RUNNING", "FINISHED", "FAILED", "KILLED"]
 
 _BATCH = 1_000
+_SETTLED: Mapping[str, Status] = {DONE: "FINISHED", PRUNED: "KILLED", COLLAPSED: "KILLED"}
+"""How the runs of trials end that are not run again."""
 _FAILURES = 3
 """Trials that may fail in one pass before the tracker is taken to be down."""
 
@@ -182,7 +184,7 @@ class Outbox:
             return False
         run = self._runs.get(trial.key)
         # A closed run that is gone was taken away by its owner. A failed one that waits to be run again stays closed.
-        settled = run is None or trial.state == PENDING or (trial.state == DONE and run.status == "FINISHED")
+        settled = run is None or trial.state == PENDING or _SETTLED.get(trial.state) == run.status
         if settled and trial.state in ENDED:
             self._closed[trial.key] = trial.sequence
         return settled
