@@ -4,6 +4,7 @@ A group takes seconds to start and to stop, so there is one for the whole prepar
 """
 
 import json
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from .guards import Collapsed
 from .service import SharedSearch
 from .session import Group
 from .walk import Walker
+
+_POLL_S = 0.5
 
 
 def run_group(config: Mapping[str, Any]) -> None:
@@ -41,11 +44,15 @@ def run_group(config: Mapping[str, Any]) -> None:
 
 
 def run_trial_in_group(config: Mapping[str, Any], workers: int, cpu: float, gpu: float) -> None:
-    """A Tune trainable that carries one cell in a worker group of its own (``resources.trial.workers``)."""
+    """A Tune trainable that carries one cell in a worker group of its own (``resources.trial.workers``).
+
+    Epochs are reported as they come. A group that fails, whatever the reason, fails its cell with the first worker's
+    last words.
+    """
     from ray import tune
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
-    from ray.util.queue import Queue
+    from ray.util.queue import Empty, Queue
 
     messages = Queue(actor_options={"num_cpus": 0})
     each = {"CPU": cpu} | ({"GPU": gpu} if gpu else {})
@@ -55,9 +62,33 @@ def run_trial_in_group(config: Mapping[str, Any], workers: int, cpu: float, gpu:
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu > 0, resources_per_worker=each),
         run_config=RunConfig(),
     )
+    failed: list[BaseException] = []
+    # Tune wants its reports from this thread, and the trainer blocks.
+    fitting = threading.Thread(target=_fit, args=(trainer, failed), daemon=True)
+    fitting.start()
+    ended = False
+    while not ended:
+        ended = not fitting.is_alive()
+        try:
+            while True:
+                tune.report(messages.get(timeout=_POLL_S if not ended else 0.0)[1])
+        except Empty:
+            pass
+    messages.shutdown()
+    if failed:
+        tune.report({"epochs": [], "outcome": {"status": "failed", "error": _last_words(failed[0])}})
+
+
+def _fit(trainer: Any, failed: list[BaseException]) -> None:
     try:
         trainer.fit()
-    finally:
-        while not messages.empty():
-            tune.report(messages.get()[1])
-        messages.shutdown()
+    except BaseException as error:  # told by the caller's thread
+        failed.append(error)
+
+
+def _last_words(error: BaseException) -> str:
+    """What the first worker raised, or the trainer's own error."""
+    workers: Mapping[int, BaseException] = getattr(error, "worker_failures", None) or {}
+    first = workers[min(workers)] if workers else error
+    # Ray may put the worker's whole stack into the text; its last line is the error itself.
+    return ": ".join([type(first).__name__, *str(first).strip().splitlines()[-1:]])

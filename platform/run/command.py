@@ -5,9 +5,10 @@ import os
 import socket
 import subprocess
 import sys
+from contextlib import redirect_stdout
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from trainables import service
 from trainables.artifacts import Store
@@ -55,7 +56,10 @@ def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: 
     """Run the launch and say what came of it; ``again`` is the command that goes on."""
     try:
         with launch.signals():
-            return _carry_out(request, data, as_json)
+            out = sys.stdout
+        # Ray prints warnings of its own, whatever it is asked; standard output then is the JSON's alone.
+        with redirect_stdout(sys.stderr if as_json else out):
+            return _carry_out(request, data, out if as_json else None)
     except StudyChanged as changed:
         lines = "\n  ".join(differences(changed.known, changed.given))
         way_out = "Give the file another name (name: ...), or add --fresh to begin a new launch."
@@ -69,7 +73,7 @@ def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: 
         return 128 + signal.number
 
 
-def _carry_out(request: launch.Request, data: ImageData, as_json: bool) -> int:
+def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None) -> int:
     study, storage = request.study, request.storage
     uri = study.tracking.address(os.environ) or os.environ.get("MLFLOW_TRACKING_URI", "")
     databases.refuse_without_driver(uri)
@@ -83,7 +87,7 @@ def _carry_out(request: launch.Request, data: ImageData, as_json: bool) -> int:
     try:
         with launch.course(ledger, request, opened, size) as course:
             if not course.board.finished:
-                _run(request, course, quiet=as_json)
+                _run(request, course, quiet=json_out is not None)
             ended = course.status
     except BaseException:
         # Whatever ended it, no run is left RUNNING.
@@ -101,8 +105,8 @@ def _carry_out(request: launch.Request, data: ImageData, as_json: bool) -> int:
     ids = tracker.ids()
     if course.board.halted:
         print(_halted(course), file=sys.stderr)
-    if as_json:
-        print(json.dumps(json_view.as_json(ledger, opened, course.seconds, ids), allow_nan=False))
+    if json_out is not None:
+        print(json.dumps(json_view.as_json(ledger, opened, course.seconds, ids), allow_nan=False), file=json_out)
     else:
         print(text.end_of_sweep(summary, storage, ids["uri"] if uri and ids["uri"] else ""))
     return OK if ended == "done" else SOME_FAILED

@@ -17,6 +17,7 @@ from ..study.schema import Study
 from .course import Course
 
 _POLL_S = 0.5
+_TRIAL_BYTES = 1e6
 
 
 def scaling(share: Share) -> ScalingConfig:
@@ -82,4 +83,5 @@ def trainable(share: Share) -> tuple[Any, Any]:
     once than the cluster has room for, which the caller sees to.
     """
     bound = tune.with_parameters(worker.run_trial_in_group, workers=share.workers, cpu=share.cpu, gpu=share.gpu)
-    return bound, {"cpu": 0}
+    # Tune takes no trial without resources; a CPU, however small a share, would be missing where a group wants all.
+    return bound, tune.PlacementGroupFactory([{"CPU": 0, "memory": _TRIAL_BYTES}])
