@@ -27,6 +27,8 @@ class Rule:
     symbol: str = ""
     when: Mapping[str, tuple[Plain, ...]] = dataclasses.field(default_factory=dict)
     """The setting counts only while each named setting of the same Config has one of these values."""
+    oracle: tuple[Plain, ...] = ()
+    """Values with which the stage trains on labels; a study must say ``oracle: true`` for them."""
 
     def words(self) -> str:
         """The rule as it stands in an error text: 'at least 0 and below 1'."""

@@ -4,6 +4,7 @@ Axes: N images, H heads, C clusters.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import metrics
+from . import checks, metrics
 from .contract import DataShape, ImageData, Result, Split, State
 from .nets import backbones, models
 
@@ -41,7 +42,15 @@ def probabilities(model: models.ClusteringModel, split: Split, data: ImageData) 
     Raises:
         FloatingPointError: the model has diverged.
     """
-    rows_HNC = models.predict(model, split.images_NCHW, data.mean, data.std, what="probabilities").cpu()
+    return finite(models.predict(model, split.images_NCHW, data.mean, data.std, what="probabilities").cpu())
+
+
+def finite(rows_HNC: Tensor) -> Tensor:
+    """The same predictions.
+
+    Raises:
+        FloatingPointError: the model has diverged.
+    """
     if not bool(rows_HNC.isfinite().all()):
         raise FloatingPointError("the model's predictions are not finite numbers")
     return rows_HNC
@@ -72,7 +81,17 @@ def closeness(points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32])
     return shares_NC
 
 
-def optimizer(config: Any, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Settings that ``optimizer`` reads; a stage's Config inherits them and may change a default."""
+
+    optimizer: str = checks.setting("adam", "adam for small sets, sgd for ImageNet", choices=("adam", "sgd"))
+    lr: float = checks.setting(1e-4, "learning rate, constant", above=0)
+    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1, when={"optimizer": ("sgd",)})
+    weight_decay: float = checks.setting(1e-4, "L2 penalty, on every parameter", low=0)
+
+
+def optimizer(config: OptimizerConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """Adam or SGD by ``config.optimizer``, with its lr, momentum and weight_decay (coupled L2 in both)."""
     if config.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay)

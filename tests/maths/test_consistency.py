@@ -45,9 +45,28 @@ def test_half_precision_logits_are_widened() -> None:
 
 def test_the_divergence_from_the_uniform_prior_is_log_c_minus_the_entropy() -> None:
     prior_C = torch.full((3,), 1 / 3, dtype=torch.float64)
-    total, agreement, divergence = consistency.scan_loss_with_prior(ANCHORS_BC, NEIGHBORS_BC, prior_C, prior_weight=2.0)
-    assert float(divergence) == pytest.approx(math.log(3) - 1.0592756455, abs=1e-6)
-    assert float(total) == pytest.approx(float(agreement + 2 * divergence))
+    total, _, _ = consistency.scan_loss(ANCHORS_BC, NEIGHBORS_BC, entropy_weight=2.0, prior_C=prior_C)
+    assert float(total) == pytest.approx(0.7404899373 + 2 * (math.log(3) - 1.0592756455), abs=1e-6)
+
+
+def test_a_mean_prediction_equal_to_the_prior_costs_nothing() -> None:
+    prior_C = torch.softmax(ANCHORS_BC, dim=1).mean(0)
+    total, agreement, _ = consistency.scan_loss(ANCHORS_BC, NEIGHBORS_BC, entropy_weight=5.0, prior_C=prior_C)
+    assert float(total) == pytest.approx(float(agreement), abs=1e-12)
+
+
+def test_several_neighbors_add_up_and_the_entropy_counts_once() -> None:
+    total, agreement, entropy = consistency.scan_loss(ANCHORS_BC, NEIGHBORS_BC, NEIGHBORS_BC, entropy_weight=5.0)
+    assert float(agreement) == pytest.approx(2 * 0.7404899373, abs=1e-6)
+    assert float(total) == pytest.approx(2 * 0.7404899373 - 5 * 1.0592756455, abs=1e-6)
+
+
+def test_heads_in_one_tensor_have_the_losses_they_have_alone() -> None:
+    anchors_HBC, neighbors_HBC = torch.stack((ANCHORS_BC, -ANCHORS_BC)), torch.stack((NEIGHBORS_BC, ANCHORS_BC))
+    together = consistency.scan_loss(anchors_HBC, neighbors_HBC, entropy_weight=5.0)
+    for head in range(2):
+        alone = consistency.scan_loss(anchors_HBC[head], neighbors_HBC[head], entropy_weight=5.0)
+        torch.testing.assert_close(torch.stack([each[head] for each in together]), torch.stack(alone))
 
 
 def test_a_prior_of_another_length_is_refused_with_its_shape() -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from trainables import checks
 from trainables.contract import ImageData, Result
 from trainables.maths import consistency
 from trainables.stages import scan
@@ -105,3 +106,62 @@ def test_judging_on_the_training_images_gives_them_as_evaluation(
     tables = Result(arrays={"neighbors_train": table, "neighbors_eval": table[:, :6]}, facts={"space": "head"})
     done = trained(train, union, {**finished, "neighbors": tables}, epochs=1)
     assert done.result.arrays["probabilities_eval"] is done.result.arrays["probabilities_train"]
+
+
+def test_heads_on_frozen_features_train_as_the_whole_network_does(
+    train: Callable[..., Any], data: ImageData, finished: dict[str, Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"update_head_only": True, "augmentation": "eval", "num_heads": 3, "epochs": 3}
+    fast = trained(train, data, finished, **settings)
+    # The same plain view under another name goes through the whole network.
+    monkeypatch.setitem(scan.augment.AUGMENTATIONS, "standard", scan.augment.AUGMENTATIONS["eval"])
+    slow = trained(train, data, finished, **{**settings, "augmentation": "standard"})
+    for one, other in zip(fast.metrics, slow.metrics, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
+    np.testing.assert_allclose(
+        fast.result.arrays["probabilities_eval"], slow.result.arrays["probabilities_eval"], atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("changes", [{}, {"update_head_only": True, "augmentation": "eval", "num_heads": 2}])
+def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(
+    train: Callable[..., Any], data: ImageData, finished: dict[str, Result], changes: dict[str, Any]
+) -> None:
+    settings = {"augmentation": "affine", "num_neighbors": 5, "batch_size": 60, "epochs": 3, **changes}
+    inputs = {slot: finished[slot] for slot in scan.INPUTS}
+    whole = train(scan, Config(**settings), data, inputs)
+    short = train(scan, Config(**{**settings, "epochs": 2}), data, inputs)
+    resumed = train(scan, Config(**settings), data, inputs, saved=short.epochs[-1].state())
+    assert resumed.metrics == whole.metrics[2:]
+    np.testing.assert_array_equal(
+        resumed.result.arrays["probabilities_eval"], whole.result.arrays["probabilities_eval"]
+    )
+
+
+def test_a_known_prior_takes_the_place_of_the_entropy(
+    train: Callable[..., Any], data: ImageData, finished: dict[str, Result]
+) -> None:
+    # KL to the uniform prior is log 3 minus the entropy, so the two losses differ by 5 log 3 and nothing else.
+    prior = trained(train, data, finished, class_prior="0.3334,0.3333,0.3333", epochs=1).metrics[0]
+    assert prior["loss"] == pytest.approx(prior["consistency"] + 5 * (np.log(3) - prior["entropy"]), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("text", "part"), [("0.5,half", "Write for example"), ("0.5,0.4", "Its sum is 0.9"), ("1.5,-0.5", "above 0")]
+)
+def test_a_bad_prior_is_refused_with_its_value(text: str, part: str) -> None:
+    with pytest.raises(checks.SettingsError, match=part):
+        Config(class_prior=text)
+
+
+def test_a_prior_needs_a_share_for_each_cluster(data: ImageData) -> None:
+    found = dict(scan.limits(Config(class_prior="0.5,0.5", batch_size=60), data.shape))
+    assert "each of the 3 clusters, but has 2" in found["class_prior"]
+
+
+def test_neighbors_of_the_same_class_only_are_marked_as_looking_at_labels(
+    train: Callable[..., Any], data: ImageData, finished: dict[str, Result]
+) -> None:
+    done = trained(train, data, finished, same_class_only=True, epochs=1)
+    assert done.result.facts["looks_at_labels"] is True
+    assert finished["scan"].facts["looks_at_labels"] is False

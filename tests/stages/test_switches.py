@@ -40,6 +40,7 @@ EXTRA: list[tuple[str, str, checks.Plain]] = [
     ("scan", "num_clusters", 5),
     ("scan", "num_heads", 3),
     ("scan", "entropy_weight", 0.0),
+    ("scan", "class_prior", "0.5,0.3,0.2"),
     ("scan", "cutout_max_length", 3),
     ("selflabel", "ema_decay", 0.0),
     ("deepcluster", "num_clusters", 7),

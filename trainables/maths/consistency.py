@@ -1,6 +1,7 @@
 """SCAN's clustering loss: neighbors agree, clusters are used alike.
 
-Axes: B anchors of a batch, N images, C clusters, K neighbors of an image.
+Axes: B anchors of a batch, N images, C clusters, K neighbors of an image. Further axes in front, such as one of heads,
+stay as they are: every head has its own loss.
 """
 
 import torch
@@ -15,7 +16,7 @@ _CHUNK_ELEMENTS = 1 << 22
 
 
 def neighbor_disagreement(logits_BC: Tensor, neighbor_logits_BC: Tensor) -> Tensor:
-    """-log of the probability that an image and its neighbor share a cluster: shape (B,), nats, in [0, 100].
+    """-log of the probability that an image and its neighbor share a cluster: shape (..., B), nats, in [0, 100].
 
     Computed from log probabilities: a product of two small numbers cannot underflow. float16 and bfloat16 are widened.
 
@@ -30,70 +31,62 @@ def neighbor_disagreement(logits_BC: Tensor, neighbor_logits_BC: Tensor) -> Tens
             f"{tuple(neighbor_logits_BC.shape)}; row i of the second must be a neighbor of image i."
         )
     log_joint_BC = _log_softmax(logits_BC) + _log_softmax(neighbor_logits_BC)
-    return -torch.logsumexp(log_joint_BC, dim=1).clamp(min=SMALLEST_LOG_AGREEMENT)
+    return -torch.logsumexp(log_joint_BC, dim=-1).clamp(min=SMALLEST_LOG_AGREEMENT)
 
 
 def mean_entropy(probabilities_BC: Tensor) -> Tensor:
-    """Entropy of the mean prediction, a scalar in [0, log C] nats. Source: SCAN, Eq. 2, second term."""
-    mean_C = probabilities_BC.mean(dim=0).clamp(min=SMALLEST_MEAN_PROBABILITY)
-    return -(mean_C * mean_C.log()).sum()
+    """Entropy of the mean prediction: shape (...), in [0, log C] nats. Source: SCAN, Eq. 2, second term."""
+    mean_C = probabilities_BC.mean(dim=-2).clamp(min=SMALLEST_MEAN_PROBABILITY)
+    return -(mean_C * mean_C.log()).sum(-1)
 
 
 def prior_divergence(probabilities_BC: Tensor, prior_C: Tensor) -> Tensor:
-    """KL(mean prediction || prior), a scalar of at least 0 nats.
+    """KL(mean prediction || prior): shape (...), at least 0 nats.
 
     Args:
-        probabilities_BC: rows are probabilities.
+        probabilities_BC: shape (..., B, C); rows are probabilities.
         prior_C: the known share of each cluster; every entry above 0, the sum one.
 
     Raises:
         ValueError: the prior has another number of clusters.
     """
-    if prior_C.shape != probabilities_BC.shape[1:]:
+    if prior_C.shape != probabilities_BC.shape[-1:]:
         raise ValueError(
-            f"the prior must have one entry for each of the {probabilities_BC.shape[1]} clusters, "
+            f"the prior must have one entry for each of the {probabilities_BC.shape[-1]} clusters, "
             f"but has shape {tuple(prior_C.shape)}."
         )
-    mean_C = probabilities_BC.mean(dim=0).clamp(min=SMALLEST_MEAN_PROBABILITY)
-    return (mean_C * (mean_C.log() - prior_C.to(mean_C).log())).sum()
+    mean_C = probabilities_BC.mean(dim=-2).clamp(min=SMALLEST_MEAN_PROBABILITY)
+    return (mean_C * (mean_C.log() - prior_C.to(mean_C).log())).sum(-1)
 
 
-def scan_loss(logits_BC: Tensor, neighbor_logits_BC: Tensor, *, entropy_weight: float) -> tuple[Tensor, Tensor, Tensor]:
-    """SCAN's loss for one head and one neighbor per anchor.
+def scan_loss(
+    logits_BC: Tensor, *neighbor_logits_BC: Tensor, entropy_weight: float, prior_C: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """SCAN's loss of a batch of anchors with one or more neighbors each.
 
     Args:
-        logits_BC, neighbor_logits_BC: shape (B, C); row i of the second belongs to a neighbor of image i.
+        logits_BC: the anchors', shape (..., B, C).
+        neighbor_logits_BC: of the same shape; row i of each belongs to a neighbor of image i.
         entropy_weight: how much the entropy of the anchors' mean prediction counts (the paper's lambda); at least 0.
+        prior_C: the known share of each cluster; then KL(mean prediction || prior) takes the place of the negative
+            entropy, with the same weight.
 
     Returns:
-        Three scalars in nats: total = consistency - entropy_weight * entropy, consistency, entropy.
-
-    Raises:
-        ValueError: the two differ in shape.
-
-    Source: SCAN, Eq. 2, in the batch form that its authors ran: one neighbor per anchor, mean over the batch.
-    """
-    consistency = neighbor_disagreement(logits_BC, neighbor_logits_BC).mean()
-    entropy = mean_entropy(_log_softmax(logits_BC).exp())
-    return consistency - entropy_weight * entropy, consistency, entropy
-
-
-def scan_loss_with_prior(
-    logits_BC: Tensor, neighbor_logits_BC: Tensor, prior_C: Tensor, *, prior_weight: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """SCAN's loss where the clusters' shares are known: total = consistency + prior_weight * divergence.
-
-    Returns:
-        Three scalars in nats: total, consistency, KL(mean prediction || prior).
+        (total, consistency, entropy) in nats, each of shape (...). The neighbors' terms are summed, the anchors'
+        entropy counts once: total = consistency - entropy_weight * entropy.
 
     Raises:
         ValueError: shapes that do not fit each other.
 
-    Source: SCAN, section 2.2, the remark on a known prior. See ``scan_loss`` and ``prior_divergence``.
+    Source: SCAN, Eq. 2 and the remark on a known prior in section 2.2. Differs: the mean is over the batch, as its
+    authors ran it, not over the data set.
     """
-    consistency = neighbor_disagreement(logits_BC, neighbor_logits_BC).mean()
-    divergence = prior_divergence(_log_softmax(logits_BC).exp(), prior_C)
-    return consistency + prior_weight * divergence, consistency, divergence
+    disagreements = [neighbor_disagreement(logits_BC, each).mean(-1) for each in neighbor_logits_BC]
+    consistency = torch.stack(disagreements).sum(0)
+    probabilities_BC = _log_softmax(logits_BC).exp()
+    entropy = mean_entropy(probabilities_BC)
+    imbalance = -entropy if prior_C is None else prior_divergence(probabilities_BC, prior_C)
+    return consistency + entropy_weight * imbalance, consistency, entropy
 
 
 @torch.no_grad()
@@ -131,4 +124,4 @@ def selection_loss(probabilities_NC: Tensor, neighbors_NK: Tensor, entropy_weigh
 
 
 def _log_softmax(logits_BC: Tensor) -> Tensor:
-    return torch.log_softmax(logits_BC, dim=1, dtype=torch.promote_types(logits_BC.dtype, torch.float32))
+    return torch.log_softmax(logits_BC, dim=-1, dtype=torch.promote_types(logits_BC.dtype, torch.float32))

@@ -89,6 +89,24 @@ class ClusteringModel(nn.Module):
         return (logits_HBC, features_BD) if what == "both" else logits_HBC
 
 
+class HeadsOnFeatures(nn.Module):
+    """The heads of a ClusteringModel on features that are there already; the weights are shared, not copied.
+
+    All heads are one matrix product, which is what makes many small ones fast.
+    """
+
+    def __init__(self, heads: nn.ModuleList) -> None:
+        super().__init__()
+        self.heads = heads
+
+    def forward(self, features_BD: Tensor) -> Tensor:
+        """(H, B, C) logits."""
+        linears = [cast(nn.Linear, head) for head in self.heads]
+        weight, bias = (torch.cat(parts) for parts in zip(*((each.weight, each.bias) for each in linears), strict=True))
+        logits_BX = functional.linear(features_BD, weight, bias)
+        return logits_BX.unflatten(1, (len(linears), -1)).transpose(0, 1)
+
+
 class ClusterClassifier(nn.Module):
     """What a trial leaves behind: images in, cluster probabilities out, with its own normalization.
 

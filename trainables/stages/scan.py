@@ -4,10 +4,14 @@ Source: SCAN Eq. 2 and §3.1. The equation sums over all neighbors; like SCAN's 
 itself included) per image and epoch (``neighbor_sampling``). The kept epoch and head are those of the smallest
 selection loss: the same two terms, entropy weight 1, on mined neighbors of the evaluation images, without labels.
 
-Axes: N images, B batch, H heads, C clusters, K neighbors, M neighbors drawn per image.
+With a frozen backbone and ``augmentation: eval`` an image has the same features in every epoch: they are computed once
+and the heads train on them, with the losses that the whole network would have had.
+
+Axes: N images, B batch, H heads, C clusters, D feature width, K neighbors, M neighbors drawn per image.
 """
 
 import copy
+import math
 import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,15 +22,15 @@ import torch
 from torch import Tensor, nn
 
 from .. import checks, clusterer, metrics
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..data import augment, stream
 from ..data.draws import Draws
-from ..maths import consistency
+from ..maths import consistency, partners
 from ..nets import models
 
 NAMESPACE = "scan"
 INPUTS = ("pretext", "neighbors")
-VERSION = 1
+VERSION = 2
 METRICS = (
     "loss",
     "consistency",
@@ -37,10 +41,47 @@ METRICS = (
 )
 CRITERION = ("selection_loss", "min")
 
+_IMAGENET: Mapping[str, checks.Plain] = {
+    "epochs": 100,
+    "augmentation": "simclr",
+    "num_heads": 10,
+    "update_head_only": True,
+    "optimizer": "sgd",
+    "lr": 5.0,
+    "momentum": 0.9,
+    "weight_decay": 0.0,
+}
+_LARGE: Mapping[str, Mapping[str, checks.Plain]] = {
+    "imagenet50": {**_IMAGENET, "num_neighbors": 50, "batch_size": 512},
+    "imagenet100": {**_IMAGENET, "num_neighbors": 50, "batch_size": 1024},
+    "imagenet200": {**_IMAGENET, "num_neighbors": 50, "batch_size": 1024},
+    "imagenet": {**_IMAGENET, "num_neighbors": 20, "batch_size": 4096, "lr": 30.0},
+}
+PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
+    "repo": {
+        "cifar10": {"epochs": 50, "batch_size": 128},
+        "cifar20": {"epochs": 100, "batch_size": 512},
+        "stl10": {"epochs": 100, "batch_size": 128},
+        **_LARGE,
+    },
+    "paper": {name: {"epochs": 100, "batch_size": 128} for name in ("cifar10", "cifar20", "stl10")} | _LARGE,
+}
+"""What SCAN's code ran and what the paper says, by data set: they differ in epochs and batch of the CIFAR sets."""
+
+PRIOR_TOLERANCE = 1e-3
+"""How far the shares of a class prior may be from a sum of one, for they are written with a few digits."""
+
+_ONE: Mapping[str, tuple[checks.Plain, ...]] = {"neighbor_sampling": ("one_with_self", "one_without_self")}
+
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(clusterer.OptimizerConfig):
     entropy_weight: float = checks.setting(5.0, "weight of the entropy of the mean prediction", low=0, symbol="λ")
+    class_prior: str = checks.setting(
+        "",
+        "known share of each cluster, numbers above 0 with commas between; then the divergence from it takes the place"
+        " of the entropy. Empty: not known",
+    )
     num_neighbors: int = checks.setting(
         20, "neighbors an image may be paired with; 0 pairs it with itself", low=0, unit="neighbors", symbol="K"
     )
@@ -49,15 +90,14 @@ class Config:
         "neighbors met per image and epoch: one of K + 1 with the image itself, one of K, or all K",
         choices=("one_with_self", "one_without_self", "all"),
     )
+    same_class_only: bool = checks.setting(
+        False, "drop neighbors of another true class: an upper bound that looks at labels", oracle=(True,), when=_ONE
+    )
     num_clusters: int = checks.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
     num_heads: int = checks.setting(1, "linear heads trained side by side; the best is kept", low=1, high=100)
     update_head_only: bool = checks.setting(False, "freeze the backbone, its BN statistics included")
     epochs: int = checks.setting(100, "passes over the training images", low=1, unit="epochs")
     batch_size: int = checks.setting(128, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    optimizer: str = checks.setting("adam", "adam for small sets, sgd for ImageNet", choices=("adam", "sgd"))
-    lr: float = checks.setting(1e-4, "learning rate, constant", above=0)
-    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1, when={"optimizer": ("sgd",)})
-    weight_decay: float = checks.setting(1e-4, "L2 penalty, on every parameter", low=0)
     augmentation: str = checks.setting(
         "scan_strong",
         "how anchors and neighbors are drawn",
@@ -83,15 +123,44 @@ class Config:
 
     def __post_init__(self) -> None:
         checks.check(self)
+        if self.class_prior and (sentence := _prior_fault(self.class_prior)):
+            raise checks.SettingsError([("class_prior", sentence)])
+
+
+def _shares(text: str) -> list[float]:
+    return [float(share) for share in text.split(",")]
+
+
+def _prior_fault(text: str) -> str | None:
+    rule = f"class_prior must be numbers above 0 with commas between and the sum 1, but is {text!r}."
+    try:
+        shares = _shares(text)
+    except ValueError:
+        return f"{rule} Write for example 0.5,0.3,0.2."
+    if not all(share > 0 and math.isfinite(share) for share in shares) or abs(sum(shares) - 1) > PRIOR_TOLERANCE:
+        return f"{rule} Its sum is {sum(shares):g}."
+    return None
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
     yield from clusterer.limits_on_size(config, shape, ("num_clusters", "batch_size"))
+    num_clusters = config.num_clusters or shape.num_classes
+    if config.class_prior and len(_shares(config.class_prior)) != num_clusters:
+        yield (
+            "class_prior",
+            f"class_prior must have a share for each of the {num_clusters} clusters, "
+            f"but has {len(_shares(config.class_prior))}",
+        )
 
 
 @dataclass(frozen=True)
 class _Setup:
-    """What an epoch needs. model: the bare one; trained: the same, wrapped for several ranks."""
+    """What an epoch needs.
+
+    model: the bare one. trained: the same, or its heads alone where there are features; wrapped for several ranks.
+    table_NK, count_N: partners of each training image, of which the first ``count`` columns may be met.
+    prior_C: the known shares of the clusters, or None. train_ND, eval_ND: features that never change, or None.
+    """
 
     config: Config
     data: ImageData
@@ -100,6 +169,11 @@ class _Setup:
     trained: nn.Module
     optimizer: torch.optim.Optimizer
     runtime: Runtime
+    table_NK: Tensor
+    count_N: Tensor
+    prior_C: Tensor | None
+    train_ND: Tensor | None
+    eval_ND: Tensor | None
 
 
 def train(
@@ -109,7 +183,7 @@ def train(
 
     Returns:
         weights: backbone, head (the best one). arrays: probabilities_train, probabilities_eval (N, C), float32.
-        facts: network, num_clusters, best_epoch, best_head.
+        facts: network, num_clusters, best_epoch, best_head, looks_at_labels (whether labels chose its pairs).
     """
     setup = _set_up(config, data, inputs, runtime)
     best: dict[str, Any] = {"selection_loss": float("inf")}
@@ -142,6 +216,7 @@ def train(
             "num_clusters": arrays["probabilities_eval"].shape[1],
             "best_epoch": best["epoch"],
             "best_head": best["head"],
+            "looks_at_labels": _is_oracle(config),
         },
         metrics=found | losses | {"selection_loss": best["selection_loss"]},
     )
@@ -156,25 +231,48 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
     if config.update_head_only:
         model.backbone.requires_grad_(False)
     optimizer = clusterer.optimizer(config, [p for p in model.parameters() if p.requires_grad])
-    return _Setup(config, data, inputs["neighbors"], model, runtime.prepare(model), optimizer, runtime)
+    train_ND = eval_ND = None
+    trained: nn.Module = model
+    if config.update_head_only and config.augmentation == "eval":
+        train_ND = models.predict(model, data.train.images_NCHW, data.mean, data.std)
+        eval_ND = train_ND if data.is_union else models.predict(model, data.eval.images_NCHW, data.mean, data.std)
+        trained = models.HeadsOnFeatures(model.heads)
+    table_NK, count_N = _table(config, data, inputs["neighbors"], runtime.device)
+    prior_C = None
+    if config.class_prior:
+        prior_C = torch.tensor(_shares(config.class_prior), device=runtime.device)
+        prior_C /= prior_C.sum()
+    return _Setup(
+        config, data, inputs["neighbors"], model, runtime.prepare(trained), optimizer, runtime,
+        table_NK, count_N, prior_C, train_ND, eval_ND,
+    )  # fmt: skip
+
+
+def _is_oracle(config: Config) -> bool:
+    return config.same_class_only and config.neighbor_sampling != "all"
+
+
+def _table(config: Config, data: ImageData, neighbors: Result, device: torch.device) -> tuple[Tensor, Tensor]:
+    table_NK = torch.tensor(neighbors.arrays["neighbors_train"], device=device)[:, : config.num_neighbors + 1]
+    if _is_oracle(config):
+        return partners.of_the_same_class(table_NK, data.train.labels_N.to(device))
+    return table_NK, torch.full((len(table_NK),), table_NK.shape[1], device=device)
 
 
 def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
     return progress | {"model": setup.model.state_dict(), "optimizer": setup.optimizer.state_dict()}
 
 
-def _partners(config: Config, neighbors_NK: Tensor, batch: stream.Batch, generator: torch.Generator) -> Tensor:
+def _partners(setup: _Setup, batch: stream.Batch, generator: torch.Generator) -> Tensor:
     """(B, M) rows met by the anchors. Drawn for the global batch, so that ranks agree on every pair."""
-    own_BK = neighbors_NK[batch.rows_B, : config.num_neighbors + 1]
+    config, own_BK = setup.config, setup.table_NK[batch.rows_B]
     if config.num_neighbors == 0:
         return own_BK
     if config.neighbor_sampling == "all":
         return own_BK[:, 1:]
-    lowest = 0 if config.neighbor_sampling == "one_with_self" else 1
-    column_T = torch.randint(
-        lowest, config.num_neighbors + 1, (batch.total,), generator=generator, device=own_BK.device
-    )
-    return own_BK.gather(1, column_T[batch.start : batch.start + len(own_BK), None])
+    unit_B = Draws(generator, batch.total, batch.start, len(own_BK)).uniform(0, 1)
+    with_self = config.neighbor_sampling == "one_with_self"
+    return partners.draw_one(own_BK, setup.count_N[batch.rows_B], unit_B, with_self=with_self)
 
 
 def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
@@ -185,12 +283,11 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     )
     view = augment.AUGMENTATIONS[config.augmentation]
     pairs, views = runtime.generator("pairs", epoch), runtime.generator("views", epoch)
-    neighbors_NK = torch.tensor(setup.neighbors.arrays["neighbors_train"], device=runtime.device)
     setup.trained.train()
     if config.update_head_only:
         setup.model.backbone.eval()
     order = stream.batches(
-        data.train,
+        len(data.train) if setup.train_ND is not None else data.train,
         config.batch_size,
         runtime.generator("order", epoch),
         rank=runtime.rank,
@@ -200,35 +297,38 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     sums, steps = torch.zeros(3, device=runtime.device), 0
     for batch in order:
         logits = []
-        for rows in (batch.rows_B, *_partners(config, neighbors_NK, batch, pairs).unbind(1)):
-            draws = Draws(views, batch.total, batch.start, len(rows))
-            logits_HBC = setup.trained(view(data.train.images_NCHW[rows], draws, norm, strength))
-            logits.append(runtime.gather(logits_HBC.transpose(0, 1)).transpose(0, 1))
-        terms_H3 = torch.stack([_loss([each[head] for each in logits], config) for head in range(config.num_heads)])
+        for rows in (batch.rows_B, *_partners(setup, batch, pairs).unbind(1)):
+            if setup.train_ND is not None:
+                seen = setup.train_ND[rows]
+            else:
+                draws = Draws(views, batch.total, batch.start, len(rows))
+                seen = view(data.train.images_NCHW[rows], draws, norm, strength)
+            logits.append(runtime.gather(setup.trained(seen).transpose(0, 1)).transpose(0, 1))
+        terms = consistency.scan_loss(*logits, entropy_weight=config.entropy_weight, prior_C=setup.prior_C)
         setup.optimizer.zero_grad(set_to_none=True)
-        terms_H3[:, 0].sum().backward()
+        terms[0].sum().backward()
         setup.optimizer.step()
-        sums += terms_H3.detach().mean(0)
+        sums += torch.stack([each_H.detach().mean() for each_H in terms])
         steps += 1
     total, consistent, entropy = (sums / steps).tolist()
     return {"loss": total, "consistency": consistent, "entropy": entropy}
 
 
-def _loss(logits: list[Tensor], config: Config) -> Tensor:
-    """Eq. 2 on one head: (loss, consistency, entropy). Partners' terms are summed, the anchors' entropy counts once."""
-    anchors_BC, *partners = logits
-    consistent = torch.stack([consistency.neighbor_disagreement(anchors_BC, each).mean() for each in partners]).sum()
-    entropy = consistency.mean_entropy(anchors_BC.softmax(1))
-    return torch.stack((consistent - config.entropy_weight * entropy, consistent, entropy))
+def _probabilities(setup: _Setup, split: Split, features_ND: Tensor | None) -> Tensor:
+    """(H, N, C) on the CPU."""
+    if features_ND is None:
+        return clusterer.probabilities(setup.model, split, setup.data)
+    with torch.no_grad():
+        return clusterer.finite(models.HeadsOnFeatures(setup.model.heads)(features_ND).softmax(-1).cpu())
 
 
 def _selection(setup: _Setup) -> tuple[Tensor, Tensor]:
     """(H,) selection losses and the (H, N, C) probabilities of the evaluation images, both on the CPU."""
     data, tables = setup.data, setup.neighbors.arrays
-    eval_HNC = clusterer.probabilities(setup.model, data.eval, data)
+    eval_HNC = _probabilities(setup, data.eval, setup.eval_ND)
     judged_HNC, table_NK = eval_HNC, tables["neighbors_eval"]
     if setup.config.selection_split == "train":
-        judged_HNC = clusterer.probabilities(setup.model, data.train, data)
+        judged_HNC = _probabilities(setup, data.train, setup.train_ND)
         table_NK = tables["neighbors_train"][:, : table_NK.shape[1]]
     rows_NK = torch.tensor(table_NK)
     weight = setup.config.selection_entropy_weight

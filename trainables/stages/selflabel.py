@@ -40,12 +40,31 @@ CRITERION = ("guarded_confidence", "max")
 
 PLATEAU_GAIN = 0.005
 """A relative gain in confident images at or below this share is no gain."""
+_SMALL: Mapping[str, checks.Plain] = {"epochs": 200, "batch_size": 1000}
+_IMAGENET: Mapping[str, checks.Plain] = {
+    "epochs": 25,
+    "batch_size": 512,
+    "class_balancing": False,
+    "optimizer": "sgd",
+    "lr": 0.03,
+    "momentum": 0.9,
+    "weight_decay": 0.0,
+    "ema_mode": "overwrite",
+    "ema_decay": 0.999,
+}
+_LARGE = {name: _IMAGENET for name in ("imagenet50", "imagenet100", "imagenet200", "imagenet")}
+PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
+    "repo": {"cifar10": _SMALL, "cifar20": _SMALL, "stl10": {**_SMALL, "epochs": 100}, **_LARGE},
+    "paper": {name: {**_SMALL, "stop_rule": "plateau"} for name in ("cifar10", "cifar20", "stl10")} | _LARGE,
+}
+"""What SCAN's code ran and what the paper says: they differ in STL-10's epochs and in which epoch is kept."""
+
 SMALLEST_SHARE = 0.25
 """Clusters below this share of their fair size void the confidence as a criterion: a collapsed model is sure too."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(clusterer.OptimizerConfig):
     confidence_threshold: float = checks.setting(
         0.99, "a prediction above it becomes a label", above=0, below=1, unit="as a probability", symbol="τ"
     )
@@ -58,10 +77,6 @@ class Config:
     )
     epochs: int = checks.setting(200, "passes over the training images", low=1, unit="epochs")
     batch_size: int = checks.setting(1000, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    optimizer: str = checks.setting("adam", "adam for small sets, sgd for ImageNet", choices=("adam", "sgd"))
-    lr: float = checks.setting(1e-4, "learning rate, constant", above=0)
-    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1, when={"optimizer": ("sgd",)})
-    weight_decay: float = checks.setting(1e-4, "L2 penalty, on every parameter", low=0)
     ema_mode: str = checks.setting(
         "off",
         "average of the weights: none; written over the student after each step; or kept aside for evaluation",
