@@ -17,7 +17,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "spc": ("simclr", "neighbors", "scan", "spc"),
 }
 
-PRETEXTS: tuple[str, ...] = ("simclr",)
+PRETEXTS: tuple[str, ...] = ("simclr", "moco", "rotnet", "instdisc")
 
 
 def load(name: str) -> Stage:
@@ -62,10 +62,25 @@ def limits(method: str, pretext: str, by_slot: Mapping[str, Any], shape: DataSha
     for slot, stage in stages(method, pretext).items():
         for name, sentence in stage.limits(by_slot[slot], shape):
             yield f"{slot}.{name}", sentence
+    yield from _missing_spaces(method, pretext, by_slot)
     if "neighbors" in by_slot and "scan" in by_slot:
         mined, wanted = by_slot["neighbors"].num_neighbors, by_slot["scan"].num_neighbors
         if wanted > mined:
             yield (
                 "scan.num_neighbors",
                 f"scan.num_neighbors is {wanted}, but only {mined} are mined; raise neighbors.num_neighbors",
+            )
+
+
+def _missing_spaces(method: str, pretext: str, by_slot: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Feature spaces that are asked for, but that the pretext does not leave behind."""
+    stage = stages(method, pretext).get("pretext")
+    spaces: tuple[str, ...] = getattr(stage, "SPACES", ())
+    for slot, name in (("neighbors", "mining_space"), ("kmeans", "feature_space")):
+        wanted = getattr(by_slot.get(slot), name, "auto")
+        if stage is not None and wanted not in ("auto", *spaces):
+            yield (
+                f"{slot}.{name}",
+                f"{slot}.{name} is {wanted}, but the pretext {name_of(stage)} leaves features of "
+                f"{' and '.join(spaces)}; write auto",
             )
