@@ -20,7 +20,7 @@ from trainables.faiss_search import FaissSearch
 from trainables.maths import contrast
 from trainables.nets import backbones
 from trainables.session import Alone, Group, StageRuntime
-from trainables.stages import scan, selflabel, simclr, spc
+from trainables.stages import instdisc, moco, rotnet, scan, selflabel, simclr, spc
 
 RANKS = 2
 CPU = torch.device("cpu")
@@ -213,6 +213,17 @@ def before() -> dict[str, Result]:
 
 STAGES: dict[str, tuple[Any, Any]] = {
     "simclr": (simclr, simclr.Config(network="small", augmentation="affine", batch_size=16, epochs=2, lr=0.1)),
+    "moco": (
+        moco,
+        moco.Config(
+            network="small", augmentation="affine", batch_size=16, epochs=2, lr=0.1, queue_size=32, bn_splits=2
+        ),
+    ),
+    "rotnet": (rotnet, rotnet.Config(network="small", augmentation="affine", batch_size=16, epochs=2)),
+    "instdisc": (
+        instdisc,
+        instdisc.Config(network="small", augmentation="affine", batch_size=16, epochs=2, lr=0.1, negatives=5),
+    ),
     "scan": (
         scan,
         scan.Config(augmentation="affine", num_neighbors=5, batch_size=16, epochs=2, optimizer="sgd", lr=0.1),

@@ -20,7 +20,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "uad": ("uad",),
 }
 
-PRETEXTS: tuple[str, ...] = ("simclr",)
+PRETEXTS: tuple[str, ...] = ("simclr", "moco", "rotnet", "instdisc")
 
 PROBES: tuple[str, ...] = ("linear_probe", "mlp_probe", "knn_probe")
 """Stages that may follow any method. Their one input, "probed", is the last slot that leaves a backbone."""
@@ -96,10 +96,25 @@ def limits(
                 f"{slot}.num_clusters",
                 f"{slot}.num_clusters is 0, as many as there are classes, but the data set has no labels; set a number",
             )
+    yield from _missing_spaces(method, pretext, by_slot)
     if "neighbors" in by_slot and "scan" in by_slot:
         mined, wanted = by_slot["neighbors"].num_neighbors, by_slot["scan"].num_neighbors
         if wanted > mined:
             yield (
                 "scan.num_neighbors",
                 f"scan.num_neighbors is {wanted}, but only {mined} are mined; raise neighbors.num_neighbors",
+            )
+
+
+def _missing_spaces(method: str, pretext: str, by_slot: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Feature spaces that are asked for, but that the pretext does not leave behind."""
+    stage = stages(method, pretext).get("pretext")
+    spaces: tuple[str, ...] = getattr(stage, "SPACES", ())
+    for slot, name in (("neighbors", "mining_space"), ("kmeans", "feature_space")):
+        wanted = getattr(by_slot.get(slot), name, "auto")
+        if stage is not None and wanted not in ("auto", *spaces):
+            yield (
+                f"{slot}.{name}",
+                f"{slot}.{name} is {wanted}, but the pretext {name_of(stage)} leaves features of "
+                f"{' and '.join(spaces)}; write auto",
             )

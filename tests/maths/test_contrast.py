@@ -50,3 +50,32 @@ def test_alignment_is_the_mean_squared_distance() -> None:
 def test_views_of_different_shapes_are_refused_with_both_shapes() -> None:
     with pytest.raises(ValueError, match=r"one shape, but are \(2, 4\) and \(1, 4\)"):
         contrast.nt_xent(Z_MD[:2], Z_MD[2:3], temperature=0.5, symmetric=False)
+
+
+def unit(rows: list[list[float]]) -> torch.Tensor:
+    return functional.normalize(torch.tensor(rows, dtype=torch.float64), dim=1)
+
+
+def test_queue_nce_equals_the_golden_number() -> None:
+    loss = contrast.queue_nce(
+        unit([[1, 2], [2, -1]]), unit([[1, 1], [2, 0]]), unit([[1, -1], [-1, 2], [0, 1]]), temperature=0.2
+    )
+    assert float(loss) == pytest.approx(0.7504046108, abs=1e-6)
+
+
+def test_queue_nce_equals_its_sum_written_out() -> None:
+    query, key, queue = (
+        unit(torch.randn(n, 3, generator=torch.Generator().manual_seed(n)).tolist()) for n in (4, 4, 7)
+    )
+    key = key.flip(0)
+    terms = []
+    for q, k in zip(query, key, strict=True):
+        own = math.exp(float(q @ k) / 0.3)
+        terms.append(-math.log(own / (own + sum(math.exp(float(q @ n) / 0.3) for n in queue))))
+    assert float(contrast.queue_nce(query, key, queue, temperature=0.3)) == pytest.approx(sum(terms) / 4, abs=1e-12)
+
+
+def test_queue_nce_sends_its_gradient_into_the_queries_alone() -> None:
+    query, key = (unit([[1, 2], [2, -1]]).requires_grad_() for _ in range(2))
+    contrast.queue_nce(query, key, unit([[0, 1]]), temperature=0.2).backward()
+    assert query.grad is not None and key.grad is None

@@ -30,3 +30,8 @@ def test_rampdown_of_spc_counts_iterations_and_runs_over_ten_epochs_more() -> No
 
 def test_rampdown_of_spc_is_above_zero_at_the_last_step() -> None:
     assert schedules.cosine_rampdown_spc(0.03, 49, 3, epochs=50, iterations=4) > 0.03 * 0.05
+
+
+def test_the_plain_cosine_falls_from_the_rate_over_its_half_to_0() -> None:
+    rates = [schedules.cosine(0.4, epoch, epochs=10) for epoch in (0, 5, 10)]
+    assert rates == pytest.approx([0.4, 0.2, 0.0])

@@ -12,6 +12,9 @@ from trainables.contract import ImageData, Result
 
 SMALL: dict[str, dict[str, checks.Plain]] = {
     "simclr": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
+    "moco": {"augmentation": "affine", "batch_size": 40, "epochs": 1, "queue_size": 80},
+    "rotnet": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
+    "instdisc": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
     "neighbors": {"num_neighbors": 8},
     "kmeans": {},
     "scan": {"augmentation": "affine", "num_neighbors": 5, "batch_size": 60, "epochs": 1},
@@ -35,6 +38,8 @@ SMALL: dict[str, dict[str, checks.Plain]] = {
 
 # Numbers that switch something on or off, beside the choices.
 EXTRA: list[tuple[str, str, checks.Plain]] = [
+    ("moco", "bn_splits", 1),
+    ("instdisc", "negatives", 9),
     ("kmeans", "num_clusters", 5),
     ("scan", "num_neighbors", 0),
     ("scan", "num_clusters", 5),
@@ -88,7 +93,9 @@ def cases() -> list[Case]:
 
 def test_the_cases_cover_every_stage() -> None:
     named = {case.stage for case in cases()}
-    assert named == {name for stages in pipeline.METHODS.values() for name in stages} | set(pipeline.PROBES)
+    assert named == {name for stages in pipeline.METHODS.values() for name in stages} | set(pipeline.PROBES) | set(
+        pipeline.PRETEXTS
+    )
     assert len(cases()) > 50
 
 

@@ -1,6 +1,6 @@
-"""The contrastive loss of SimCLR and the alignment of its two views.
+"""Contrastive losses: SimCLR against the batch, MoCo against a queue, and the alignment of two views.
 
-Axes: B images of a batch, D feature width, A anchors (B or 2B), M rows of both views (2B).
+Axes: B images of a batch, D feature width, A anchors (B or 2B), M rows of both views (2B), Q keys in the queue.
 """
 
 import torch
@@ -33,6 +33,28 @@ def nt_xent(z0_BD: Tensor, z1_BD: Tensor, *, temperature: float, symmetric: bool
     itself_AM = torch.eye(*scores_AM.shape, dtype=torch.bool, device=scores_AM.device)
     other_view_A = (torch.arange(len(anchors_AD), device=scores_AM.device) + len(z0_BD)) % len(both_MD)
     return functional.cross_entropy(scores_AM.masked_fill(itself_AM, -torch.inf), other_view_A)
+
+
+def queue_nce(query_BD: Tensor, key_BD: Tensor, queue_QD: Tensor, *, temperature: float) -> Tensor:
+    """InfoNCE of queries: each must find its own key among the keys in the queue.
+
+    Args:
+        query_BD, key_BD: floating point, rows of length one; row i of both shows image i. Keys carry no gradient.
+        queue_QD: keys of earlier images, rows of length one.
+        temperature: divides the cosines; above 0.
+
+    Returns:
+        The mean over the queries, a scalar in nats.
+
+    Raises:
+        ValueError: queries and keys differ in shape.
+
+    Source: MoCo, Eq. 1.
+    """
+    _same_shape(query_BD, key_BD)
+    own_B1 = (query_BD * key_BD.detach()).sum(dim=1, keepdim=True)
+    scores = torch.cat([own_B1, query_BD @ queue_QD.T], dim=1) / temperature
+    return functional.cross_entropy(scores, torch.zeros(len(scores), dtype=torch.long, device=scores.device))
 
 
 def alignment(z0_BD: Tensor, z1_BD: Tensor) -> Tensor:

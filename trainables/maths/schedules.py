@@ -19,6 +19,11 @@ def cosine_scan(base_lr: float, epoch: float, *, epochs: int) -> float:
     return floor + (base_lr - floor) * (1 + math.cos(math.pi * epoch / epochs)) / 2
 
 
+def cosine(base_lr: float, epoch: float, *, epochs: int) -> float:
+    """Half a cosine from base_lr to 0, without warm-up; 0 is reached at epoch = epochs. Source: MoCo v2."""
+    return base_lr * (1 + math.cos(math.pi * epoch / epochs)) / 2
+
+
 def step(base_lr: float, epoch: float, *, milestones: Collection[int], decay: float) -> float:
     """base_lr times ``decay`` for each milestone that is reached; a milestone counts from that epoch on."""
     return base_lr * float(decay ** sum(epoch >= milestone for milestone in milestones))
