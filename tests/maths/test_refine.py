@@ -12,9 +12,7 @@ from torch import Tensor
 from trainables.maths import refine
 from trainables.maths.refine import Options
 
-GOLDEN = torch.tensor(
-    [[0.9, 0.08, 0.02], [0.85, 0.1, 0.05], [0.05, 0.9, 0.05], [0.4, 0.35, 0.25]], dtype=torch.float64
-)
+GOLDEN = torch.tensor([[0.9, 0.08, 0.02], [0.85, 0.1, 0.05], [0.05, 0.9, 0.05], [0.4, 0.35, 0.25]], dtype=torch.float64)
 TWO = Options(top_k=2)
 
 
@@ -83,9 +81,7 @@ def test_the_fast_form_is_the_algorithm_word_by_word(
 
 @pytest.mark.parametrize("each_time", [False, True])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_logarithms_give_what_the_products_give(
-    each_time: bool, frozen: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_logarithms_give_what_the_products_give(each_time: bool, frozen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     options = replace(TWO, power=1.5, each_time=each_time, frozen=frozen)
     fast = refine.refine_assignments(GOLDEN, options).targets_BC
     monkeypatch.setattr(refine, "_LARGEST_EXPONENT", 0.0)

@@ -5,7 +5,7 @@ columns of that table are scaled to the prior and its rows to 1 in turn, and the
 assignment. Sure rows leave as they came, and no unsure row sees another.
 
 Both scalings are diagonal, so the table of unsure row b is always u_a P_ac y_c with the same P for every b: two matrix
-products an iteration do what the text of the algorithm does with one table per unsure row. The result is exact, not an approximation.
+products an iteration do what the text of the algorithm does with one table per unsure row. Nothing is approximated.
 The split is a mask and nothing is copied out of the batch, so a GPU is never waited for.
 
 Source: Jia et al. 2021, "When in Doubt: Improving Classification Performance with Alternating Normalization" (CAN), and
@@ -29,11 +29,13 @@ _ELEMENTS_AT_ONCE = 2**24
 class Options:
     """How assignments are refined.
 
-    top_k: probabilities in the entropy, at least 2. renormalize: divide them by their sum and the entropy by log(top_k),
-    which makes it lie in [0, 1]; otherwise in nats. threshold: rows at or above it are unsure; with ``tie_is_unsure``
-    False only those above. power: exponent of every probability. each_time: the power is applied at the start of every
-    iteration, not once. frozen: the sure rows are reset after every iteration. empty: what happens in a batch with fewer
-    than min_reference sure rows: nothing ("skip"), unit vectors stand in ("identity"), or recent sure rows ("queue").
+    top_k: probabilities in the entropy, at least 2.
+    renormalize: divide them by their sum and the entropy by log(top_k), so that it lies in [0, 1]; otherwise in nats.
+    threshold: rows at or above it are unsure; with ``tie_is_unsure`` False only those above.
+    power: exponent of every probability. each_time: it is applied at the start of every iteration, not once.
+    frozen: the sure rows are reset after every iteration.
+    empty: what happens in a batch with fewer than min_reference sure rows: nothing ("skip"), unit vectors stand in
+    ("identity"), or recent sure rows ("queue").
     """
 
     top_k: int = 3
