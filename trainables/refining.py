@@ -147,6 +147,18 @@ class Refiner:
         """(B,) float32 weights of mean 1 over the batch, larger where a row is less sure."""
         return (refine.importance(entropy_B, self._config.an_reweight_temperature) * len(entropy_B)).float()
 
+    def of_logits(self, logits_BC: Tensor, labels_B: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        """What a loss over logits takes instead of ``logits_BC``, and the weights (B,) of its terms.
+
+        Logits as they came and ones while refinement is off; refined ones carry no gradient.
+        """
+        ones_B = torch.ones_like(logits_BC[:, 0], dtype=torch.float32)
+        if not self.is_active(epoch):
+            return logits_BC, ones_B
+        targets_BC, entropy_B = self(logits_BC.float().softmax(1), labels_B, epoch)
+        weights_B = self.weights(entropy_B) if self.weighs(epoch) else ones_B
+        return targets_BC.clamp_min(1e-12).log() if self.corrects(epoch) else logits_BC, weights_B
+
     def _count(self, rows_BC: Tensor, targets_BC: Tensor, found: refine.Refined, labels_B: Tensor) -> None:
         before_B, after_B, unsure_B = rows_BC.argmax(1), targets_BC.argmax(1), found.unsure_B.double()
         known_B = (labels_B >= 0).double()

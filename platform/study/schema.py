@@ -161,7 +161,7 @@ def _pretext_faults(document: Document, page: Page) -> list[Fault]:
         return []
     if "pretext" not in pipeline.stages(page.method):
         return [document.fault(("pretext",), f"method {page.method!r} has no pretext stage. Take the line out.")]
-    own = pipeline.name_of(pipeline.stages(page.method)["pretext"])
+    own = dict(zip(pipeline.stages(page.method), pipeline.METHODS[page.method], strict=True))["pretext"]
     if own not in (*pipeline.PRETEXTS, page.pretext):
         sentence = f"method {page.method!r} starts from {own} and no other pretext. Take the line out."
         return [document.fault(("pretext",), sentence)]
