@@ -30,6 +30,8 @@ LABEL_METRICS: frozenset[str] = frozenset(
         "bcubed_precision",
         "bcubed_recall",
         "bcubed_f",
+        "an_acc_before",
+        "an_acc_after",
     }
 )
 """Metrics that looked at labels. None may steer a study that does not call itself an oracle."""

@@ -18,6 +18,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "spc": ("simclr", "neighbors", "scan", "spc"),
     "deepcluster": ("deepcluster",),
     "uad": ("uad",),
+    "dec": ("autoencoder", "dec"),
 }
 
 PRETEXTS: tuple[str, ...] = ("simclr", "moco", "rotnet", "instdisc")
@@ -25,7 +26,7 @@ PRETEXTS: tuple[str, ...] = ("simclr", "moco", "rotnet", "instdisc")
 PROBES: tuple[str, ...] = ("linear_probe", "mlp_probe", "knn_probe")
 """Stages that may follow any method. Their one input, "probed", is the last slot that leaves a backbone."""
 
-WITHOUT_BACKBONE: frozenset[str] = frozenset({"neighbors", "kmeans"})
+WITHOUT_BACKBONE: frozenset[str] = frozenset({"neighbors", "kmeans", "autoencoder", "dec"})
 """Stages that leave no backbone of their own among their weights."""
 
 

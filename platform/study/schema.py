@@ -161,7 +161,11 @@ def _pretext_faults(document: Document, page: Page) -> list[Fault]:
         return []
     if "pretext" not in pipeline.stages(page.method):
         return [document.fault(("pretext",), f"method {page.method!r} has no pretext stage. Take the line out.")]
-    if page.pretext not in pipeline.PRETEXTS:
+    own = dict(zip(pipeline.stages(page.method), pipeline.METHODS[page.method], strict=True))["pretext"]
+    if own not in (*pipeline.PRETEXTS, page.pretext):
+        sentence = f"method {page.method!r} starts from {own} and no other pretext. Take the line out."
+        return [document.fault(("pretext",), sentence)]
+    if page.pretext not in (*pipeline.PRETEXTS, own):
         sentence = f"pretext {page.pretext!r} does not exist. {did_you_mean(page.pretext, pipeline.PRETEXTS)}"
         return [document.fault(("pretext",), sentence)]
     return []

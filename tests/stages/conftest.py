@@ -13,7 +13,7 @@ import torch
 from trainables.contract import Epoch, ImageData, Result, Split, State
 from trainables.faiss_search import FaissSearch
 from trainables.session import Alone, StageRuntime
-from trainables.stages import neighbors, scan, simclr
+from trainables.stages import autoencoder, neighbors, scan, simclr
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,14 @@ def train() -> Train:
 
 @pytest.fixture(scope="session")
 def finished(data: ImageData) -> dict[str, Result]:
-    """Results of pretext, neighbors and scan by slot, good enough to go on from; "probed" is what a probe reads."""
+    """Results of pretext, neighbors and scan by slot, good enough to go on from.
+
+    "probed" is what a probe reads, "autoencoder" the pretext of DEC.
+    """
     pretext = _train(simclr, simclr.Config(augmentation="affine", batch_size=60, epochs=3, lr=0.1), data).result
     mined = _train(neighbors, neighbors.Config(num_neighbors=8), data, {"pretext": pretext}).result
     config = scan.Config(augmentation="affine", num_neighbors=5, batch_size=60, lr=1e-3, epochs=8)
     clustered = _train(scan, config, data, {"pretext": pretext, "neighbors": mined}).result
-    return {"pretext": pretext, "neighbors": mined, "scan": clustered, "probed": clustered}
+    small = autoencoder.Config(widths="64-64", batch_size=30, epochs=20)
+    coded = _train(autoencoder, small, data).result
+    return {"pretext": pretext, "neighbors": mined, "scan": clustered, "probed": clustered, "autoencoder": coded}

@@ -34,6 +34,8 @@ SMALL: dict[str, dict[str, checks.Plain]] = {
     "linear_probe": {"batch_size": 60, "epochs": 1},
     "mlp_probe": {"batch_size": 60, "epochs": 1},
     "knn_probe": {"num_neighbors": 5},
+    "autoencoder": {"widths": "64-64", "batch_size": 60, "epochs": 1, "layer_epochs": 1},
+    "dec": {"batch_size": 60, "epochs": 1, "tolerance": 0.0, "an_batch_size": 50},
 }
 
 # Numbers that switch something on or off, beside the choices.
@@ -56,6 +58,11 @@ EXTRA: list[tuple[str, str, checks.Plain]] = [
     ("uad", "low_level_channels", 32),
     ("mlp_probe", "dropout", 0.0),
     ("knn_probe", "num_neighbors", 1),
+    ("autoencoder", "embed_dim", 3),
+    ("dec", "num_clusters", 5),
+    ("dec", "target_update_interval", 1),
+    ("dec", "reconstruction_weight", 1.0),
+    ("dec", "an_start_epoch", 1),
     ("spc", "num_augs", 3),
     ("spc", "propagation_decay", 0.0),
     ("spc", "mixed_loss_weight", 0.0),
@@ -110,8 +117,9 @@ def test_every_switch_trains(
         # A network for larger images: the data set's size forbids it before anything starts.
         assert set(refused) == {case.name}
         return
-    inputs = {slot: finished[slot] for slot in stage.INPUTS}
-    done = train(stage, config, data, inputs)
+    starts = {**finished, "pretext": finished["autoencoder"]} if case.stage == "dec" else finished
+    done = train(stage, config, data, {slot: starts[slot] for slot in stage.INPUTS})
     reported = set(done.result.metrics) | {key for each in done.epochs for key in each.metrics}
     assert reported <= set(stage.METRICS)
-    assert len(done.epochs) == getattr(config, "epochs", 0) * getattr(config, "refine", 1)
+    alone = 3 if getattr(config, "pretraining", "") == "layerwise" else 0  # an epoch for each layer of 64-64-10
+    assert len(done.epochs) == getattr(config, "epochs", 0) * getattr(config, "refine", 1) + alone

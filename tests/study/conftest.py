@@ -66,8 +66,13 @@ STAGES = {
 
 @pytest.fixture(autouse=True)
 def _small_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
-    methods = {"spc": ("simclr", "neighbors", "spc"), "mining": ("simclr", "neighbors"), "bare": ("spc",)}
-    slots = {"spc": tuple(STAGES), "mining": ("pretext", "neighbors"), "bare": ("spc",)}
+    methods = {
+        "spc": ("simclr", "neighbors", "spc"),
+        "mining": ("simclr", "neighbors"),
+        "bare": ("spc",),
+        "coded": ("coder", "spc"),
+    }
+    slots = {"spc": tuple(STAGES), "mining": ("pretext", "neighbors"), "bare": ("spc",), "coded": ("pretext", "spc")}
     monkeypatch.setattr(pipeline, "METHODS", methods)
     monkeypatch.setattr(pipeline, "PRETEXTS", ("simclr", "rotnet"))
     monkeypatch.setattr(

@@ -1,0 +1,232 @@
+"""DEC on made-up patterns and on rows of features, with and without refined assignments."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainables import checks, metrics, pipeline, refining
+from trainables.contract import ImageData, Result, Split
+from trainables.maths import soft_assignment
+from trainables.stages import autoencoder, dec
+from trainables.stages.dec import Config
+
+SMALL: dict[str, Any] = {"batch_size": 30, "epochs": 3, "target_update_interval": 3, "tolerance": 0.0}
+
+
+def features(num_rows: int, seed: int) -> Split:
+    """Three blobs that stand well apart, in eight dimensions and far from [0, 1]."""
+    generator = torch.Generator().manual_seed(seed)
+    labels_N = torch.arange(num_rows) % 3
+    centers = torch.zeros(3, 8).index_put((torch.arange(3), torch.arange(3)), torch.tensor(40.0)) - 7
+    rows_ND = centers[labels_N] + torch.randn(num_rows, 8, generator=generator)
+    return Split(rows_ND[:, :, None, None], labels_N)
+
+
+@pytest.fixture(scope="module")
+def rows() -> ImageData:
+    train = features(150, 0)
+    return ImageData("blobs", train, train, ("a", "b", "c"), (), (), "blobs")
+
+
+@pytest.fixture(scope="module")
+def coded(train: Callable[..., Any], rows: ImageData) -> Result:
+    config = autoencoder.Config(widths="64-64", embed_dim=4, batch_size=30, epochs=15)
+    result: Result = train(autoencoder, config, rows).result
+    return result
+
+
+def trained(train: Callable[..., Any], data: ImageData, coded: Result, saved: Any = None, **changes: Any) -> Any:
+    return train(dec, Config(**{**SMALL, **changes}), data, {"pretext": coded}, saved=saved)
+
+
+def test_blobs_that_stand_apart_are_clustered_almost_without_error(
+    train: Callable[..., Any], rows: ImageData, coded: Result
+) -> None:
+    done = trained(train, rows, coded)
+    assert done.result.metrics["acc"] > 0.95
+    assert done.result.arrays["probabilities_eval"] is done.result.arrays["probabilities_train"]
+
+
+def test_features_are_scaled_by_the_range_of_the_whole_matrix(rows: ImageData, coded: Result) -> None:
+    images_NCHW = rows.train.images_NCHW[:]
+    assert coded.facts["low"] == float(images_NCHW.min()) and coded.facts["high"] == float(images_NCHW.max())
+
+
+def test_pixels_are_scaled_by_255(finished: dict[str, Result]) -> None:
+    facts = finished["autoencoder"].facts
+    assert (facts["low"], facts["high"], facts["num_values"]) == (0.0, 255.0, 64)
+
+
+def test_images_are_clustered(train: Callable[..., Any], data: ImageData, finished: dict[str, Result]) -> None:
+    done = trained(train, data, finished["autoencoder"])
+    assert done.result.metrics["acc"] > 0.95
+    assert done.result.arrays["probabilities_eval"].shape == (60, 3)
+
+
+def test_the_reported_divergence_is_that_of_the_stored_assignments(
+    train: Callable[..., Any], rows: ImageData, coded: Result
+) -> None:
+    result = trained(train, rows, coded).result
+    q_NC = torch.tensor(result.arrays["probabilities_eval"]).double()
+    own = float(soft_assignment.divergence(soft_assignment.target(q_NC), q_NC).mean())
+    assert result.metrics["selection_loss"] == pytest.approx(own + result.metrics["label_change"], abs=1e-5)
+
+
+def test_the_first_loss_is_that_of_the_first_centers(train: Callable[..., Any], rows: ImageData, coded: Result) -> None:
+    # One step over all images: its loss is taken before anything has moved.
+    done = trained(train, rows, coded, batch_size=150, epochs=1, lr=1e-12)
+    q_NC = torch.tensor(done.result.arrays["probabilities_train"]).double()
+    own = float(soft_assignment.divergence(soft_assignment.target(q_NC), q_NC).mean())
+    assert done.metrics[0]["loss"] == pytest.approx(own, abs=1e-5)
+
+
+def test_training_ends_when_the_clusters_have_settled(
+    train: Callable[..., Any], rows: ImageData, coded: Result
+) -> None:
+    done = trained(train, rows, coded, epochs=50, tolerance=0.01)
+    assert len(done.epochs) < 50 and done.result.facts["is_settled"]
+    assert done.result.metrics["label_change"] < 0.01
+    assert "loss" in done.result.metrics
+
+
+def test_without_tolerance_it_runs_to_the_end(train: Callable[..., Any], rows: ImageData, coded: Result) -> None:
+    done = trained(train, rows, coded, epochs=6)
+    assert len(done.epochs) == 6 and not done.result.facts["is_settled"]
+
+
+def test_only_with_a_reconstruction_weight_does_the_decoder_learn(
+    train: Callable[..., Any], rows: ImageData, coded: Result
+) -> None:
+    before = coded.weights["autoencoder"]["decoder.0.weight"]
+    for weight, learns in ((0.0, False), (1.0, True)):
+        done = trained(train, rows, coded, reconstruction_weight=weight, clustering_weight=0.1)
+        after = done.result.weights["clustering"]["autoencoder.decoder.0.weight"]
+        assert torch.equal(before, after) is not learns
+        assert ("reconstruction" in done.result.metrics) is learns
+
+
+def test_idec_adds_its_two_terms_with_their_weights(train: Callable[..., Any], rows: ImageData, coded: Result) -> None:
+    for each in trained(train, rows, coded, reconstruction_weight=1.0, clustering_weight=0.1).metrics:
+        assert each["loss"] == pytest.approx(0.1 * each["divergence"] + each["reconstruction"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"reconstruction_weight": 1.0, "target_update_interval": 7},
+        {"an": "both", "an_class_prior": "running", "an_empty_reference": "queue", "an_batch_size": 40},
+        {"optimizer": "adam", "lr": 1e-3, "an": "reweight", "an_site": "after_sharpening"},
+    ],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    train: Callable[..., Any], rows: ImageData, coded: Result, changes: dict[str, Any]
+) -> None:
+    whole = trained(train, rows, coded, **changes)
+    # An epoch's state shares memory with the model, so it is taken while that epoch is the last.
+    first = trained(train, rows, coded, **{**changes, "epochs": 1}).epochs[-1].state()
+    rest = trained(train, rows, coded, saved=first, **changes)
+    assert rest.metrics == whole.metrics[1:]
+    for name, value in whole.result.arrays.items():
+        assert np.array_equal(value, rest.result.arrays[name]), name
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3, 4])
+def test_a_resumed_autoencoder_equals_an_uninterrupted_one(
+    train: Callable[..., Any], data: ImageData, epochs: int
+) -> None:
+    small = {"widths": "64-64", "batch_size": 40, "pretraining": "layerwise", "layer_epochs": 2, "epochs": 1}
+    whole = train(autoencoder, autoencoder.Config(**small), data)
+    assert len(whole.epochs) == 7
+    steps = autoencoder.train(autoencoder.Config(**small), data, {}, runtime_of(train))
+    for _ in range(epochs):
+        saved = next(steps).state()
+    rest = train(autoencoder, autoencoder.Config(**small), data, saved=saved)
+    assert rest.metrics == whole.metrics[epochs:]
+    assert np.array_equal(rest.result.arrays["embedding_eval"], whole.result.arrays["embedding_eval"])
+
+
+def runtime_of(train: Callable[..., Any]) -> Any:
+    from trainables.faiss_search import FaissSearch
+    from trainables.session import Alone, StageRuntime
+
+    return StageRuntime(Alone(torch.device("cpu")), "pretext", 0, FaissSearch(1))
+
+
+def test_a_layer_alone_leaves_the_others_as_they_were(train: Callable[..., Any], data: ImageData) -> None:
+    config = autoencoder.Config(widths="64-64", batch_size=40, pretraining="layerwise", layer_epochs=1, epochs=1)
+    fresh = {
+        name: value.clone()
+        for name, value in autoencoder.autoencoder.built(autoencoder._facts(config, data), 0).state_dict().items()
+    }
+    state = next(autoencoder.train(config, data, {}, runtime_of(train))).state()["model"]
+    moved = {name for name, value in state.items() if not torch.equal(value, fresh[name])}
+    assert moved == {"encoder.0.weight", "encoder.0.bias", "decoder.0.weight", "decoder.0.bias"}
+
+
+def test_refined_assignments_report_what_they_did(train: Callable[..., Any], rows: ImageData, coded: Result) -> None:
+    done = trained(train, rows, coded, an="both", an_entropy_threshold=0.3)
+    for each in done.metrics:
+        assert 0 <= each["an_changed_fraction"] <= each["an_unsure_fraction"] <= 1
+    assert set(done.result.metrics) - set(metrics.EVALUATION_METRICS) <= set(dec.METRICS)
+
+
+def test_reweighting_alone_changes_no_target_but_the_loss(
+    train: Callable[..., Any], rows: ImageData, coded: Result
+) -> None:
+    plain = trained(train, rows, coded, epochs=1)
+    weighed = trained(train, rows, coded, epochs=1, an="reweight")
+    assert all(each["an_changed_fraction"] == 0 for each in weighed.metrics)
+    assert plain.metrics[0]["loss"] != weighed.metrics[0]["loss"]
+
+
+def test_a_correction_without_unsure_rows_is_plain_dec(
+    train: Callable[..., Any], rows: ImageData, coded: Result
+) -> None:
+    plain = trained(train, rows, coded)
+    sure = trained(train, rows, coded, an="correction", an_renormalize=False, an_entropy_threshold=50.0)
+    assert np.array_equal(plain.result.arrays["probabilities_train"], sure.result.arrays["probabilities_train"])
+
+
+def test_before_its_first_epoch_refinement_does_nothing(
+    train: Callable[..., Any], rows: ImageData, coded: Result
+) -> None:
+    plain = trained(train, rows, coded)
+    late = trained(train, rows, coded, an="both", an_start_epoch=3)
+    assert plain.metrics == late.metrics
+
+
+def test_labels_steer_nothing(train: Callable[..., Any], rows: ImageData, coded: Result) -> None:
+    unknown = replace(rows.train, labels_N=torch.full_like(rows.train.labels_N, -1))
+    blind = replace(rows, train=unknown, eval=unknown)
+    seeing = trained(train, rows, coded, an="both", an_entropy_threshold=0.3).result.arrays
+    found = trained(train, blind, coded, an="both", an_entropy_threshold=0.3).result
+    assert np.array_equal(found.arrays["probabilities_train"], seeing["probabilities_train"])
+    assert not any(metrics.looks_at_labels(name) for name in found.metrics)
+
+
+def test_label_metrics_of_refinement_are_known_as_such() -> None:
+    looking = {name for name in refining.METRICS if metrics.looks_at_labels(name)}
+    assert looking == {"an_acc_before", "an_acc_after"} <= metrics.LABEL_METRICS
+
+
+def test_without_refinement_its_settings_do_not_count() -> None:
+    assert {name for name in checks.effective(Config()) if name.startswith("an")} == {"an"}
+    assert "an_iterations" not in checks.effective(Config(an="reweight"))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("an", "all"), ("an_top_k", 1), ("an_power", 0.0), ("tolerance", 1.0), ("student_t_dof", 0.0)]
+)
+def test_a_bad_setting_is_refused(name: str, value: Any) -> None:
+    with pytest.raises(checks.SettingsError, match=name):
+        Config(**{name: value})
+
+
+def test_the_data_set_s_size_is_a_limit(rows: ImageData) -> None:
+    built = pipeline.configs("dec", "", {"dec.batch_size": 256, "pretext.batch_size": 100})
+    assert list(dict(pipeline.limits("dec", "", built, rows.shape))) == ["dec.batch_size"]

@@ -1,0 +1,116 @@
+"""Autoencoder of fully connected layers, and the soft clustering on its embedding (DEC section 3).
+
+Images come in as they lie in a data set; they are flattened and scaled here, with a range that is kept in the weights.
+
+Axes: B batch, D values of an image, E embedding width, C clusters.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from ..contract import Split
+from ..maths import soft_assignment
+
+
+class Autoencoder(nn.Module):
+    """D, widths..., E and the mirror; ReLU everywhere but after the embedding and after the last layer.
+
+    low, high: what is scaled to 0 and to 1 (0 and 255 for pixels).
+
+    Raises:
+        ValueError: high is not above low.
+    """
+
+    def __init__(
+        self, num_values: int, widths: Sequence[int], embed_dim: int, *, low: float, high: float, seed: int
+    ) -> None:
+        super().__init__()
+        if not high > low:
+            raise ValueError(f"the data reach from {low:g} to {high:g}; there is nothing to scale to [0, 1].")
+        sizes = (num_values, *widths, embed_dim)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.encoder = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
+            self.decoder = nn.ModuleList(nn.Linear(b, a) for a, b in zip(sizes, sizes[1:], strict=False))
+        self.widths = sizes[1:]
+        self.range_2: Tensor
+        self.register_buffer("range_2", torch.tensor([low, high]))
+
+    def scaled(self, images_BCHW: Tensor) -> Tensor:
+        """(B, D) float32, in [0, 1] for the images that the range was taken from."""
+        low, high = self.range_2
+        return cast(Tensor, (images_BCHW.flatten(1).float() - low) / (high - low))
+
+    def hidden(self, scaled_BD: Tensor, num_layers: int) -> Tensor:
+        """Output of the first ``num_layers`` encoder layers."""
+        for number in range(num_layers):
+            scaled_BD = self.encoder[number](scaled_BD)
+            if number + 1 < len(self.encoder):
+                scaled_BD = scaled_BD.relu()
+        return scaled_BD
+
+    def decode(self, embedding_BE: Tensor) -> Tensor:
+        for number in reversed(range(len(self.decoder))):
+            embedding_BE = self.decoder[number](embedding_BE)
+            if number:
+                embedding_BE = embedding_BE.relu()
+        return embedding_BE
+
+    def forward(self, scaled_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """Embedding (B, E) and reconstruction (B, D)."""
+        embedding_BE = self.hidden(scaled_BD, len(self.encoder))
+        return embedding_BE, self.decode(embedding_BE)
+
+
+class LayerPair(nn.Module):
+    """One encoder layer and its mirror, trained alone as a denoising autoencoder (DEC section 3.2, Eqs. 7 to 10)."""
+
+    def __init__(self, whole: Autoencoder, number: int) -> None:
+        super().__init__()
+        self.encode, self.mirror = whole.encoder[number], whole.decoder[number]
+        self._is_first, self._is_last = number == 0, number == len(whole.encoder) - 1
+
+    def forward(self, noisy_BI: Tensor, keep_BO: Tensor) -> Tensor:
+        """Reconstruction (B, I) of the pair's input. keep_BO: factor on the code, which drops part of it."""
+        code_BO = self.encode(noisy_BI)
+        code_BO = code_BO if self._is_last else code_BO.relu()
+        found_BI = self.mirror(code_BO * keep_BO)
+        return cast(Tensor, found_BI if self._is_first else found_BI.relu())
+
+
+class EmbeddedClustering(nn.Module):
+    """An encoder and trainable centers in its embedding; with the decoder too where reconstruction counts (IDEC)."""
+
+    def __init__(self, autoencoder: Autoencoder, centers_CE: Tensor, dof: float, *, keeps_decoder: bool) -> None:
+        super().__init__()
+        self.autoencoder = autoencoder
+        self.centers_CE = nn.Parameter(centers_CE)
+        self._dof = dof
+        self._keeps_decoder = keeps_decoder
+        autoencoder.decoder.requires_grad_(keeps_decoder)
+
+    def forward(self, scaled_BD: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Soft assignments (B, C) and, with the decoder, the reconstruction (B, D)."""
+        embedding_BE = self.autoencoder.hidden(scaled_BD, len(self.autoencoder.encoder))
+        q_BC = soft_assignment.student_t(embedding_BE, self.centers_CE, self._dof)
+        return q_BC, self.autoencoder.decode(embedding_BE) if self._keeps_decoder else None
+
+
+def built(facts: Mapping[str, Any], seed: int) -> Autoencoder:
+    """The untrained autoencoder of these facts."""
+    widths = [int(width) for width in facts["widths"].split("-")]
+    low, high = facts["low"], facts["high"]
+    return Autoencoder(facts["num_values"], widths, facts["embed_dim"], low=low, high=high, seed=seed)
+
+
+@torch.no_grad()
+def embedded(model: Autoencoder, split: Split, batch_size: int = 4096) -> Tensor:
+    """(N, E) float32 embeddings of a split."""
+    parts = []
+    for start in range(0, len(split), batch_size):
+        scaled_BD = model.scaled(split.images_NCHW[start : start + batch_size])
+        parts.append(model.hidden(scaled_BD, len(model.encoder)))
+    return torch.cat(parts)

@@ -1,0 +1,301 @@
+"""Deep embedded clustering: an encoder and its cluster centers learn from their own most certain assignments.
+
+Source: Xie et al. 2016 (DEC), section 3; with ``reconstruction_weight`` above 0, IDEC (Guo et al. 2017, Eq. 6), whose
+weights are 0.1 and 1. Centers start from k-means on the autoencoder's embedding. The target of Eq. 3 is taken over all
+training images every ``target_update_interval`` steps, in float64, and stays fixed in between; training ends when fewer
+than ``tolerance`` of the images change their cluster between two updates. The loss is the mean over a batch.
+
+Refined assignments (see ``refining``) take the place of q before it is sharpened, or of the target after it, in batches
+of ``an_batch_size`` drawn anew at each update.
+
+Axes: N images, B batch, D values of an image, E embedding width, C clusters.
+"""
+
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .. import checks, clusterer, metrics, refining
+from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..data import stream
+from ..maths import soft_assignment
+from ..nets import autoencoder
+
+NAMESPACE = "dec"
+INPUTS = ("pretext",)
+VERSION = 1
+METRICS = (
+    "loss",
+    "divergence",
+    "reconstruction",
+    "label_change",
+    "selection_loss",
+    "epoch_seconds",
+    *refining.METRICS,
+    *metrics.EVALUATION_METRICS,
+)
+CRITERION = ("selection_loss", "min")
+
+_REFINES = ("correction", "reweight", "both")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(refining.Settings):
+    num_clusters: int = checks.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
+    student_t_dof: float = checks.setting(1.0, "degrees of freedom of the assignment's kernel", above=0, symbol="ν")
+    kmeans_restarts: int = checks.setting(20, "runs of k-means for the first centers", low=1, high=1000)
+    epochs: int = checks.setting(200, "passes over the training images at most", low=1, unit="epochs")
+    batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    target_update_interval: int = checks.setting(140, "steps between two targets", low=1, unit="steps", symbol="T")
+    tolerance: float = checks.setting(
+        0.001, "training ends when a smaller share of images changes its cluster; 0 never ends it", low=0, below=1
+    )
+    optimizer: str = checks.setting("sgd", "optimizer of encoder and centers", choices=("sgd", "adam"))
+    lr: float = checks.setting(0.01, "learning rate, constant", above=0)
+    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1, when={"optimizer": ("sgd",)})
+    weight_decay: float = checks.setting(0.0, "L2 penalty, on every parameter", low=0)
+    clustering_weight: float = checks.setting(1.0, "weight of the divergence; IDEC takes 0.1", above=0, symbol="γ")
+    reconstruction_weight: float = checks.setting(
+        0.0, "weight of the reconstruction error; above 0 keeps the decoder, as IDEC does", low=0
+    )
+    an_site: str = checks.setting(
+        "before_sharpening",
+        "what is refined: the soft assignments, or the target made of them",
+        choices=("before_sharpening", "after_sharpening"),
+        when={"an": _REFINES},
+    )
+    an_batch_size: int = checks.setting(256, "images refined together", low=2, unit="images", when={"an": _REFINES})
+    confidence_threshold: float = checks.setting(
+        0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
+    )
+
+    def __post_init__(self) -> None:
+        checks.check(self)
+
+
+def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
+    yield from clusterer.limits_on_size(config, shape, ("num_clusters", "batch_size"))
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What an epoch needs. model: the bare one; trained: the same, wrapped for several ranks."""
+
+    config: Config
+    data: ImageData
+    model: autoencoder.EmbeddedClustering
+    trained: nn.Module
+    optimizer: torch.optim.Optimizer
+    refiner: refining.Refiner
+    runtime: Runtime
+
+
+@dataclass
+class _Progress:
+    """What lasts from step to step. target_NC float32, entropy_N: of the last update; labels_N: the clusters then."""
+
+    target_NC: Tensor
+    entropy_N: Tensor
+    labels_N: Tensor
+    epoch: int = 0
+    steps: int = 0
+    updates: int = 0
+    label_change: float = 1.0
+    is_settled: bool = False
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"target": self.target_NC, "entropy": self.entropy_N, "labels": self.labels_N}
+
+    def numbers(self) -> dict[str, Any]:
+        names = ("epoch", "steps", "updates", "label_change", "is_settled")
+        return {name: getattr(self, name) for name in names}
+
+
+def train(
+    config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
+) -> Generator[Epoch, None, Result]:
+    """Train encoder and centers; see the module's docstring.
+
+    Returns:
+        weights: clustering (encoder, decoder and centers). arrays: probabilities_train, probabilities_eval (N, C) and
+        embedding_train, embedding_eval (N, E), float32. facts: those of the autoencoder, num_clusters, is_settled.
+    """
+    saved = runtime.resume()
+    setup, progress = _set_up(config, data, inputs["pretext"], runtime, is_fresh=saved is None)
+    losses: dict[str, float] = {}
+    if saved is not None:
+        setup.model.load_state_dict(saved["model"])
+        setup.optimizer.load_state_dict(saved["optimizer"])
+        setup.refiner.load(saved["refiner"])
+        tensors = (saved["progress"][name].to(runtime.device) for name in ("target", "entropy", "labels"))
+        progress, losses = _Progress(*tensors, **saved["numbers"]), dict(saved["losses"])
+    while progress.epoch < config.epochs and not progress.is_settled:
+        started = time.perf_counter()
+        losses = _epoch(setup, progress) or losses
+        progress.epoch += 1
+        found = losses | _judged(setup, _assignments(setup, data.eval), progress)
+        found |= setup.refiner.report() | {"epoch_seconds": time.perf_counter() - started}
+        numbers = progress.numbers()
+        yield Epoch(progress.epoch, config.epochs, found, partial(_state, setup, progress.tensors(), numbers, losses))
+    q_train_NC = _assignments(setup, data.train)
+    q_eval_NC = q_train_NC if data.is_union else _assignments(setup, data.eval)
+    embedding = {"train": autoencoder.embedded(setup.model.autoencoder, data.train).cpu().numpy()}
+    embedding["eval"] = (
+        embedding["train"] if data.is_union else autoencoder.embedded(setup.model.autoencoder, data.eval).cpu().numpy()
+    )
+    arrays = {f"embedding_{part}": rows for part, rows in embedding.items()}
+    arrays["probabilities_train"] = q_train_NC.float().cpu().numpy()
+    arrays["probabilities_eval"] = arrays["probabilities_train"] if data.is_union else q_eval_NC.float().cpu().numpy()
+    return Result(
+        weights={"clustering": setup.model.state_dict()},
+        arrays=arrays,
+        facts={
+            **inputs["pretext"].facts,
+            "num_clusters": q_eval_NC.shape[1],
+            "is_settled": progress.is_settled,
+        },
+        metrics=losses | _judged(setup, q_eval_NC, progress) | setup.refiner.report(),
+    )
+
+
+def _set_up(
+    config: Config, data: ImageData, pretext: Result, runtime: Runtime, *, is_fresh: bool
+) -> tuple[_Setup, _Progress]:
+    """Everything at its start; without a k-means where a saved state follows."""
+    num_clusters = config.num_clusters or len(data.class_names)
+    points_NE = np.ascontiguousarray(pretext.arrays["embedding_train"], dtype=np.float32)
+    centers_CE, labels_N = np.zeros((num_clusters, points_NE.shape[1]), np.float32), np.zeros(len(points_NE), np.int64)
+    if is_fresh:
+        start = runtime.search.kmeans(
+            points_NE, num_clusters, seed=runtime.seed, iterations=300, restarts=config.kmeans_restarts
+        )
+        centers_CE, labels_N = start.centroids_CD, start.labels_N
+    whole = autoencoder.built(pretext.facts, runtime.seed)
+    whole.load_state_dict(pretext.weights["autoencoder"])
+    model = autoencoder.EmbeddedClustering(
+        whole,
+        torch.tensor(centers_CE),
+        config.student_t_dof,
+        keeps_decoder=config.reconstruction_weight > 0,
+    ).to(runtime.device)
+    optimizer = clusterer.optimizer(config, [p for p in model.parameters() if p.requires_grad])
+    refiner = refining.Refiner(config, num_clusters, len(data.class_names), runtime.device)
+    setup = _Setup(config, data, model, runtime.prepare(model), optimizer, refiner, runtime)
+    nothing = torch.zeros(0, device=runtime.device)
+    return setup, _Progress(nothing, nothing, torch.tensor(labels_N, device=runtime.device))
+
+
+def _state(
+    setup: _Setup, tensors: dict[str, Tensor], numbers: dict[str, Any], losses: dict[str, float]
+) -> dict[str, Any]:
+    return {
+        "progress": tensors,
+        "numbers": numbers,
+        "losses": losses,
+        "model": setup.model.state_dict(),
+        "optimizer": setup.optimizer.state_dict(),
+        "refiner": setup.refiner.state(),
+    }
+
+
+@torch.no_grad()
+def _assignments(setup: _Setup, split: Split) -> Tensor:
+    """(N, C) float64 soft assignments of a split.
+
+    Raises:
+        FloatingPointError: the model has diverged.
+    """
+    embedding_NE = autoencoder.embedded(setup.model.autoencoder, split).double()
+    q_NC = soft_assignment.student_t(embedding_NE, setup.model.centers_CE.double(), setup.config.student_t_dof)
+    if not bool(q_NC.isfinite().all()):
+        raise FloatingPointError("the soft assignments are not finite numbers")
+    return q_NC
+
+
+def _update(setup: _Setup, progress: _Progress) -> None:
+    """A new target for every training image, and whether the clusters have settled. Every rank computes all of it."""
+    config = setup.config
+    q_NC = _assignments(setup, setup.data.train)
+    labels_N = q_NC.argmax(1)
+    progress.label_change = float((labels_N != progress.labels_N).double().mean())
+    progress.is_settled = progress.updates > 0 and progress.label_change < config.tolerance
+    progress.labels_N = labels_N
+    entropy_N = torch.zeros(len(q_NC), dtype=torch.float64, device=q_NC.device)
+    if not setup.refiner.is_active(progress.epoch):
+        target_NC = soft_assignment.target(q_NC)
+    elif config.an_site == "before_sharpening":
+        refined_NC, entropy_N = _refined(setup, q_NC, progress)
+        target_NC = soft_assignment.target(refined_NC)
+    else:
+        target_NC, entropy_N = _refined(setup, soft_assignment.target(q_NC), progress)
+    progress.target_NC, progress.entropy_N = target_NC.float(), entropy_N
+    progress.updates += 1
+
+
+def _refined(setup: _Setup, rows_NC: Tensor, progress: _Progress) -> tuple[Tensor, Tensor]:
+    """Refined rows (N, C) and entropies (N,), in batches drawn anew."""
+    generator = setup.runtime.generator("refined together", progress.updates)
+    order_N = torch.randperm(len(rows_NC), generator=generator, device=generator.device)
+    refined_NC, entropy_N = torch.empty_like(rows_NC), torch.empty_like(rows_NC[:, 0])
+    labels_N = setup.data.train.labels_N
+    for rows_B in order_N.split(setup.config.an_batch_size):
+        refined_NC[rows_B], entropy_N[rows_B] = setup.refiner(rows_NC[rows_B], labels_N[rows_B], progress.epoch)
+    return refined_NC, entropy_N
+
+
+def _epoch(setup: _Setup, progress: _Progress) -> dict[str, float]:
+    config, runtime, split = setup.config, setup.runtime, setup.data.train
+    sums, steps = torch.zeros(3, device=runtime.device), 0
+    for batch in stream.batches(
+        split,
+        config.batch_size,
+        runtime.generator("order", progress.epoch),
+        rank=runtime.rank,
+        world_size=runtime.world_size,
+        drop_last=True,
+    ):
+        if progress.steps % config.target_update_interval == 0:
+            _update(setup, progress)
+            if progress.is_settled:
+                break
+        terms_3 = _loss(setup, progress, batch)
+        setup.optimizer.zero_grad(set_to_none=True)
+        terms_3[0].backward()
+        setup.optimizer.step()
+        sums += runtime.gather(terms_3.detach()[None]).mean(0)
+        steps += 1
+        progress.steps += 1
+    if not steps:  # Settled at the first step: the loss is that of the epoch before.
+        return {}
+    loss, divergence, reconstruction = (sums / steps).tolist()
+    found = {"loss": loss, "divergence": divergence}
+    return found | ({"reconstruction": reconstruction} if config.reconstruction_weight else {})
+
+
+def _loss(setup: _Setup, progress: _Progress, batch: stream.Batch) -> Tensor:
+    """This rank's part of (loss, divergence, reconstruction error)."""
+    config = setup.config
+    scaled_BD = setup.model.autoencoder.scaled(setup.data.train.images_NCHW[batch.rows_B])
+    q_BC, found_BD = setup.trained(scaled_BD)
+    divergence_B = soft_assignment.divergence(progress.target_NC[batch.rows_B], q_BC)
+    if setup.refiner.weighs(progress.epoch):
+        entropy_T = setup.runtime.gather(progress.entropy_N[batch.rows_B])
+        own = slice(batch.start, batch.start + len(batch.rows_B))
+        divergence_B = divergence_B * setup.refiner.weights(entropy_T)[own]
+    divergence = divergence_B.mean()
+    error = torch.zeros_like(divergence) if found_BD is None else (found_BD - scaled_BD).square().mean()
+    total = config.clustering_weight * divergence + config.reconstruction_weight * error
+    return torch.stack((total, divergence, error))
+
+
+def _judged(setup: _Setup, q_NC: Tensor, progress: _Progress) -> dict[str, float]:
+    """The evaluation's metrics, and what chooses: how far assignments are from their own target, and how unsettled."""
+    own = float(soft_assignment.divergence(soft_assignment.target(q_NC), q_NC).mean())
+    found = clusterer.judged(q_NC.float().cpu(), setup.data, setup.config.confidence_threshold)
+    return found | {"label_change": progress.label_change, "selection_loss": own + progress.label_change}
