@@ -14,6 +14,14 @@ SMALL: dict[str, dict[str, checks.Plain]] = {
     "simclr": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
     "neighbors": {"num_neighbors": 8},
     "kmeans": {},
+    "dccm": {
+        "augmentation": "affine",
+        "outer_batch": 60,
+        "inner_batch": 20,
+        "inner_repeats": 1,
+        "epochs": 1,
+        "train_on_original": True,
+    },
     "scan": {"augmentation": "affine", "num_neighbors": 5, "batch_size": 60, "epochs": 1},
     "selflabel": {"augmentation": "affine", "batch_size": 60, "epochs": 1, "confidence_threshold": 0.4},
     "spc": {
@@ -31,6 +39,9 @@ SMALL: dict[str, dict[str, checks.Plain]] = {
 # Numbers that switch something on or off, beside the choices.
 EXTRA: list[tuple[str, str, checks.Plain]] = [
     ("kmeans", "num_clusters", 5),
+    ("dccm", "num_clusters", 5),
+    ("dccm", "mi_loss_weight", 0.0),
+    ("dccm", "consistency_loss_weight", 10.0),
     ("scan", "num_neighbors", 0),
     ("scan", "num_clusters", 5),
     ("scan", "num_heads", 3),
