@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from . import artifacts, checks, figures, metrics, pipeline
+from . import artifacts, checks, correlation_figures, figures, metrics, pipeline
 from .contract import Epoch, ImageData, Result, Search, Stage
 from .data import sets
 from .session import StageRuntime, Team
@@ -229,6 +229,7 @@ def _paint(folder: Path, result: Result, data: ImageData, history: list[dict[str
             drawn["confusion"] = figures.confusion(counts_CY, names)
         if history:
             drawn["epochs"] = figures.epochs(history)
+        drawn |= correlation_figures.drawn(result, data, history)
         figures.save(drawn, folder)
     except Exception as error:  # a figure that cannot be drawn must not cost the hours behind it
         warnings.warn(f"figures of this stage were not drawn: {error!r}", stacklevel=2)
