@@ -3,8 +3,8 @@
 Run: python benchmarks/dccm_step.py          (seconds)
 
 Ours: 1,000 color images of 32 px, dccm_c4, as the stage trains it; a step is timed and multiplied.
-The share that is not convolution is torch.profiler's own time on the CPU, in one step. Baseline: triplets by a loop over the images
-and their rows, on the same graph.
+The share that is not convolution is torch.profiler's own time on the CPU, in one step. Baseline: triplets by a loop
+over the images and their rows, on the same graph.
 """
 
 import json
