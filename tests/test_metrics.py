@@ -226,3 +226,20 @@ def test_label_free_metrics_are_known_by_name(name: str) -> None:
 def test_every_evaluation_metric_is_on_its_side() -> None:
     free = {"confident_fraction", "cluster_share_min", "cluster_share_max", "num_empty_clusters", "cluster_entropy"}
     assert {name for name in metrics.EVALUATION_METRICS if not metrics.looks_at_labels(name)} == free
+
+
+def test_bcubed_of_predictions_averages_precision_and_recall_over_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "BCUBED_BLOCK", 3)
+    rows_NC = torch.eye(3)[torch.tensor([0, 0, 1, 2, 2, 2, 0])]
+    labels_N, order_N = torch.tensor([0, 0, 0, 1, 1, 2, -1]), torch.tensor([6, 0, 1, 2, 3, 4, 5])
+    found = metrics.bcubed_of_predictions(rows_NC, labels_N, lambda rows: rows @ rows.T > 0.5, order_N)
+    # Without the unlabeled image there are two blocks. In the first all links are right, 2, 2 and 1 of 3 images are
+    # found; in the second 2, 2 and 1 of 3 links are right and all images are found.
+    precision, recall = (1 + 5 / 9) / 2, (5 / 9 + 1) / 2
+    assert found["bcubed_precision"] == pytest.approx(precision) and found["bcubed_recall"] == pytest.approx(recall)
+    assert found["bcubed_f"] == pytest.approx(2 * precision * recall / (precision + recall))
+
+
+def test_bcubed_of_predictions_without_labels_is_nothing() -> None:
+    labels_N = torch.full((4,), -1)
+    assert metrics.bcubed_of_predictions(torch.eye(4), labels_N, lambda rows: rows > 0, torch.arange(4)) == {}

@@ -6,7 +6,7 @@ Axes: N images, M query images, C clusters, Y classes, K neighbors. Labels are i
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -264,6 +264,31 @@ def bcubed(linked_NN: NDArray[np.bool_], labels_N: Labels) -> dict[str, float]:
     right_N = (linked_NN & alike_NN).sum(axis=1)
     precision = float((right_N / linked_NN.sum(axis=1)).mean())
     recall = float((right_N / alike_NN.sum(axis=1)).mean())
+    f = 2 * precision * recall / (precision + recall)
+    return {"bcubed_precision": precision, "bcubed_recall": recall, "bcubed_f": f}
+
+
+BCUBED_BLOCK = 1000
+
+
+def bcubed_of_predictions(
+    probabilities_NC: Tensor, labels_N: Tensor, link: Callable[[Tensor], Tensor], order_N: Tensor
+) -> dict[str, float]:
+    """``bcubed`` of the graph among predictions, averaged over blocks of about 1,000 images.
+
+    Args:
+        labels_N: -1 where unknown; such images are left out, and without any label nothing comes back.
+        link: rows of a block to bool (block, block).
+        order_N: int64, a fixed order of the images from which blocks are cut.
+    """
+    known_N = order_N[labels_N[order_N] >= 0]
+    if not len(known_N):
+        return {}
+    blocks = known_N.tensor_split(max(1, len(known_N) // BCUBED_BLOCK))
+    found = [bcubed(link(probabilities_NC[rows]).numpy(), labels_N[rows].numpy()) for rows in blocks]
+    precision, recall = (
+        sum(each[name] for each in found) / len(found) for name in ("bcubed_precision", "bcubed_recall")
+    )
     f = 2 * precision * recall / (precision + recall)
     return {"bcubed_precision": precision, "bcubed_recall": recall, "bcubed_f": f}
 

@@ -13,6 +13,7 @@ from . import checks
 from .contract import DataShape, Stage
 
 METHODS: Mapping[str, tuple[str, ...]] = {
+    "dccm": ("dccm",),
     "kmeans": ("simclr", "kmeans"),
     "scan": ("simclr", "neighbors", "scan", "selflabel"),
     "spc": ("simclr", "neighbors", "scan", "spc"),

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from . import artifacts, checks, figures, figures_pseudolabels, metrics, pipeline, seeds
+from . import artifacts, checks, correlation_figures, figures, figures_pseudolabels, metrics, pipeline, seeds
 from .contract import Epoch, ImageData, Result, Search, Stage
 from .data import sets
 from .guards import Collapsed, Guards, TimeLimit
@@ -257,6 +257,7 @@ def _paint(folder: Path, result: Result, data: ImageData, history: list[dict[str
         drawn = figures_pseudolabels.drawn(result, data, history)
         if "probabilities_eval" in result.arrays:
             drawn |= _of_clustering(result, data, history)
+        drawn |= correlation_figures.drawn(result, data, history)
         figures.save(drawn, folder)
     except Exception as error:  # a figure that cannot be drawn must not cost the hours behind it
         warnings.warn(f"figures of this stage were not drawn: {error!r}", stacklevel=2)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import checks
-from . import color, geometry, strong
+from . import color, geometry, keras_like, strong
 from .draws import Draws
 
 MIN_SIZE_PX = 8
@@ -205,6 +205,17 @@ def _affine_matrices(size_HW: tuple[int, int], draws: Draws, reach: float) -> Te
     return torch.cat([torch.stack([row_x_B2, row_y_B2], dim=1), shift_B2[:, :, None]], dim=2)
 
 
+def keras(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
+    """The views of DAC and DCCM; see ``keras_like``."""
+    _check(images_BCHW, draws, norm)
+    matrix_B23, added_BC11 = keras_like.draw(draws, _size(images_BCHW), images_BCHW.shape[1])
+    return _in_pieces(_keras, norm, images_BCHW, matrix_B23, added_BC11)
+
+
+def _keras(norm: Norm, images_BCHW: Tensor, *numbers: Tensor) -> Tensor:
+    return norm.apply(keras_like.view(_scaled(images_BCHW), *numbers))
+
+
 AUGMENTATIONS: Mapping[str, Augmentation] = {
     "eval": plain,
     "standard": standard,
@@ -213,6 +224,7 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
     "spc_weak": spc_weak,
     "spc_strong": scan_strong,
     "affine": affine,
+    "keras_like": keras,
 }
 
 

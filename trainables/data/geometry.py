@@ -194,11 +194,12 @@ def identity_with(column: int, values_B: Tensor) -> Tensor:
     return matrix_B6
 
 
-def warp_smooth(images_BCHW: Tensor, matrix_B23: Tensor) -> Tensor:
-    """Bilinear warp about the middle of the image, zero outside; float32 in and out.
+def warp_smooth(images_BCHW: Tensor, matrix_B23: Tensor, padding: str = "zeros") -> Tensor:
+    """Bilinear warp about the middle of the image; float32 in and out.
 
     Args:
         matrix_B23: float32, from output to source, in pixels from the middle: a shift of 1 is one pixel.
+        padding: what lies outside: "zeros", or "border" for the nearest pixel.
     """
     height, width = images_BCHW.shape[-2:]
     # grid_sample counts half sides: one unit is width / 2 pixels along x and height / 2 along y.
@@ -206,7 +207,7 @@ def warp_smooth(images_BCHW: Tensor, matrix_B23: Tensor) -> Tensor:
     linear_B22 = matrix_B23[:, :, :2] * half_2[None, None, :] / half_2[None, :, None]
     theta_B23 = torch.cat([linear_B22, matrix_B23[:, :, 2:] / half_2[None, :, None]], dim=2)
     grid_BHW2 = functional.affine_grid(theta_B23, list(images_BCHW.shape), align_corners=False)
-    return functional.grid_sample(images_BCHW, grid_BHW2, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return functional.grid_sample(images_BCHW, grid_BHW2, mode="bilinear", padding_mode=padding, align_corners=False)
 
 
 def cutout_keep(center_B2: Tensor, length_B: Tensor, size_HW: tuple[int, int]) -> Tensor:

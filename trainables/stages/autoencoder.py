@@ -34,7 +34,7 @@ _LAYERWISE = {"pretraining": ("layerwise",)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(clusterer.OptimizerConfig):
     widths: str = checks.setting(
         "500-500-2000",
         "widths of the layers before the embedding; the decoder mirrors them",
@@ -55,7 +55,6 @@ class Config:
     batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
     optimizer: str = checks.setting("adam", "optimizer of every phase", choices=("adam", "sgd"))
     lr: float = checks.setting(1e-3, "learning rate, constant", above=0)
-    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1, when={"optimizer": ("sgd",)})
     weight_decay: float = checks.setting(0.0, "L2 penalty, on every parameter", low=0)
 
     def __post_init__(self) -> None:

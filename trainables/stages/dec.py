@@ -46,7 +46,7 @@ _REFINES = ("correction", "reweight", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(refining.Settings):
+class Config(refining.Settings, clusterer.OptimizerConfig):
     num_clusters: int = checks.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
     student_t_dof: float = checks.setting(1.0, "degrees of freedom of the assignment's kernel", above=0, symbol="ν")
     kmeans_restarts: int = checks.setting(20, "runs of k-means for the first centers", low=1, high=1000)
@@ -58,7 +58,6 @@ class Config(refining.Settings):
     )
     optimizer: str = checks.setting("sgd", "optimizer of encoder and centers", choices=("sgd", "adam"))
     lr: float = checks.setting(0.01, "learning rate, constant", above=0)
-    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1, when={"optimizer": ("sgd",)})
     weight_decay: float = checks.setting(0.0, "L2 penalty, on every parameter", low=0)
     clustering_weight: float = checks.setting(1.0, "weight of the divergence; IDEC takes 0.1", above=0, symbol="γ")
     reconstruction_weight: float = checks.setting(

@@ -1,0 +1,359 @@
+"""DCCM: a network follows its own confident predictions on plain images while it looks at transformed ones.
+
+Of each outer batch the plain images give targets (which pairs are alike, which labels are sure); the inner loop then
+takes small batches of it several times. Three losses: pairs, labels, and the mutual information of deep and shallow
+features in triplets. Nothing is trained before; the last epoch is kept.
+
+Source: DCCM section 3 and Alg. 1, details from its code. As in the code only transformed images are trained on; the
+text's full objective is ``train_on_original: true``, and Table 3 is M1 to M4 in search_spaces/papers/dccm_table3.yaml.
+``graph_threshold_schedule: falling`` and ``consistency_loss_weight`` make it DAC; DAC's unit length of predictions is
+left out, since cosines do not see it. Differs: DCCM's code keeps the epoch of the best NMI with the true labels.
+
+Axes: N images, B inner batch, O outer batch, C clusters, D feature width.
+"""
+
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .. import checks, clusterer, metrics
+from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..data import augment, stream
+from ..data.draws import Draws
+from ..maths import correlation, mutual_information
+from ..nets import dccm
+
+NAMESPACE = "dccm"
+INPUTS: tuple[str, ...] = ()
+VERSION = 1
+METRICS = (
+    "loss",
+    "graph_loss",
+    "label_loss",
+    "mi_loss",
+    "consistency_loss",
+    "graph_threshold",
+    "confident_pairs",
+    "confident_labels",
+    "guarded_confidence",
+    "bcubed_precision",
+    "bcubed_recall",
+    "bcubed_f",
+    "epoch_seconds",
+    *metrics.EVALUATION_METRICS,
+)
+CRITERION = ("guarded_confidence", "max")
+"""Not the loss: it changes with every weight and threshold, and is smallest where all images share one cluster."""
+
+EVALUATION_BATCH = 1000
+"""Images predicted together, as in DCCM's code; batch norms have no running statistics."""
+SMALLEST_SHARE = 0.25
+"""Clusters below this share of their fair size void the confidence as a criterion: a collapsed model is sure too."""
+TERMS = ("loss", "graph_loss", "label_loss", "mi_loss", "consistency_loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    network: str = checks.setting(
+        "auto", "auto picks by image size: dccm_c4 from 32 px on, dccm_small below", choices=("auto", *dccm.NETWORKS)
+    )
+    num_clusters: int = checks.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
+    graph_threshold: float = checks.setting(
+        0.95, "cosine from which two images count as alike", above=0, below=1, symbol="thres₁"
+    )
+    graph_threshold_schedule: str = checks.setting(
+        "fixed", "the threshold stays (DCCM), or falls linearly (DAC)", choices=("fixed", "falling")
+    )
+    graph_threshold_end: float = checks.setting(
+        0.75, "cosine at the end of the fall", above=0, below=1, when={"graph_threshold_schedule": ("falling",)}
+    )
+    graph_threshold_epochs: int = checks.setting(
+        50, "length of the fall", low=1, unit="epochs", when={"graph_threshold_schedule": ("falling",)}
+    )
+    label_threshold: float = checks.setting(
+        0.9, "probability from which a prediction becomes a label", above=0, below=1, symbol="thres₂"
+    )
+    normalize_similarity: bool = checks.setting(True, "divide the trained cosines by the largest of the batch")
+    label_loss: str = checks.setting(
+        "bce", "binary cross entropy per cluster (code) or cross entropy (text)", choices=("bce", "ce")
+    )
+    graph_loss_weight: float = checks.setting(1.0, "weight of the pairs", low=0)
+    label_loss_weight: float = checks.setting(5.0, "weight of the labels", low=0, symbol="α")
+    mi_loss_weight: float = checks.setting(
+        0.05, "weight of the mutual information; 0.05 in the code, 0.1 in the text", low=0, symbol="β"
+    )
+    consistency_loss_weight: float = checks.setting(
+        0.0, "weight of the tie to the plain image's prediction; 10 in DAC, none in DCCM", low=0
+    )
+    train_on_original: bool = checks.setting(False, "train on plain images too: the losses without prime of the text")
+    train_on_transformed: bool = checks.setting(True, "train on transformed images: local robustness")
+    triplet_sampler: str = checks.setting(
+        "fixed", "partners drawn evenly, or as the code takes them", choices=("fixed", "reference")
+    )
+    augmentation: str = checks.setting(
+        "keras_like", "how images are transformed; affine is for tiny grey images", choices=("keras_like", "affine")
+    )
+    affine_scale: float = checks.setting(
+        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
+    )
+    epochs: int = checks.setting(200, "passes over the training images", low=1, unit="epochs")
+    outer_batch: int = checks.setting(1000, "images that share their targets", low=4, unit="images")
+    inner_batch: int = checks.setting(32, "images in a step, over all workers", low=4, unit="images", symbol="B")
+    inner_repeats: int = checks.setting(10, "passes over an outer batch", low=1)
+    augment_passes: int = checks.setting(2, "steps on an inner batch, each with new views", low=1)
+    lr: float = checks.setting(1e-4, "learning rate of RMSprop, constant", above=0)
+    rmsprop_decay: float = checks.setting(0.9, "decay of RMSprop's mean square", above=0, below=1)
+
+    def __post_init__(self) -> None:
+        checks.check(self)
+        if self.inner_batch > self.outer_batch:
+            sentence = f"inner_batch must be at most outer_batch ({self.outer_batch}), but is {self.inner_batch}."
+            raise checks.SettingsError([("inner_batch", sentence)])
+        if not (self.train_on_original or self.train_on_transformed):
+            sentence = "train_on_transformed must be true where train_on_original is false, but both are false."
+            raise checks.SettingsError([("train_on_transformed", sentence)])
+
+
+def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
+    yield from clusterer.limits_on_size(config, shape, ("num_clusters", "outer_batch"))
+    try:
+        dccm.resolve(config.network, shape)
+    except ValueError as error:
+        yield "network", str(error)
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What an epoch needs. model: the bare one; trained and discriminator: wrapped for several ranks."""
+
+    config: Config
+    data: ImageData
+    model: dccm.CorrelationNetwork
+    critic: dccm.Discriminator
+    trained: nn.Module
+    discriminator: nn.Module
+    optimizer: torch.optim.Optimizer
+    runtime: Runtime
+
+
+@dataclass(frozen=True)
+class _Targets:
+    """What the plain images of an inner batch say."""
+
+    linked_BB: Tensor
+    label_B: Tensor
+    confident_B: Tensor
+    predictions_BC: Tensor
+
+
+def train(
+    config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
+) -> Generator[Epoch, None, Result]:
+    """Train network and discriminator; see the module's docstring.
+
+    Returns:
+        weights: network, discriminator. arrays, float32: probabilities_train, probabilities_eval (N, C),
+        features_eval (N, D), confidence_first, confidence_last (N,) largest probabilities of the evaluation images
+        after the first and the last epoch. facts: network, num_clusters.
+    """
+    setup = _set_up(config, data, runtime)
+    done, found, first_N, saved = 0, {}, torch.empty(0), runtime.resume()
+    if saved is not None:
+        done, found, first_N = saved["epoch"], dict(saved["found"]), saved["confidence_first"]
+        setup.model.load_state_dict(saved["model"])
+        setup.critic.load_state_dict(saved["critic"])
+        setup.optimizer.load_state_dict(saved["optimizer"])
+    for epoch in range(done, config.epochs):
+        started = time.perf_counter()
+        found = _epoch(setup, epoch)
+        eval_NC, _ = _outputs(setup, data.eval)
+        found |= _judged(setup, eval_NC, found["graph_threshold"])
+        if epoch == 0:
+            first_N = eval_NC.amax(dim=1)
+        found["epoch_seconds"] = time.perf_counter() - started
+        progress = {"epoch": epoch + 1, "found": found, "confidence_first": first_N}
+        yield Epoch(epoch + 1, config.epochs, found, partial(_state, setup, progress))
+    eval_NC, features_ND = _outputs(setup, data.eval)
+    train_NC = eval_NC if data.is_union else _outputs(setup, data.train)[0]
+    return Result(
+        weights={"network": setup.model.state_dict(), "discriminator": setup.critic.state_dict()},
+        arrays={
+            "probabilities_train": train_NC.numpy(),
+            "probabilities_eval": eval_NC.numpy(),
+            "features_eval": features_ND.numpy(),
+            "confidence_first": first_N.numpy(),
+            "confidence_last": eval_NC.amax(dim=1).numpy(),
+        },
+        facts={"network": setup.model.name, "num_clusters": eval_NC.shape[1]},
+        metrics=found,
+    )
+
+
+def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
+    name, num_clusters = dccm.resolve(config.network, data.shape), config.num_clusters or len(data.class_names)
+    model = dccm.CorrelationNetwork(name, data.shape, num_clusters, seed=runtime.seed).to(runtime.device)
+    critic = dccm.Discriminator(name, model.shallow_channels, num_clusters, seed=runtime.seed).to(runtime.device)
+    parameters = [*model.parameters(), *critic.parameters()]
+    optimizer = torch.optim.RMSprop(parameters, lr=config.lr, alpha=config.rmsprop_decay)
+    return _Setup(config, data, model, critic, runtime.prepare(model), runtime.prepare(critic), optimizer, runtime)
+
+
+def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
+    return progress | {
+        "model": setup.model.state_dict(),
+        "critic": setup.critic.state_dict(),
+        "optimizer": setup.optimizer.state_dict(),
+    }
+
+
+def graph_threshold(config: Config, epoch: int) -> float:
+    """The threshold of an epoch, counted from 0."""
+    if config.graph_threshold_schedule == "fixed":
+        return config.graph_threshold
+    share = min(1.0, epoch / config.graph_threshold_epochs)
+    return config.graph_threshold + share * (config.graph_threshold_end - config.graph_threshold)
+
+
+def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
+    config, data, runtime = setup.config, setup.data, setup.runtime
+    threshold = graph_threshold(config, epoch)
+    generators = {purpose: runtime.generator(purpose, epoch) for purpose in ("inner", "views", "triplets")}
+    sums, steps = torch.zeros(len(TERMS), device=runtime.device), 0
+    counts = torch.zeros(2, dtype=torch.int64, device=runtime.device)
+    # Every rank computes the targets of the whole outer batch: one pass without gradients beside 20 with them.
+    outer = stream.batches(
+        len(data.train), config.outer_batch, runtime.generator("outer", epoch), rank=0, world_size=1, drop_last=False
+    )
+    for batch in outer:
+        plain_OCHW = data.train.images_NCHW[batch.rows_B]
+        with torch.no_grad():
+            predictions_OC = setup.model(plain_OCHW.float() / 255).predictions_BC
+        linked_OO = correlation.pseudo_graph(predictions_OC, threshold)
+        label_O, confident_O = correlation.pseudo_labels(predictions_OC, config.label_threshold)
+        counts += torch.stack([linked_OO.triu(1).sum(), confident_O.sum()])
+        for inner in _inner_batches(setup, len(plain_OCHW), generators["inner"]):
+            rows_B = runtime.gather(inner.rows_B)
+            targets = _Targets(
+                linked_OO[rows_B][:, rows_B], label_O[rows_B], confident_O[rows_B], predictions_OC[rows_B]
+            )
+            sums += _step(setup, plain_OCHW[inner.rows_B], inner, targets, generators)
+            steps += 1
+    means = dict(zip(TERMS, (sums / steps).tolist(), strict=True))
+    pairs, labels = counts.tolist()
+    return means | {"graph_threshold": threshold, "confident_pairs": float(pairs), "confident_labels": float(labels)}
+
+
+def _inner_batches(setup: _Setup, num_rows: int, generator: torch.Generator) -> Iterator[stream.Batch]:
+    """Each inner batch as often as it is augmented, over all passes."""
+    config, runtime = setup.config, setup.runtime
+    for _ in range(config.inner_repeats):
+        order = stream.batches(
+            num_rows,
+            config.inner_batch,
+            generator,
+            rank=runtime.rank,
+            world_size=runtime.world_size,
+            drop_last=False,
+        )
+        for batch in order:
+            for _ in range(config.augment_passes):
+                yield batch
+
+
+def _step(
+    setup: _Setup,
+    images_BCHW: Tensor,
+    batch: stream.Batch,
+    targets: _Targets,
+    generators: Mapping[str, torch.Generator],
+) -> Tensor:
+    """One optimizer step; the TERMS of it, detached."""
+    config = setup.config
+    norm = augment.Norm((0.0,) * images_BCHW.shape[1], (1.0,) * images_BCHW.shape[1])
+    seen = []
+    if config.train_on_original:
+        seen.append(_seen(setup, images_BCHW.float() / 255))
+    if config.train_on_transformed:
+        draws = Draws(generators["views"], batch.total, batch.start, len(images_BCHW))
+        strength = augment.Strength(affine=config.affine_scale)
+        view = augment.AUGMENTATIONS[config.augmentation]
+        seen.append(_seen(setup, view(images_BCHW, draws, norm, strength)))
+    terms = torch.stack([_supervised(config, each.predictions_BC, targets) for each in seen]).sum(dim=0)
+    # The mutual information counts once, on the transformed images where there are any.
+    mi = terms.new_zeros(())
+    if config.mi_loss_weight > 0:
+        triplets = _triplets(config, targets.linked_BB, generators["triplets"])
+        scores_PBHW = setup.discriminator(seen[-1].deep_BC, seen[-1].shallow_BFHW, triplets.partner_PB)
+        mi = mutual_information.jsd_loss(scores_PBHW, triplets.usable_B)
+    graph, label, consistent = terms.unbind()
+    loss = (
+        config.graph_loss_weight * graph
+        + config.label_loss_weight * label
+        + config.mi_loss_weight * mi
+        + config.consistency_loss_weight * consistent
+    )
+    setup.optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    setup.optimizer.step()
+    return torch.stack([loss, graph, label, mi, consistent]).detach()
+
+
+def _seen(setup: _Setup, images_BCHW: Tensor) -> dccm.Outputs:
+    """The network's outputs for the global batch."""
+    return dccm.Outputs(*(setup.runtime.gather(part) for part in setup.trained(images_BCHW)))
+
+
+def _supervised(config: Config, predictions_BC: Tensor, targets: _Targets) -> Tensor:
+    """Graph, label and consistency loss of one kind of images."""
+    graph = correlation.graph_loss(predictions_BC, targets.linked_BB, normalize_similarity=config.normalize_similarity)
+    label = correlation.label_loss(
+        predictions_BC,
+        targets.label_B,
+        targets.confident_B,
+        form=config.label_loss,  # type: ignore[arg-type]
+    )
+    consistent = functional.binary_cross_entropy(predictions_BC, targets.predictions_BC)
+    return torch.stack([graph, label, consistent])
+
+
+def _triplets(config: Config, linked_BB: Tensor, generator: torch.Generator) -> mutual_information.Triplets:
+    if config.triplet_sampler == "reference":
+        return mutual_information.reference_triplets(linked_BB)
+    keys_BB = torch.rand(linked_BB.shape, generator=generator, device=linked_BB.device)
+    return mutual_information.draw_triplets(linked_BB, keys_BB)
+
+
+@torch.no_grad()
+def _outputs(setup: _Setup, split: Split) -> tuple[Tensor, Tensor]:
+    """Probabilities (N, C) and features (N, D) on the CPU, predicted in the same mixed batches at every call.
+
+    Raises:
+        FloatingPointError: the model has diverged.
+    """
+    num, device = len(split), setup.runtime.device
+    order_N = torch.randperm(num, generator=setup.runtime.generator("evaluation"), device=device)
+    parts = []
+    for rows in order_N.tensor_split(max(1, num // EVALUATION_BATCH)):
+        outputs = setup.model(split.images_NCHW[rows].float() / 255)
+        parts.append((outputs.predictions_BC, outputs.features_BD))
+    predictions_NC, features_ND = (torch.cat(each)[order_N.argsort()].cpu() for each in zip(*parts, strict=True))
+    if not bool(predictions_NC.isfinite().all()):
+        raise FloatingPointError("the model's predictions are not finite numbers")
+    return predictions_NC, features_ND
+
+
+def _judged(setup: _Setup, eval_NC: Tensor, threshold: float) -> dict[str, float]:
+    found = clusterer.judged(eval_NC, setup.data, setup.config.label_threshold)
+    fair = SMALLEST_SHARE / eval_NC.shape[1]
+    guarded = float(eval_NC.amax(dim=1).mean()) if found["cluster_share_min"] >= fair else 0.0
+    order_N = torch.randperm(len(eval_NC), generator=torch.Generator().manual_seed(0))
+    graph = metrics.bcubed_of_predictions(
+        eval_NC, setup.data.eval.labels_N.cpu(), lambda rows_NC: correlation.pseudo_graph(rows_NC, threshold), order_N
+    )
+    return found | {"guarded_confidence": guarded} | graph
