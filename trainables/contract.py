@@ -11,6 +11,8 @@ A stage is a module in ``trainables/stages`` with these names (see ``Stage``):
     limits      what the data set's size forbids, found before anything starts
     train       the whole method, a generator of epochs that returns its result
 
+and, where recipes are published for it, PRESETS: preset -> data set -> setting -> value, which a study takes by name.
+
 A stage imports no other stage, no Ray and no tracker, and runs on a bare machine:
 
     for epoch in simclr.train(config, data, {}, LocalSession(seed=0)): print(epoch.metrics)

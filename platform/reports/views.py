@@ -132,7 +132,9 @@ def headline(summary: Summary) -> list[str]:
             "say little."
         )
     if summary.looks_at_labels:
-        lines.append("An oracle study: labels chose this setting, so its accuracy is no estimate for unlabeled data.")
+        lines.append(
+            "An oracle study: labels trained or chose this setting, so its accuracy is no estimate for unlabeled data."
+        )
     elif summary.oracle and summary.regret is not None and len(summary.settings) > 1 and not summary.ablation:
         lines += _price(summary, summary.oracle, summary.regret) + selection.advice(summary)
     for metric, published in summary.published.items():

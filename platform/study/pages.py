@@ -147,6 +147,7 @@ class Page(_Part):
     question: str = ""
     method: str
     pretext: str = ""
+    preset: str = ""
     probes: list[str] = []
     dataset: dict[str, Any] = {}
     seeds: list[int] = [0]

@@ -1,5 +1,6 @@
 """What a study will run, before it runs: how many trials, and which stages they share."""
 
+from trainables import metrics
 from trainables.seeds import is_crossed, label, of_slot
 
 from . import domains
@@ -73,7 +74,10 @@ def _settings(study: Study) -> str:
 
 
 def _oracle(study: Study) -> str:
-    return " (ORACLE: it looks at labels)" if study.oracle else " (label-free)"
+    if not study.oracle:
+        return " (label-free)"
+    ranked = any(metrics.looks_at_labels(each.metric) for each in study.objectives)
+    return " (ORACLE: it looks at labels)" if ranked else " (label-free, but an ORACLE: settings train on labels)"
 
 
 def _count(number: int, thing: str) -> str:

@@ -24,6 +24,7 @@ def resolved(study: Study) -> dict[str, Any]:
         "question": study.question,
         "method": study.method,
         "pretext": _stage_names(study).get("pretext", ""),
+        **({"preset": study.preset} if study.preset else {}),
         "probes": list(study.probes),
         "dataset": dict(study.dataset),
         "seeds": seeds.written(study.seeds),

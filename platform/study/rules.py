@@ -1,6 +1,7 @@
 """What the keys of a study file mean together: objective, trials, resources, settings that never count."""
 
 from collections.abc import Container, Mapping, Sequence
+from typing import Any
 
 from trainables import checks, metrics
 from trainables.checks import Plain
@@ -34,13 +35,45 @@ def read_objectives(reading: Reading, swept: Sequence[str]) -> tuple[Objective, 
             reading.note(where, sentence)
         if objective.metric in [each.metric for each in objectives[:index]]:
             reading.note(where, f"{objective.metric!r} stands twice under objective. Take one out.")
-    if reading.page.oracle and not any(metrics.looks_at_labels(each.metric) for each in objectives):
+    trained = _trained_on_labels(reading)
+    if trained and not reading.page.oracle:
+        where, name = trained[0]
+        sentence = (
+            f"{name} trains on labels with this value, so what it reaches is an upper bound. "
+            "Write oracle: true to have the study called an oracle, or take it out."
+        )
+        reading.note(where, sentence)
+    if reading.page.oracle and not trained and not any(metrics.looks_at_labels(each.metric) for each in objectives):
         shown = objectives[0].metric if len(objectives) == 1 else "the objectives"
         quoted = repr(shown) if len(objectives) == 1 else shown
         verb = "looks" if len(objectives) == 1 else "look"
         sentence = f"oracle is true, but {quoted} {verb} at no labels. Take oracle out, or choose by a label metric."
         reading.note(("oracle",), sentence)
     return objectives
+
+
+def _trained_on_labels(reading: Reading) -> list[tuple[Where, str]]:
+    """Place and full name of every setting that gets a value with which its stage trains on labels."""
+    page, found = reading.page, []
+    blocks: list[tuple[Where, Mapping[str, Any]]] = [(("fixed",), page.fixed), (("grid",), page.grid)]
+    blocks += [(("search",), page.search), *((("ablate", label), row) for label, row in page.ablate.items())]
+    for where, block in blocks:
+        for name, written in block.items():
+            stage = reading.stages.get(name.partition(".")[0])
+            rule = checks.rules(stage.Config).get(name.partition(".")[2]) if stage else None
+            if rule and any(
+                each == value and type(each) is type(value) for each in _scalars(written) for value in rule.oracle
+            ):
+                found.append(((*where, name), name))
+    return found
+
+
+def _scalars(written: Any) -> list[Any]:
+    """Every value that stands in what a file says about a setting."""
+    if isinstance(written, dict | list):
+        inner = written.values() if isinstance(written, dict) else written
+        return [value for each in inner for value in _scalars(each)]
+    return [written]
 
 
 def _criterion(reading: Reading) -> Objective | None:
@@ -169,7 +202,8 @@ def judge_together(
     """Note settings that are right alone and not together: never counting, equal rows, refused by their Config."""
     stages, nothing = reading.stages, Row("", {})
     views = {row.name: Given(stages, {**fixed, **row.changes}, search) for row in rows or [nothing]}
-    for name in fixed:
+    # What a preset says and a value of the page switches off is no fault: nobody wrote it.
+    for name in reading.page.fixed:
         obstacles = [view.obstacle(name) for view in views.values()]
         if all(obstacles):
             reading.note(("fixed", name), obstacles[0] or "", at_key=True)

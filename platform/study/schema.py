@@ -15,6 +15,7 @@ from .document import Document, read
 from .domains import Domain, grid_size
 from .faults import Fault, StudyFaults, did_you_mean
 from .pages import Guard, Objective, Page, Resources, Sampler, Scheduler, Share, Tracking, name_fault, read_page
+from .presets import read_preset
 from .settings import Given, Stages, build, extremes
 
 __all__ = ["Objective", "Resources", "Row", "Sampler", "Share", "Study", "Tracking", "configs", "load_study"]
@@ -24,6 +25,7 @@ __all__ = ["Objective", "Resources", "Row", "Sampler", "Share", "Study", "Tracki
 class Study:
     """What is run. Settings have full names, "<slot>.<name>"; metrics "<slot>/<name>".
 
+    preset: the published recipe under ``fixed``, which holds its values too.
     pretext: the stage in the slot "pretext"; empty for the method's own. probes: stages that follow it.
     dataset: every field of ``sets.Spec``.
     search and ablate: at most one is not empty; with neither there is one setting, the fixed one.
@@ -39,6 +41,7 @@ class Study:
     question: str
     method: str
     pretext: str
+    preset: str = ""
     probes: tuple[str, ...]
     dataset: Mapping[str, Any]
     seeds: tuple[int, ...]
@@ -189,10 +192,11 @@ def _assemble(reading: Reading, name: str) -> Study:
         question=page.question or reading.document.question,
         method=page.method,
         pretext=page.pretext,
+        preset=page.preset,
         probes=tuple(page.probes),
         dataset=read_dataset(reading),
         seeds=tuple(page.seeds),
-        fixed=read_values(reading, ("fixed",), page.fixed),
+        fixed={**read_preset(reading), **read_values(reading, ("fixed",), page.fixed)},
         grid=grid,
         search=search,
         start=read_start(reading, search),

@@ -104,7 +104,7 @@ class HeadsOnFeatures(nn.Module):
         linears = [cast(nn.Linear, head) for head in self.heads]
         weight, bias = (torch.cat(parts) for parts in zip(*((each.weight, each.bias) for each in linears), strict=True))
         logits_BX = functional.linear(features_BD, weight, bias)
-        return cast(Tensor, logits_BX.unflatten(1, (len(linears), -1)).transpose(0, 1))
+        return logits_BX.reshape(len(features_BD), len(linears), -1).transpose(0, 1)
 
 
 class ClusterClassifier(nn.Module):

@@ -64,10 +64,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
         "stl10": {"epochs": 100, "batch_size": 128},
         **_LARGE,
     },
-    "paper": {
-        **{name: {"epochs": 100, "batch_size": 128} for name in ("cifar10", "cifar20", "stl10")},
-        **_LARGE,
-    },
+    "paper": {**dict.fromkeys(("cifar10", "cifar20", "stl10"), {"epochs": 100, "batch_size": 128}), **_LARGE},
 }
 """What SCAN's code ran and what the paper says, by data set: they differ in epochs and batch of the CIFAR sets."""
 

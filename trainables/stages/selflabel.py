@@ -55,7 +55,7 @@ _IMAGENET: Mapping[str, checks.Plain] = {
 _LARGE = {name: _IMAGENET for name in ("imagenet50", "imagenet100", "imagenet200", "imagenet")}
 PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
     "repo": {"cifar10": _SMALL, "cifar20": _SMALL, "stl10": {**_SMALL, "epochs": 100}, **_LARGE},
-    "paper": {name: {**_SMALL, "stop_rule": "plateau"} for name in ("cifar10", "cifar20", "stl10")} | _LARGE,
+    "paper": {**dict.fromkeys(("cifar10", "cifar20", "stl10"), {**_SMALL, "stop_rule": "plateau"}), **_LARGE},
 }
 """What SCAN's code ran and what the paper says: they differ in STL-10's epochs and in which epoch is kept."""
 

@@ -1,0 +1,55 @@
+"""A published recipe by name: the settings that a method's stages declare for a preset and a data set."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainables.checks import Plain
+from trainables.contract import Stage
+
+from .contents import Reading
+from .faults import did_you_mean
+
+Recipes = Mapping[str, Mapping[str, Mapping[str, Plain]]]
+"""Preset -> data set -> setting -> value."""
+
+
+def read_preset(reading: Reading) -> dict[str, Plain]:
+    """The preset's settings by full name, without those that the page sweeps; the page's own ``fixed`` goes above them.
+
+    A part of ImageNet is known by its list of classes: ``classes: data/imagenet50.txt`` is the data set imagenet50.
+    """
+    page = reading.page
+    if not page.preset:
+        return {}
+    declared = {slot: _declared(stage) for slot, stage in reading.stages.items()}
+    known = list(dict.fromkeys(name for recipes in declared.values() for name in recipes))
+    if page.preset not in known:
+        way_out = did_you_mean(page.preset, known) if known else "Take the line out."
+        reading.note(("preset",), f"preset {page.preset!r} does not exist for method {page.method!r}. {way_out}")
+        return {}
+    data_set = _data_set(page.dataset)
+    found = {
+        f"{slot}.{name}": value
+        for slot, recipes in declared.items()
+        for name, value in recipes.get(page.preset, {}).get(data_set, {}).items()
+    }
+    if not found:
+        served = dict.fromkeys(each for recipes in declared.values() for each in recipes.get(page.preset, {}))
+        sentence = (
+            f"preset {page.preset!r} of method {page.method!r} says nothing about data set {data_set!r}, only about "
+            f"{', '.join(served)}. Take the line out, or take one of these."
+        )
+        reading.note(("preset",), sentence)
+    return {name: value for name, value in found.items() if name not in page.search and name not in page.grid}
+
+
+def _declared(stage: Stage) -> Recipes:
+    """Not every stage has recipes, so a stage may leave the name PRESETS out."""
+    recipes: Recipes = getattr(stage, "PRESETS", {})
+    return recipes
+
+
+def _data_set(dataset: Mapping[str, Any]) -> str:
+    classes = dataset.get("classes")
+    return Path(classes).stem if isinstance(classes, str) and classes else str(dataset.get("name", "digits"))

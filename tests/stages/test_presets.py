@@ -1,0 +1,42 @@
+"""The recipes that stages declare are settings that their Configs take."""
+
+import pytest
+
+from trainables import pipeline
+from trainables.stages import scan, selflabel
+
+RECIPES = [
+    (stage, preset, data_set)
+    for stage in (scan, selflabel)
+    for preset, recipes in stage.PRESETS.items()
+    for data_set in recipes
+]
+
+
+def test_both_presets_serve_the_same_data_sets() -> None:
+    for stage in (scan, selflabel):
+        assert set(stage.PRESETS["repo"]) == set(stage.PRESETS["paper"]) >= {"cifar10", "cifar20", "stl10", "imagenet"}
+
+
+@pytest.mark.parametrize(("stage", "preset", "data_set"), RECIPES, ids=lambda each: getattr(each, "NAMESPACE", each))
+def test_a_recipe_is_taken_by_its_config(stage: pipeline.Stage, preset: str, data_set: str) -> None:
+    values = stage.PRESETS[preset][data_set]  # type: ignore[attr-defined]
+    config = stage.Config(**values)
+    assert {name: getattr(config, name) for name in values} == values
+
+
+@pytest.mark.parametrize(
+    ("preset", "data_set", "epochs", "batch_size"),
+    [("repo", "cifar10", 50, 128), ("paper", "cifar10", 100, 128), ("repo", "cifar20", 100, 512),
+     ("paper", "cifar20", 100, 128), ("repo", "imagenet50", 100, 512), ("repo", "imagenet", 100, 4096)],
+)  # fmt: skip
+def test_scan_epochs_and_batches_are_the_published_ones(
+    preset: str, data_set: str, epochs: int, batch_size: int
+) -> None:
+    config = scan.Config(**scan.PRESETS[preset][data_set])  # type: ignore[arg-type]
+    assert (config.epochs, config.batch_size) == (epochs, batch_size)
+
+
+def test_self_labeling_on_stl10_has_half_the_epochs_in_the_code() -> None:
+    assert selflabel.PRESETS["repo"]["stl10"]["epochs"] == 100
+    assert selflabel.PRESETS["paper"]["stl10"]["epochs"] == 200
