@@ -17,7 +17,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "spc": ("simclr", "neighbors", "scan", "spc"),
 }
 
-PRETEXTS: tuple[str, ...] = ("simclr", "moco", "rotnet", "instdisc")
+PRETEXTS: tuple[str, ...] = ("simclr", "moco", "rotnet", "instdisc", "checkpoint")
 
 
 def load(name: str) -> Stage:

@@ -7,7 +7,7 @@ from trainables import checks, pipeline
 from trainables.data import sets
 
 from .schema import Row, Study
-from .settings import Given, names
+from .settings import Given, config_of, names
 
 _PLACE = ("root", "download")
 """Fields of a data set that say where it is, not what it is."""
@@ -51,13 +51,18 @@ def meaning(study: Study) -> dict[str, Any]:
         "method": study.method,
         "stages": _stage_names(study),
         "dataset": {name: value for name, value in effective.items() if name not in _PLACE},
-        "fixed": full["fixed"],
+        "fixed": {name: value for name, value in full["fixed"].items() if not _is_place(study, name)},
         "search": full["search"],
         "ablate": {row.name: dict(row.changes) for row in study.ablate},
         "objective": full["objective"],
     }
     # Without a search nothing is sampled, so a change of sampler changes nothing.
     return part | ({"sampler": full["sampler"]} if study.search else {})
+
+
+def _is_place(study: Study, name: str) -> bool:
+    """Whether a setting says where something is, not what it is."""
+    return checks.rules(config_of(study.stages, name))[name.partition(".")[2]].place
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
