@@ -9,6 +9,7 @@ from trainables.checks import Plain
 from trainables.contract import DataShape
 from trainables.data import sets
 
+from . import checkpoints
 from .domains import Choice, Domain, Range, grid_size
 from .pages import Resources, Sampler, Tracking
 from .rules import place_of
@@ -45,8 +46,18 @@ def rehearsal(study: Study) -> Study:
         tracking=Tracking(),
         published={},
     )
-    small = _carried(_short(small, notes), sets.load(spec).shape, notes)
+    small = _carried(_short(_trained(small, notes), notes), sets.load(spec).shape, notes)
     return replace(_few(small, notes), notes=tuple(notes))
+
+
+def _trained(study: Study, notes: list[str]) -> Study:
+    """A pretext that is trained, in the place of a checkpoint: its weights are made for images of another shape."""
+    if study.pretext != checkpoints.STAGE:
+        return study
+    own = pipeline.METHODS[study.method][0]
+    notes.append(f"pretext: {own} instead of the checkpoint, which need not fit digits")
+    fixed = {name: value for name, value in study.fixed.items() if not name.startswith("pretext.")}
+    return replace(study, pretext="", fixed=fixed)
 
 
 def _short(study: Study, notes: list[str]) -> Study:

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from platform.study import plan
 from platform.study.faults import StudyFaults
+from platform.study.limits import data_faults
+from platform.study.rehearsal import rehearsal
 from platform.study.resolve import difference, meaning, resolved
 from platform.study.schema import Study, load_study
 from typing import Any
@@ -15,7 +17,8 @@ import torch
 import yaml
 
 from trainables import walk
-from trainables.contract import ImageData
+from trainables.contract import DataShape, ImageData
+from trainables.data import sets
 from trainables.nets import backbones, checkpoints, models
 from trainables.stages import checkpoint
 from trainables.stages.checkpoint import Config
@@ -83,6 +86,20 @@ def test_the_address_follows_the_content_and_not_the_path(tmp_path: Path, file: 
     assert address(first) == address(same) != address(different)
     assert difference(meaning(first), meaning(same)) == []
     assert difference(meaning(first), meaning(different)) != []
+
+
+def test_a_rehearsal_trains_a_pretext_instead(tmp_path: Path, file: Path) -> None:
+    small = rehearsal(study(tmp_path, f"method: kmeans\npretext: {{checkpoint: {file}}}\n"))
+    assert small.pretext == "" and "pretext.path" not in small.fixed
+    assert "pretext: simclr instead of the checkpoint, which need not fit digits" in small.notes
+    assert data_faults(small, sets.load(sets.Spec()).shape) == []
+
+
+def test_a_file_that_does_not_fit_is_a_fault_of_the_study_at_its_line(tmp_path: Path, file: Path) -> None:
+    made = study(tmp_path, f"method: kmeans\npretext: {{checkpoint: {file}}}\n")
+    (fault,) = data_faults(made, DataShape(100, 50, 10, 3, 8))
+    assert (fault.line, fault.key) == (2, "fixed.pretext.path")
+    assert "0.weight: small expects a tensor of shape (32, 3, 3, 3), but found (32, 1, 3, 3)" in fault.sentence
 
 
 def test_the_resolved_study_is_the_same_study_again(tmp_path: Path, file: Path) -> None:
