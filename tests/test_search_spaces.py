@@ -119,3 +119,30 @@ def test_the_digits_studies_share_one_simclr() -> None:
 
 def test_the_scan_and_spc_studies_share_one_scan() -> None:
     assert addresses("scan.yaml")["scan"] == addresses("spc.yaml")["scan"]
+
+
+@pytest.mark.parametrize("pretext", ["rotnet", "instdisc", "moco"])
+@pytest.mark.parametrize("name", ["kmeans.yaml", "scan.yaml", "mnist_pretexts.yaml"])
+def test_a_study_takes_another_pretext(name: str, pretext: str) -> None:
+    overrides = [f"pretext={pretext}"]
+    if pretext == "rotnet" and name != "mnist_pretexts.yaml":
+        # RotNet has no temperature, and a setting that does not exist is an error.
+        with pytest.raises(StudyFaults, match="pretext.temperature is not a setting"):
+            load_study(FOLDER / name, overrides)
+        return
+    study = load_study(FOLDER / name, overrides)
+    assert pipeline.name_of(study.stages["pretext"]) == pretext
+
+
+def test_another_pretext_changes_every_address_after_it() -> None:
+    own, other = (
+        walk.addresses(
+            {
+                **{"method": "scan", "pretext": pretext, "changes": {}},
+                **{"fingerprint": "f" * 64, "seed": 0, "until": ""},
+            }
+        )
+        for pretext in ("simclr", "instdisc")
+    )
+    assert own.keys() == other.keys()
+    assert all(own[slot][1] != other[slot][1] for slot in own)

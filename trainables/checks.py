@@ -29,6 +29,8 @@ class Rule:
     """The setting counts only while each named setting of the same Config has one of these values."""
     oracle: tuple[Plain, ...] = ()
     """Values with which the stage trains on labels; a study must say ``oracle: true`` for them."""
+    place: bool = False
+    """It says where something is, not what it is, and so has no part in a result's address."""
 
     def words(self) -> str:
         """The rule as it stands in an error text: 'at least 0 and below 1'."""
@@ -134,5 +136,6 @@ def active(config: Any) -> Iterator[str]:
 
 
 def effective(config: Any) -> dict[str, Plain]:
-    """The settings that count, by name: what decides a stage's result, and so its address."""
-    return {name: getattr(config, name) for name in active(config)}
+    """The settings that count and name no place: what decides a stage's result, and so its address."""
+    places = {name for name, rule in rules(type(config)).items() if rule.place}
+    return {name: getattr(config, name) for name in active(config) if name not in places}

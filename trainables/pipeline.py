@@ -22,7 +22,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "dec": ("autoencoder", "dec"),
 }
 
-PRETEXTS: tuple[str, ...] = ("simclr", "moco", "rotnet", "instdisc")
+PRETEXTS: tuple[str, ...] = ("simclr", "moco", "rotnet", "instdisc", "checkpoint")
 
 PROBES: tuple[str, ...] = ("linear_probe", "mlp_probe", "knn_probe")
 """Stages that may follow any method. Their one input, "probed", is the last slot that leaves a backbone."""

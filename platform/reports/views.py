@@ -216,6 +216,7 @@ def about(summary: Summary) -> list[tuple[str, str]]:
     commit = str(facts.get("commit", ""))[:12]
     rows = [
         ("method", summary.method + (f" (pretext {summary.pretext})" if summary.pretext else "")),
+        ("checkpoint", _checkpoint(summary)),
         ("data set", data_set(summary)),
         ("seeds", ", ".join(map(label, summary.seeds)) + (" (pretext/method)" if is_crossed(summary.seeds[0]) else "")),
         ("objective", criterion(summary)),
@@ -225,6 +226,12 @@ def about(summary: Summary) -> list[tuple[str, str]]:
         ("versions", ", ".join(f"{name} {version}" for name, version in sorted(facts.get("versions", {}).items()))),
     ]
     return [(label, text) for label, text in rows if text]
+
+
+def _checkpoint(summary: Summary) -> str:
+    """The file a pretext was read from, by its content; empty without one."""
+    sha256 = summary.launch.resolved.get("fixed", {}).get("pretext.sha256", "")
+    return f"sha256 {sha256}" if sha256 else ""
 
 
 def _price(summary: Summary, oracle: SettingRow, regret: float) -> list[str]:

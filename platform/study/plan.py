@@ -50,7 +50,8 @@ def rows(study: Study) -> list[str]:
 
 
 def _swapped(study: Study) -> str:
-    return f" (pretext by {study.pretext})" if study.pretext else ""
+    sha256 = study.fixed.get("pretext.sha256", "")
+    return f" (pretext by {study.pretext}{f', sha256 {sha256}' if sha256 else ''})" if study.pretext else ""
 
 
 def _data_set(study: Study) -> str:

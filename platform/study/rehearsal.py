@@ -10,6 +10,7 @@ from trainables.contract import DataShape
 from trainables.data import sets
 from trainables.seeds import written
 
+from . import checkpoints
 from .domains import Choice, Domain, Range, grid_size
 from .pages import Resources, Sampler, Tracking
 from .rules import place_of
@@ -46,7 +47,7 @@ def rehearsal(study: Study) -> Study:
         tracking=Tracking(),
         published={},
     )
-    small = _one_search(small, notes)
+    small = _one_search(_trained(small, notes), notes)
     small = _carried(_short(small, notes), sets.load(spec).shape, notes)
     return replace(_few(small, notes), notes=tuple(notes))
 
@@ -58,6 +59,16 @@ def _one_search(study: Study, notes: list[str]) -> Study:
     if study.start:
         notes.append(f"start: left out, which was {len(study.start)} settings")
     return replace(study, fixed={**study.fixed, **first}, grid={}, start=())
+
+
+def _trained(study: Study, notes: list[str]) -> Study:
+    """A pretext that is trained, in the place of a checkpoint: its weights are made for images of another shape."""
+    if study.pretext != checkpoints.STAGE:
+        return study
+    own = pipeline.METHODS[study.method][0]
+    notes.append(f"pretext: {own} instead of the checkpoint, which need not fit digits")
+    fixed = {name: value for name, value in study.fixed.items() if not name.startswith("pretext.")}
+    return replace(study, pretext="", fixed=fixed)
 
 
 def _short(study: Study, notes: list[str]) -> Study:

@@ -7,7 +7,7 @@ from trainables import checks, pipeline, seeds
 from trainables.data import sets
 
 from .schema import Row, Study
-from .settings import Given, names
+from .settings import Given, config_of, names
 
 
 def resolved(study: Study) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def meaning(study: Study) -> dict[str, Any]:
         "method": study.method,
         "stages": _stage_names(study),
         "dataset": {name: value for name, value in effective.items() if name not in sets.PLACES},
-        "fixed": full["fixed"],
+        "fixed": {name: value for name, value in full["fixed"].items() if not _is_place(study, name)},
         "search": full["search"],
         "ablate": {row.name: dict(row.changes) for row in study.ablate},
         "objective": full["objective"],
@@ -67,6 +67,11 @@ def objectives(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The objectives of a ``resolved`` study, of which the first one ranks."""
     written = told.get("objective") or []
     return list(written) if isinstance(written, list) else [written]
+
+
+def _is_place(study: Study, name: str) -> bool:
+    """Whether a setting says where something is, not what it is."""
+    return checks.rules(config_of(study.stages, name))[name.partition(".")[2]].place
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

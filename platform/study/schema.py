@@ -8,8 +8,8 @@ from typing import Any
 from trainables import checks, pipeline
 from trainables.checks import Plain
 
+from . import checkpoints, rules
 from . import overrides as overriding
-from . import rules
 from .contents import Reading, Row, read_dataset, read_published, read_row, read_search, read_start, read_values
 from .document import Document, read
 from .domains import Domain, grid_size
@@ -120,7 +120,9 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     Raises:
         StudyFaults: anything is wrong; it carries all that could be found.
     """
-    document = overriding.apply(read(path), overrides)
+    document, unpinned = checkpoints.pinned(overriding.apply(read(path), overrides))
+    if unpinned:
+        raise StudyFaults(unpinned)
     page, faults = read_page(document)
     if page is None:
         raise StudyFaults(faults)

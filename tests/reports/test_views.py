@@ -1,5 +1,5 @@
 from platform.reports.tables import summarize
-from platform.reports.views import question
+from platform.reports.views import about, question
 from typing import Any
 
 
@@ -20,3 +20,13 @@ def test_lines_without_a_label_are_paragraphs(book: Any) -> None:
 
 def test_a_file_without_a_head_asks_nothing(book: Any) -> None:
     assert _asked(book, "") == []
+
+
+def test_a_pretext_from_a_file_is_shown_with_its_sha256(book: Any) -> None:
+    made = book(pretext="checkpoint", fixed={"pretext.path": "/x.pt", "pretext.sha256": "ab" * 32})
+    assert dict(about(summarize(made.ledger, made.launch.id)))["checkpoint"] == f"sha256 {'ab' * 32}"
+
+
+def test_a_trained_pretext_has_no_checkpoint_to_show(book: Any) -> None:
+    made = book()
+    assert "checkpoint" not in dict(about(summarize(made.ledger, made.launch.id)))

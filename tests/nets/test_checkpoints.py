@@ -1,0 +1,110 @@
+"""Files of weights in every layout that is understood, and each way in which one does not fit."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from trainables.contract import DataShape
+from trainables.nets import backbones, checkpoints
+from trainables.nets.checkpoints import CheckpointError
+
+SHAPE = DataShape(100, 50, 3, 3, 32)
+
+
+@pytest.fixture(scope="module")
+def ours() -> dict[str, Tensor]:
+    return backbones.build("resnet18_cifar", in_channels=3, image_size_px=32, seed=3).state_dict()
+
+
+def bare(ours: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix("layers."): value for key, value in ours.items()}
+
+
+def torchvision(ours: dict[str, Tensor]) -> Any:
+    return {**bare(ours), "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}
+
+
+def moco(ours: dict[str, Tensor]) -> Any:
+    queries = {f"module.encoder_q.{key}": value for key, value in torchvision(ours).items()}
+    keys = {f"module.encoder_k.{key}": value + 1 for key, value in bare(ours).items()}
+    return {"epoch": 800, "arch": "resnet18", "state_dict": {**keys, **queries, "module.queue": torch.zeros(128, 4)}}
+
+
+def saved(folder: Path, content: Any) -> Path:
+    path = folder / "weights.pt"
+    torch.save(content, path)
+    return path
+
+
+@pytest.mark.parametrize("layout", [dict, torchvision, moco, lambda ours: {"state_dict": ours}])
+def test_every_layout_gives_the_same_weights(tmp_path: Path, ours: dict[str, Tensor], layout: Any) -> None:
+    found = checkpoints.backbone_weights(saved(tmp_path, layout(ours)), "resnet18_cifar", SHAPE)
+    assert found.keys() == ours.keys()
+    assert all(torch.equal(found[key], ours[key]) for key in ours)
+
+
+def test_the_keys_of_torchvision_s_resnet50_are_taken_without_its_classifier() -> None:
+    from torchvision.models import resnet50
+
+    with torch.device("meta"):
+        keys = resnet50(weights=None).state_dict()
+    published = {f"module.encoder_q.{key}": value for key, value in keys.items()}
+    for content in (keys, published):
+        assert set(checkpoints._of_backbone(content)) == {key for key in keys if not key.startswith("fc.")}
+
+
+def test_a_file_without_batch_counters_is_taken(tmp_path: Path, ours: dict[str, Tensor]) -> None:
+    old = {key: value for key, value in ours.items() if not key.endswith("num_batches_tracked")}
+    found = checkpoints.backbone_weights(saved(tmp_path, old), "resnet18_cifar", SHAPE)
+    assert found.keys() == ours.keys()
+
+
+def refused(folder: Path, content: Any, network: str = "resnet18_cifar") -> str:
+    path = saved(folder, content)
+    with pytest.raises(CheckpointError) as caught:
+        checkpoints.backbone_weights(path, network, SHAPE)
+    assert str(caught.value).startswith(f"{path}: ")
+    return str(caught.value).removeprefix(f"{path}: ")
+
+
+def test_another_shape_is_named_with_key_and_both_shapes(tmp_path: Path, ours: dict[str, Tensor]) -> None:
+    assert refused(tmp_path, {**bare(ours), "conv1.weight": torch.zeros(64, 3, 7, 7)}) == (
+        "conv1.weight: resnet18_cifar expects a tensor of shape (64, 3, 3, 3), but found (64, 3, 7, 7); "
+        "choose the network and image channels it was trained with"
+    )
+
+
+def test_a_missing_and_a_surplus_key_are_named(tmp_path: Path, ours: dict[str, Tensor]) -> None:
+    short = {key: value for key, value in bare(ours).items() if key != "bn1.bias"}
+    assert refused(tmp_path, short).startswith("bn1.bias: resnet18_cifar expects a tensor of shape (64,), but the file")
+    assert refused(tmp_path, {**bare(ours), "layer9.x": torch.zeros(1)}).startswith(
+        "layer9.x: resnet18_cifar expects no"
+    )
+
+
+def test_numbers_that_are_not_finite_are_refused(tmp_path: Path, ours: dict[str, Tensor]) -> None:
+    assert "not finite" in refused(tmp_path, {**bare(ours), "bn1.bias": torch.full((64,), torch.nan)})
+
+
+class Code:
+    """What ``weights_only`` must not open."""
+
+
+def test_a_file_that_could_run_code_is_refused(tmp_path: Path) -> None:
+    assert refused(tmp_path, {"conv1.weight": Code()}).startswith("this is no file of tensors and plain values alone")
+
+
+def test_a_list_and_a_text_file_are_refused(tmp_path: Path) -> None:
+    assert refused(tmp_path, [1, 2]) == "a checkpoint is a mapping of names to tensors, but this is list"
+    text = tmp_path / "text.pt"
+    text.write_text("hello")
+    with pytest.raises(CheckpointError, match="no file of tensors"):
+        checkpoints.backbone_weights(text, "resnet18_cifar", SHAPE)
+
+
+def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be read: No such file"):
+        checkpoints.digest(tmp_path / "none.pt")

@@ -1,0 +1,103 @@
+"""Backbone weights from a file of somebody else's, checked key by key before anything is computed.
+
+Layouts that are understood, each with or without a "state_dict" around it:
+    torchvision          conv1.weight, layer1.0.conv1.weight, ..., fc.weight (left out)
+    MoCo, as published   module.encoder_q.conv1.weight, ...; everything else in the file is left out
+    ours                 layers.conv1.weight, ...: the state dict of a ``Backbone``
+
+A file is opened with ``weights_only``: it can hold tensors and plain values, and run no code.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trainables.contract import DataShape
+from trainables.nets import backbones
+
+_QUERY_ENCODER = "module.encoder_q."
+_OURS = "layers."
+_CLASSIFIER = "fc."
+_PIECE_BYTES = 1 << 20
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used; the text names file, key, what was expected and what was found."""
+
+
+def digest(path: Path) -> str:
+    """sha256 of the file's content, 64 hex digits.
+
+    Raises:
+        CheckpointError: it cannot be read.
+    """
+    found = hashlib.sha256()
+    try:
+        with path.open("rb") as stream:
+            while piece := stream.read(_PIECE_BYTES):
+                found.update(piece)
+    except OSError as error:
+        raise CheckpointError(f"{path}: the checkpoint cannot be read: {error.strerror or error}") from None
+    return found.hexdigest()
+
+
+def backbone_weights(path: Path, network: str, shape: DataShape) -> dict[str, Tensor]:
+    """The state dict of backbone ``network`` for images of this shape, on the CPU.
+
+    Raises:
+        CheckpointError: the file cannot be read, holds more than tensors and plain values, or does not fit the network.
+    """
+    found = _of_backbone(_opened(path))
+    with torch.device("meta"):
+        fresh = backbones.build(network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=0)
+    weights = {}
+    for key, expected in fresh.state_dict().items():
+        value = found.get(key.removeprefix(_OURS))
+        if value is None and key.endswith("num_batches_tracked"):
+            value = torch.zeros((), dtype=torch.long)  # Files from before 2018 have none, and nothing here reads it.
+        wanted = f"{path}: {key.removeprefix(_OURS)}: {network} expects a tensor of shape {tuple(expected.shape)}"
+        if value is None:
+            raise CheckpointError(f"{wanted}, but the file has no such key; choose the network it was trained with")
+        if value.shape != expected.shape:
+            raise CheckpointError(
+                f"{wanted}, but found {tuple(value.shape)}; choose the network and image channels it was trained with"
+            )
+        if not bool(value.isfinite().all()):
+            raise CheckpointError(f"{wanted}, but found values that are not finite numbers")
+        weights[key] = value.to(expected.dtype)
+    extra = sorted(set(found) - {key.removeprefix(_OURS) for key in weights})
+    if extra:
+        raise CheckpointError(
+            f"{path}: {extra[0]}: {network} expects no such key; choose the network it was trained with"
+        )
+    return weights
+
+
+def _opened(path: Path) -> Mapping[str, Any]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise CheckpointError(f"{path}: the checkpoint cannot be read: {error.strerror or error}") from None
+    except Exception as error:  # on what is no checkpoint at all, the unpickler fails in ways of every kind
+        first = (str(error).splitlines() or ["empty"])[0]
+        raise CheckpointError(f"{path}: this is no file of tensors and plain values alone ({first})") from None
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise CheckpointError(
+            f"{path}: a checkpoint is a mapping of names to tensors, but this is {type(content).__name__}"
+        )
+    return content
+
+
+def _of_backbone(content: Mapping[str, Any]) -> dict[str, Tensor]:
+    """The backbone's tensors, named as torchvision names them."""
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    for prefix in (_QUERY_ENCODER, _OURS):
+        if any(key.startswith(prefix) for key in tensors):
+            tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return {key: value for key, value in tensors.items() if not key.startswith(_CLASSIFIER)}
