@@ -2,7 +2,7 @@
 
 Source: SCAN's use of SimCLR (ResNet, MLP head without BN, SGD with a cosine schedule, no blur).
 Differs from SimCLR's own recipe: only the first view is an anchor (``symmetry: one_sided``), as SCAN's code has it.
-The last epoch's model is kept; nothing here looks at labels.
+The last epoch's model is kept; labels enter the k-NN monitor of the result alone.
 
 Axes: N images, B batch, C channels, H height, W width, D feature width.
 """
