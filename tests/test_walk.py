@@ -317,9 +317,11 @@ def test_a_clustering_leaves_its_figures(undisturbed: Callable[[str], Walked]) -
     drawn = alone.storage / "stages" / f"{record.name}-{record.address}" / "figures"
     assert {path.name for path in drawn.iterdir()} == {
         "clusters.png",
+        "cluster_sizes.png",
         "least_confident.png",
         "confusion.png",
         "epochs.png",
+        "prototypes.png",
     }
 
 

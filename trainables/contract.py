@@ -11,7 +11,8 @@ A stage is a module in ``trainables/stages`` with these names (see ``Stage``):
     limits      what the data set's size forbids, found before anything starts
     train       the whole method, a generator of epochs that returns its result
 
-and, where recipes are published for it, PRESETS: preset -> data set -> setting -> value, which a study takes by name.
+and, where recipes are published for it, PRESETS: preset -> data set -> setting -> value, which a study takes by name;
+and, where a few epochs give the usual settings nothing to work on, REHEARSAL: setting -> value under ``--smoke``.
 
 A stage imports no other stage, no Ray and no tracker, and runs on a bare machine:
 

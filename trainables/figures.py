@@ -26,24 +26,32 @@ BLUE, ORANGE = "#0072B2", "#E69F00"
 _MOST_LABELS = 30
 
 
-def confusion(counts_CY: NDArray[np.int64], class_names: Sequence[str]) -> Figure:
+def confusion(counts_CY: NDArray[np.int64], class_names: Sequence[str], class_groups: Sequence[int] = ()) -> Figure:
     """Which clusters the images of each class went to.
 
     Args:
         counts_CY: from ``metrics.contingency``.
         class_names: Y names.
+        class_groups: the super-class of each class; then classes of one stand together, with a line between two.
 
     Rows are true classes, each divided by its sum (a class without images stays white). Columns are clusters, in the
     order of the classes that the best one-to-one map gives them; clusters left over come last.
     """
+    groups_Y = np.asarray(class_groups or np.zeros(counts_CY.shape[1]), dtype=np.int64)
+    order_Y = np.argsort(groups_Y, kind="stable")
+    place_Y = np.argsort(order_Y)
     class_C = metrics.hungarian_map(counts_CY)
-    order_C = np.argsort(np.where(class_C < 0, counts_CY.shape[1], class_C), kind="stable")
-    counts_YC = counts_CY.T[:, order_C]
+    order_C = np.argsort(np.where(class_C < 0, counts_CY.shape[1], place_Y[class_C]), kind="stable")
+    counts_YC = counts_CY.T[order_Y][:, order_C]
     share_YC = counts_YC / np.maximum(counts_YC.sum(axis=1, keepdims=True), 1)
     rows, columns = share_YC.shape
     figure, axes = framed(_inches(columns), _inches(rows), left=1.5, right=1.1, top=0.4, bottom=0.75)
     picture = axes.imshow(share_YC, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
-    _name_ticks(axes, "y", list(class_names))
+    for border in np.nonzero(np.diff(groups_Y[order_Y]))[0] + 0.5:
+        axes.axhline(border, color=ORANGE, linewidth=0.8)
+        # A group's clusters stand below one another as its classes do, as far as each class has one.
+        axes.axvline((place_Y[class_C[class_C >= 0]] < border).sum() - 0.5, color=ORANGE, linewidth=0.8)
+    _name_ticks(axes, "y", [class_names[each] for each in order_Y])
     _name_ticks(axes, "x", [str(cluster) for cluster in order_C])
     axes.set(xlabel="cluster (best one-to-one order)", ylabel="true class")
     axes.set_title(f"Share of each class, accuracy {metrics.accuracy(counts_CY):.1%}", fontsize=10)

@@ -349,6 +349,34 @@ def evaluate(
     return _in_order(metrics)
 
 
+def prototypes(
+    probabilities_NC: Tensor, features_of: Callable[[Tensor], Tensor], *, candidates: int = 10
+) -> NDArray[np.int64]:
+    """The image that stands for each cluster: of its surest ones, the nearest (L2) to their mean feature.
+
+    Args:
+        probabilities_NC: rows are probabilities, on the CPU.
+        features_of: rows of images to their (rows, D) features; called once, with the candidates of all clusters.
+        candidates: surest images of a cluster that are looked at; a smaller cluster has fewer.
+
+    Returns:
+        (C,) rows, -1 for a cluster without images.
+
+    Source: SCAN, section 3.5. Differs from its code: images of other clusters never fill up the candidates.
+    """
+    confidence_N, cluster_N = probabilities_NC.max(dim=1)
+    order_N = torch.sort(confidence_N, descending=True, stable=True).indices
+    order_N = order_N[torch.sort(cluster_N[order_N], stable=True).indices]
+    members = torch.split(order_N, torch.bincount(cluster_N, minlength=probabilities_NC.shape[1]).tolist())
+    surest = [rows[:candidates] for rows in members]
+    features = torch.split(features_of(torch.cat(surest)).double(), [len(rows) for rows in surest])
+    found = np.full(len(surest), -1, dtype=np.int64)
+    for cluster, (rows, features_KD) in enumerate(zip(surest, features, strict=True)):
+        if len(rows):
+            found[cluster] = int(rows[(features_KD - features_KD.mean(dim=0)).square().sum(dim=1).argmin()])
+    return found
+
+
 def _in_order(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: metrics[name] for name in EVALUATION_METRICS if name in metrics}
 

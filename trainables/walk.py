@@ -27,7 +27,17 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 
-from . import artifacts, checks, correlation_figures, figures, figures_pseudolabels, metrics, pipeline, seeds
+from . import (
+    artifacts,
+    checks,
+    correlation_figures,
+    figures,
+    figures_clusters,
+    figures_pseudolabels,
+    metrics,
+    pipeline,
+    seeds,
+)
 from .contract import Epoch, ImageData, Result, Search, Stage
 from .data import sets
 from .guards import Collapsed, Guards, TimeLimit
@@ -246,7 +256,7 @@ def _diverged(slot: str, what: str, epoch: int) -> Diverged:
 
 
 def _painter(result: Result, data: ImageData, history: list[dict[str, float]]) -> Callable[[Path], None] | None:
-    if "probabilities_eval" not in result.arrays and "layers" not in result.facts:
+    if not {"probabilities_eval", "neighbors_train"} & set(result.arrays) and "layers" not in result.facts:
         return None
     return partial(_paint, result=result, data=data, history=history)
 
@@ -254,7 +264,7 @@ def _painter(result: Result, data: ImageData, history: list[dict[str, float]]) -
 def _paint(folder: Path, result: Result, data: ImageData, history: list[dict[str, float]]) -> None:
     """The figures of a stage; a failure costs the figures alone."""
     try:
-        drawn = figures_pseudolabels.drawn(result, data, history)
+        drawn = figures_pseudolabels.drawn(result, data, history) | figures_clusters.drawn(result, data)
         if "probabilities_eval" in result.arrays:
             drawn |= _of_clustering(result, data, history)
         drawn |= correlation_figures.drawn(result, data, history)
@@ -273,7 +283,7 @@ def _of_clustering(result: Result, data: ImageData, history: list[dict[str, floa
         drawn["clusters"] = figures.cluster_sheet(split.images_NCHW, rows_NC)
         drawn["least_confident"] = figures.least_confident(split.images_NCHW, rows_NC, split.labels_N, names)
     if counts_CY.any():
-        drawn["confusion"] = figures.confusion(counts_CY, names)
+        drawn["confusion"] = figures.confusion(counts_CY, names, data.class_groups)
     if any("acc" in row for row in history):
         drawn["epochs"] = figures.epochs(history)
     return drawn

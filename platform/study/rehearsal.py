@@ -6,7 +6,7 @@ from typing import Any
 
 from trainables import checks, pipeline
 from trainables.checks import Plain
-from trainables.contract import DataShape
+from trainables.contract import DataShape, Stage
 from trainables.data import sets
 from trainables.seeds import written
 
@@ -48,7 +48,7 @@ def rehearsal(study: Study) -> Study:
         published={},
     )
     small = _one_search(_trained(small, notes), notes)
-    small = _carried(_short(small, notes), sets.load(spec).shape, notes)
+    small = _carried(_eased(_short(small, notes), notes), sets.load(spec).shape, notes)
     return replace(_few(small, notes), notes=tuple(notes))
 
 
@@ -88,6 +88,27 @@ def _short(study: Study, notes: list[str]) -> Study:
         notes += [f"{row.name}: {name}: {EPOCHS} instead of {row.changes[name]}" for name in cut]
         rows.append(replace(row, changes={**row.changes, **cut}))
     return replace(study, fixed=fixed, search=search, ablate=tuple(rows))
+
+
+def _eased(study: Study, notes: list[str]) -> Study:
+    """Settings that a stage has a value of its own for after so few epochs, fixed at it wherever they stand."""
+    values = {f"{slot}.{name}": value for slot, stage in study.stages.items() for name, value in _eases(stage).items()}
+    if not values:
+        return study
+    notes += [f"{name}: {value!r}, for after {EPOCHS} epochs no other does" for name, value in values.items()]
+    search, grid = ({n: each for n, each in block.items() if n not in values} for block in (study.search, study.grid))
+    start = tuple({n: each for n, each in given.items() if n not in values} for given in study.start)
+    rows = tuple(
+        replace(row, changes={n: each for n, each in row.changes.items() if n not in values}) for row in study.ablate
+    )
+    fixed = {**study.fixed, **values}
+    return replace(study, fixed=fixed, search=search, grid=grid, start=start if search else (), ablate=rows)
+
+
+def _eases(stage: Stage) -> Mapping[str, Plain]:
+    """Most stages need none, so a stage may leave the name REHEARSAL out."""
+    values: Mapping[str, Plain] = getattr(stage, "REHEARSAL", {})
+    return values
 
 
 def _above(epochs: Plain) -> bool:

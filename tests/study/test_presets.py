@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from platform.study import rehearsal
 from platform.study.faults import StudyFaults
 from platform.study.resolve import resolved
 from platform.study.schema import load_study
@@ -95,3 +96,18 @@ def test_a_setting_that_trains_on_labels_needs_the_word_oracle(write: Write, blo
 
 def test_the_harmless_value_of_such_a_setting_needs_no_word(write: Write) -> None:
     assert not load_study(write("method: spc\nfixed: {neighbors.same_class: false}\n")).oracle
+
+
+@pytest.mark.parametrize(
+    "block",
+    ["fixed: {spc.threshold: 0.8}", "search: {spc.threshold: [0.8, 0.9]}", "ablate:\n  high: {spc.threshold: 0.9}"],
+    ids=["fixed", "search", "ablate"],
+)
+def test_a_rehearsal_takes_the_value_that_a_stage_has_for_it(
+    write: Write, monkeypatch: pytest.MonkeyPatch, block: str
+) -> None:
+    monkeypatch.setattr(pipeline.stages("spc")["spc"], "REHEARSAL", {"threshold": 0.1}, raising=False)
+    small = rehearsal.rehearsal(load_study(write(f"method: spc\n{block}\n")))
+    assert small.fixed["spc.threshold"] == 0.1
+    assert "spc.threshold" not in {*small.search, *(name for row in small.ablate for name in row.changes)}
+    assert any(note.startswith("spc.threshold: 0.1") for note in small.notes)

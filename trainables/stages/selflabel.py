@@ -59,6 +59,9 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
 }
 """What SCAN's code ran and what the paper says: they differ in STL-10's epochs and in which epoch is kept."""
 
+REHEARSAL: Mapping[str, checks.Plain] = {"confidence_threshold": 0.01}
+"""After two epochs of everything no prediction is confident, and nothing of this stage would be rehearsed."""
+
 SMALLEST_SHARE = 0.25
 """Clusters below this share of their fair size void the confidence as a criterion: a collapsed model is sure too."""
 
