@@ -55,10 +55,9 @@ def _git(root: Path, *arguments: str) -> str:
 def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: bool) -> int:
     """Run the launch and say what came of it; ``again`` is the command that goes on."""
     try:
-        with launch.signals():
-            out = sys.stdout
+        out = sys.stdout
         # Ray prints warnings of its own, whatever it is asked; standard output then is the JSON's alone.
-        with redirect_stdout(sys.stderr if as_json else out):
+        with launch.signals(), redirect_stdout(sys.stderr if as_json else out):
             return _carry_out(request, data, out if as_json else None)
     except StudyChanged as changed:
         lines = "\n  ".join(differences(changed.known, changed.given))

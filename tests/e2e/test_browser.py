@@ -139,8 +139,8 @@ def test_a_click_on_a_head_sorts_numbers_as_numbers(report: Browser) -> None:
 
 def test_the_reports_pictures_load_and_have_a_text(report: Browser) -> None:
     found = report.run("return [...document.images].map(image => [image.naturalWidth, image.alt])")
-    # Three sensitivities, and four pictures of the best clustering.
-    assert len(found) == 7
+    # Three sensitivities, and six pictures of the best clustering.
+    assert len(found) == 9
     assert all(width > 0 and len(alt) > 10 for width, alt in found), found
 
 

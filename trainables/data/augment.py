@@ -208,6 +208,7 @@ def _affine_matrices(size_HW: tuple[int, int], draws: Draws, reach: float) -> Te
 def keras(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """The views of DAC and DCCM; see ``keras_like``."""
     _check(images_BCHW, draws, norm)
+    images_BCHW = geometry.middle(images_BCHW)
     matrix_B23, added_BC11 = keras_like.draw(draws, _size(images_BCHW), images_BCHW.shape[1])
     return _in_pieces(_keras, norm, images_BCHW, matrix_B23, added_BC11)
 
