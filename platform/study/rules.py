@@ -15,6 +15,8 @@ from .settings import Given, build, extremes, shared_prefix
 
 MAX_TRIALS = 100_000
 DEFAULT_TRIALS = 20
+_SMALLEST_POPULATION = 4
+"""Half of a population are its parents, and one alone has no spread."""
 
 
 def read_objectives(reading: Reading, swept: Sequence[str]) -> tuple[Objective, ...]:
@@ -153,6 +155,9 @@ def judge_sampler(reading: Reading, search: Mapping[str, Domain]) -> None:
         return
     if len(reading.page.objective) > 1:
         reading.note(where, "cmaes follows one objective. Keep one, or take sampler: nsga2, tpe or gp.")
+    if reading.page.sampler.population < _SMALLEST_POPULATION:
+        way_out = "Write sampler: {name: cmaes, population: 8}."
+        reading.note(where, f"cmaes needs a population of at least {_SMALLEST_POPULATION}. {way_out}")
     if len(search) < 2:
         reading.note(where, "cmaes needs at least two searched settings. Take sampler: tpe or gp.")
     for each, domain in search.items():

@@ -25,7 +25,7 @@ PAGE = """\
     search:
       kmeans.iterations: {int: [1, 12]}
       kmeans.restarts:   {int: [1, 4]}
-    sampler: {name: SAMPLER, startup: 2, population: 2}
+    sampler: {name: SAMPLER, startup: 2, population: 4}
     objective: OBJECTIVE
     trials: 5
     """

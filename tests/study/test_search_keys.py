@@ -115,6 +115,10 @@ def test_a_changed_grid_or_start_is_another_study(write: Write) -> None:
             "spc.yaml:2: objective.1.mode: objective.1.mode is missing.",
         ),
         (
+            "method: spc\nsearch: {pretext.lr: {uniform: [0.1, 0.2]}}\nsampler: {name: cmaes, population: 2}\n",
+            "spc.yaml:3: sampler: cmaes needs a population of at least 4.",
+        ),
+        (
             "method: spc\nsearch: {pretext.lr: {uniform: [0.1, 0.2]}}\nsampler: cmaes\n",
             "spc.yaml:3: sampler: cmaes needs at least two searched settings.",
         ),
