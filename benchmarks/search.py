@@ -13,7 +13,6 @@ epochs, finished.
 """
 
 import argparse
-import itertools
 import json
 import math
 import os
@@ -26,7 +25,7 @@ from pathlib import Path
 from platform.reports.inference import mean_interval
 from platform.run.ledger import Ledger
 from platform.run.rows import Setting
-from platform.run.samplers import Params, Told, distribution
+from platform.run.samplers import Params, Told, distribution, tpe
 from platform.run.searcher import Searcher, lookahead
 from platform.study.schema import Study, load_study
 
@@ -90,7 +89,7 @@ def draw_ms(page: Study, told: list[Told]) -> float:
 def optuna_ms(page: Study, told: list[Told]) -> tuple[float, float]:
     """Optuna's own ask (with its suggestions) and tell, over the same history."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    own = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0, n_startup_trials=4))
+    own = optuna.create_study(sampler=tpe(0, 4))
     for each in told:
         own.add_trial(
             optuna.trial.create_trial(
@@ -132,6 +131,13 @@ def ledger_ms(folder: Path, told: list[Told]) -> float:
     return spent
 
 
+def _shown(values: list[float]) -> str:
+    """Mean and its 95 % interval."""
+    interval = mean_interval(values)
+    assert interval is not None
+    return f"{statistics.fmean(values):.3f} [{interval.low:.3f}, {interval.high:.3f}]"
+
+
 def main() -> None:
     parse = argparse.ArgumentParser(description="What a learning search is worth, and what a draw costs.")
     parse.add_argument("--repetitions", type=int, default=REPETITIONS, help="at least 2 (default: 30)")
@@ -140,12 +146,15 @@ def main() -> None:
         parse.error(f"--repetitions must be at least 2, but is {given.repetitions}")
     with tempfile.TemporaryDirectory(prefix="search-") as scratch:
         folder, means = Path(scratch), {}
-        for third, sampler in itertools.product((THIRD, ""), ("gp", "tpe", "random")):
-            found = [best(study(folder, sampler, seed, TRIALS, third)) for seed in range(given.repetitions)]
-            means[sampler], interval = statistics.fmean(found), mean_interval(found)
-            assert interval is not None
-            shown = f"{means[sampler]:.3f} [{interval.low:.3f}, {interval.high:.3f}]"
-            print(f"{3 if third else 2} settings  {sampler:6}  best of {TRIALS}: {shown}")
+        for third in (THIRD, ""):
+            chance: list[float] = []
+            for sampler in ("random", "gp", "tpe"):
+                found = [best(study(folder, sampler, seed, TRIALS, third)) for seed in range(given.repetitions)]
+                means[sampler], chance = statistics.fmean(found), chance or found
+                # The repetitions of a number begin with the same random settings, so they are compared in pairs.
+                less = [by_chance - mine for by_chance, mine in zip(chance, found, strict=True)]
+                print(f"{3 if third else 2} settings  {sampler:6}  best of {TRIALS}: {_shown(found)}", end="")
+                print("" if found is chance else f", below chance by {_shown(less)}")
         page = study(folder, "random", 0, FINISHED)
         told = searched(page, FINISHED)
         page = study(folder, "tpe", 0, 2 * FINISHED)

@@ -30,7 +30,7 @@ class Sampler(_Part):
 
     name: Literal["tpe", "cmaes", "gp", "nsga2", "qmc", "random", "grid"] = "tpe"
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
-    startup: int = Field(default=10, ge=1, le=10_000)
+    startup: int = Field(default=5, ge=1, le=10_000)
     population: int = Field(default=8, ge=2, le=10_000)
 
 
