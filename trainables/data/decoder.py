@@ -2,11 +2,11 @@
 
 As a program this file is run by its path, so that it starts in a moment: it imports neither torch nor this package.
 
-    python -I decoder.py RING_FD SIZE_PX
+    python -I decoder.py RING_FD SIZE_PX [KEPT_FD FIRST_BYTE]
 
-reads jobs from stdin, [[slot, path], ...] as one line of JSON each, writes the pixels of each file into its slot of the
-ring, and answers a job with one line on stdout: a JSON list of its faults, [[path, sentence], ...]. It ends with its
-stdin, and so with its owner, however that ends.
+reads jobs from stdin, [[slot, path, place], ...] as one line of JSON each, writes the pixels of each file into its slot
+of the ring, and answers a job with one line on stdout: a JSON list of its faults, [[path, sentence], ...]. It ends with
+its stdin, and so with its owner, however that ends. Pixels with a place also go to the file of kept images (``kept``).
 
 Source: resizing the shorter side and keeping the middle, as ImageNet's recipes do (He et al. 2016, section 3.4).
 Differs: a JPEG whose shorter side is at least twice the size wanted is reduced by a power of two inside its decoder.
@@ -68,18 +68,21 @@ def _middle_square(image: Image.Image, size_px: int) -> Image.Image:
     return image.resize((size_px, size_px), Image.Resampling.BILINEAR, box=box)
 
 
-def main(ring_fd: int, size_px: int) -> None:
+def main(ring_fd: int, size_px: int, kept_fd: int = -1, first_byte: int = 0) -> None:
     """Serve jobs until stdin ends."""
     # Ctrl-C is for the owner, which may still want what it has asked for.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ring_SHWC = np.frombuffer(mmap.mmap(ring_fd, 0), dtype=np.uint8).reshape(-1, size_px, size_px, 3)
     for line in sys.stdin.buffer:
         faults = []
-        for slot, path in json.loads(line):
+        for slot, path, place in json.loads(line):
             try:
                 ring_SHWC[slot] = np.asarray(decoded(path, size_px))
             except Unreadable as error:
                 faults.append([path, str(error)])
+                continue
+            if kept_fd >= 0 and place >= 0 and not _keep(kept_fd, first_byte, place, ring_SHWC[slot]):
+                kept_fd = -1
         try:
             sys.stdout.write(json.dumps(faults) + "\n")
             sys.stdout.flush()
@@ -87,5 +90,18 @@ def main(ring_fd: int, size_px: int) -> None:
             return
 
 
+def _keep(
+    kept_fd: int, first_byte: int, place: int, image_HWC: "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]"
+) -> bool:
+    """The pixels first, then their flag; whether there was room."""
+    try:
+        if os.pwrite(kept_fd, image_HWC, first_byte + place * image_HWC.nbytes) < image_HWC.nbytes:
+            return False
+        os.pwrite(kept_fd, b"\1", place)
+    except OSError:
+        return False
+    return True
+
+
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:]))

@@ -28,7 +28,8 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from . import decoder
+from . import decoder, kept
+from .kept import Kept
 from .raw import DataError, shortened
 
 RING_BYTES = 256 * 2**20
@@ -101,7 +102,15 @@ class Decoders:
     def __init__(self, size_px: int, num_workers: int = 0) -> None:
         self.size_px = size_px
         self.num_workers = num_workers
+        self._kept: Kept | None = None
         self._work: _Work | None = None
+
+    def keep(self, paths: Sequence[str]) -> None:
+        """From the first request on, decode each of these once, for all processes of this machine (see ``kept``)."""
+        assert self._work is None
+        self._kept = kept.opened(paths, self.size_px)
+        if self._kept is not None:
+            weakref.finalize(self, self._kept.close)
 
     @property
     def num_slots(self) -> int:
@@ -114,18 +123,28 @@ class Decoders:
             DataError: a file cannot be decoded. RuntimeError: a worker process has ended.
         """
         images_BHWC = torch.empty((len(paths), self.size_px, self.size_px, 3), dtype=torch.uint8)
+        missing = [row for row, path in enumerate(paths) if not self._is_kept(path)]
         step = self.num_slots // 2
-        for first in range(0, len(paths), step):
-            self._started().take(paths[first : first + step], images_BHWC[first : first + step])
+        for first in range(0, len(missing), step):
+            rows = missing[first : first + step]
+            self._started().take([paths[row] for row in rows], rows, images_BHWC)
+        if self._kept is not None:
+            for row in sorted(set(range(len(paths))) - set(missing)):
+                self._kept.read(paths[row], images_BHWC[row])
         return images_BHWC.permute(0, 3, 1, 2)
 
     def announce(self, paths: Sequence[str]) -> None:
-        self._started().announce(paths)
+        missing = [path for path in paths if not self._is_kept(path)]
+        if missing or self._work is not None:
+            self._started().announce(missing)
+
+    def _is_kept(self, path: str) -> bool:
+        return self._kept is not None and self._kept.has(path)
 
     def _started(self) -> "_Work":
         if self._work is None:
             num_workers = self.num_workers or torch.get_num_threads()
-            self._work = _Work(self.size_px, self.num_slots, num_workers)
+            self._work = _Work(self.size_px, self.num_slots, num_workers, self._kept)
             weakref.finalize(self, self._work.close)
         return self._work
 
@@ -133,7 +152,8 @@ class Decoders:
 class _Work:
     """Ring, worker processes, and a thread for each that hands it one chunk after another. One consumer."""
 
-    def __init__(self, size_px: int, num_slots: int, num_workers: int) -> None:
+    def __init__(self, size_px: int, num_slots: int, num_workers: int, keep: Kept | None) -> None:
+        self._kept = keep
         self._changed = threading.Condition()
         self._slots: dict[str, int] = {}  # of every file that is being decoded, or waits decoded
         self._ready: set[str] = set()
@@ -149,8 +169,12 @@ class _Work:
             memory = mmap.mmap(ring.fileno(), 0)
             self._ring_SHWC = torch.frombuffer(memory, dtype=torch.uint8).view(num_slots, size_px, size_px, 3)
             command = [sys.executable, "-I", str(Path(decoder.__file__)), str(ring.fileno()), str(size_px)]
+            passed = [ring.fileno()]
+            if keep is not None:
+                command += [str(keep.fd), str(keep.first_byte)]
+                passed.append(keep.fd)
             self.processes = [
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=[ring.fileno()])
+                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, pass_fds=passed)
                 for _ in range(num_workers)
             ]
         self._threads = [
@@ -159,7 +183,8 @@ class _Work:
         for thread in self._threads:
             thread.start()
 
-    def take(self, paths: Sequence[str], out_BHWC: Tensor) -> None:
+    def take(self, paths: Sequence[str], rows: Sequence[int], out_BHWC: Tensor) -> None:
+        """The images of these paths into these rows of ``out_BHWC``."""
         wanted = dict.fromkeys(paths)
         with self._changed:
             for path in wanted:
@@ -175,7 +200,10 @@ class _Work:
             slots_B = torch.tensor([self._slots[path] for path in paths])
         if not faults:
             # Outside the lock: these slots are nobody else's until they are released.
-            torch.index_select(self._ring_SHWC, 0, slots_B, out=out_BHWC)
+            if len(rows) == len(out_BHWC):
+                torch.index_select(self._ring_SHWC, 0, slots_B, out=out_BHWC)
+            else:
+                out_BHWC[torch.tensor(rows)] = self._ring_SHWC[slots_B]
         with self._changed:
             for path in wanted:
                 self._release(path)
@@ -226,7 +254,7 @@ class _Work:
         while chunk := self._wait_for_work():
             faults = self._decode(process, chunk)
             with self._changed:
-                for _, path in chunk:
+                for _, path, _ in chunk:
                     self._ready.add(path)
                     if path in faults:
                         self._faults[path] = faults[path]
@@ -237,17 +265,20 @@ class _Work:
             if process.poll() is not None:
                 return
 
-    def _wait_for_work(self) -> list[tuple[int, str]]:
-        """The next chunk as (slot, path); empty when everything is over."""
+    def _wait_for_work(self) -> list[tuple[int, str, int]]:
+        """The next chunk as (slot, path, place among the kept ones); empty when everything is over."""
         with self._changed:
             while not self._closed:
                 if paths := self._next():
-                    return [(self._slots[path], path) for path in paths]
+                    return [(self._slots[path], path, self._place(path)) for path in paths]
                 self._changed.wait()
         return []
 
+    def _place(self, path: str) -> int:
+        return -1 if self._kept is None else self._kept.number(path)
+
     @staticmethod
-    def _decode(process: "subprocess.Popen[bytes]", chunk: list[tuple[int, str]]) -> dict[str, Exception]:
+    def _decode(process: "subprocess.Popen[bytes]", chunk: list[tuple[int, str, int]]) -> dict[str, Exception]:
         """What went wrong, by path."""
         assert process.stdin is not None and process.stdout is not None
         try:
@@ -258,7 +289,7 @@ class _Work:
             answer = b""
         if not answer:
             ended = RuntimeError(f"a process that decodes images has ended with code {process.wait()}")
-            return dict.fromkeys((path for _, path in chunk), ended)
+            return dict.fromkeys((path for _, path, _ in chunk), ended)
         return {path: DataError(sentence) for path, sentence in json.loads(answer)}
 
 

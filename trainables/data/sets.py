@@ -32,7 +32,7 @@ MANY = 2000
 """Files from which on other processes decode them even where they are all read at once."""
 
 NUM_FOR_MOMENTS = 2048
-PLACES = ("root", "download", "stream")
+PLACES = ("root", "download", "stream", "keep_decoded")
 """Fields of a Spec that say where a data set is and how it is read, not what it is."""
 
 _LISTS = ("classes", "labels")
@@ -95,6 +95,13 @@ class Spec:
         "always: images stay in their files and are decoded while training; auto: only where they are more than half of"
         " the device's free memory",
         choices=("auto", "always", "never"),
+        when={"name": _TREES},
+    )
+
+    keep_decoded: bool = checks.setting(
+        True,
+        "keep the decoded pixels of streamed images in the temporary folder (TMPDIR), on at most half of its free space"
+        ": every epoch and trial after the first only reads them",
         when={"name": _TREES},
     )
 
@@ -214,15 +221,16 @@ def _num_bytes(train: Split, evaluation: Split) -> int:
 def _on_device_if_it_fits(
     spec: Spec, train: Split, evaluation: Split, device: torch.device | None
 ) -> tuple[Split, Split]:
-    if device is None or spec.stream == "always":
+    if device is None:
         return train, evaluation
-    if spec.stream == "auto" and _num_bytes(train, evaluation) > SHARE_OF_DEVICE * _free_bytes(device):
+    images = [part.images_NCHW for part in _parts(train, evaluation) if isinstance(part.images_NCHW, FileImages)]
+    too_large = _num_bytes(train, evaluation) > SHARE_OF_DEVICE * _free_bytes(device)
+    if spec.stream == "always" or (spec.stream == "auto" and too_large):
+        if spec.keep_decoded:
+            images[0].decoders.keep([path for part in images for path in part.paths])
         return train, evaluation
-    found = []
-    for part in _parts(train, evaluation):
-        assert isinstance(part.images_NCHW, FileImages)
-        found.append(Split(part.images_NCHW.whole(device), part.labels_N))
-    return found[0], found[-1]
+    train = Split(images[0].whole(device), train.labels_N)
+    return train, Split(images[1].whole(device), evaluation.labels_N) if len(images) > 1 else train
 
 
 def _free_bytes(device: torch.device) -> int:
