@@ -95,7 +95,7 @@ def _keep(
 ) -> bool:
     """The pixels first, then their flag; whether there was room."""
     try:
-        if os.pwrite(kept_fd, image_HWC, first_byte + place * image_HWC.nbytes) < image_HWC.nbytes:
+        if os.pwrite(kept_fd, image_HWC.data, first_byte + place * image_HWC.nbytes) < image_HWC.nbytes:
             return False
         os.pwrite(kept_fd, b"\1", place)
     except OSError:

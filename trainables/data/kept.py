@@ -62,7 +62,7 @@ class Kept:
     def read(self, path: str, out_HWC: Tensor) -> None:
         """Its pixels, into contiguous uint8."""
         begin = self.first_byte + self.number(path) * self.image_bytes
-        if os.preadv(self.fd, [out_HWC.numpy()], begin) != self.image_bytes:
+        if os.preadv(self.fd, [out_HWC.numpy().data], begin) != self.image_bytes:
             raise OSError(f"the kept pixels of {path} end too early")
 
     def close(self) -> None:
