@@ -84,7 +84,7 @@ def test_large_crops_on_a_cpu_are_pillows(layout: torch.memory_format) -> None:
     images = smooth(6).contiguous(memory_format=layout)
     crop_B4 = geometry.draw_crops(draws(6), (256, 256), (0.08, 1.0))
     flip_B = torch.tensor([False, True] * 3)
-    cropped = geometry.resized_crop_in_levels(images, crop_B4, flip_B)
+    cropped = list(geometry.resized_crops_in_levels(images, crop_B4, flip_B))
     for view, image, (top, left, height, width), mirrored in zip(
         cropped, images, crop_B4.tolist(), flip_B.tolist(), strict=True
     ):
@@ -100,7 +100,7 @@ def test_large_crops_in_levels_are_within_a_level_of_the_smooth_ones() -> None:
     images = smooth(4)
     crop_B4 = torch.tensor([[3, 9, 120, 100], [0, 0, 200, 150], [50, 60, 90, 110], [10, 20, 224, 224]])
     flip_B = torch.tensor([True, False, False, True])
-    levels = geometry.resized_crop_in_levels(images, crop_B4, flip_B).float()
+    levels = torch.stack(list(geometry.resized_crops_in_levels(images, crop_B4, flip_B))).float()
     exact = geometry.resized_crop(images.float(), crop_B4, flip_B)
     assert (levels - exact).abs().max() <= 1
 
@@ -111,3 +111,16 @@ def test_small_crops_stay_as_they_were() -> None:
     flip_B = torch.tensor([False, True])
     wanted = geometry.resized_crop(images.float().div(255), crop_B4, flip_B)
     assert torch.equal(augment._cropped(images, crop_B4, flip_B), wanted)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_large_crops_are_normalized_as_small_ones(layout: torch.memory_format) -> None:
+    """The way from grey levels in one step, against the crops themselves, scaled and normalized."""
+    images = smooth(4).contiguous(memory_format=layout)
+    norm = augment.Norm((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
+    crop_B4 = geometry.draw_crops(draws(4), (256, 256), (0.08, 1.0))
+    flip_B = torch.tensor([True, False, False, True])
+    crops = torch.stack(list(geometry.resized_crops_in_levels(images, crop_B4, flip_B)))
+    found = augment._standard_in_levels(norm, images, crop_B4, flip_B)
+    assert found.shape == (4, 3, 224, 224) and found.is_contiguous()
+    assert torch.allclose(found, norm.apply(crops.float().div(255)), atol=1e-5, rtol=0)

@@ -100,7 +100,21 @@ def standard(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength =
     """Random resized crop (area 0.08 to 1, ratio 3/4 to 4/3) and mirroring half the time."""
     _check(images_BCHW, draws, norm)
     crop_B4 = geometry.draw_crops(draws, _size(images_BCHW), (0.08, 1.0))
-    return _in_pieces(_standard, norm, images_BCHW, crop_B4, draws.bernoulli(0.5))
+    flip_B = draws.bernoulli(0.5)
+    if _in_levels(images_BCHW):
+        return _standard_in_levels(norm, images_BCHW, crop_B4, flip_B)
+    return _in_pieces(_standard, norm, images_BCHW, crop_B4, flip_B)
+
+
+def _standard_in_levels(norm: Norm, images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor) -> Tensor:
+    """Large images on a CPU: each goes from grey levels to normalized pixels while its crop is still in the cache."""
+    mean_C11, std_C11 = (torch.tensor(values)[:, None, None] for values in (norm.mean, norm.std))
+    scale_C11, offset_C11 = 1 / (255 * std_C11), -mean_C11 / std_C11
+    views_BCHW = torch.empty((*images_BCHW.shape[:2], *geometry.view_size(images_BCHW)))
+    crops = geometry.resized_crops_in_levels(images_BCHW, crop_B4, flip_B)
+    for view_CHW, crop_CHW in zip(views_BCHW, crops, strict=True):
+        torch.mul(crop_CHW, scale_C11, out=view_CHW).add_(offset_C11)
+    return views_BCHW
 
 
 def _standard(norm: Norm, images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor) -> Tensor:
@@ -246,9 +260,13 @@ def _in_pieces(change: Callable[..., Tensor], norm: Norm, images_BCHW: Tensor, *
 
 def _cropped(images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor) -> Tensor:
     """Crops as float32 in [0, 1]."""
-    if images_BCHW.device.type == "cpu" and images_BCHW.shape[-1] >= LARGE_PX:
-        return _scaled(geometry.resized_crop_in_levels(images_BCHW, crop_B4, flip_B))
+    if _in_levels(images_BCHW):
+        return _scaled(torch.stack(list(geometry.resized_crops_in_levels(images_BCHW, crop_B4, flip_B))).contiguous())
     return geometry.resized_crop(_scaled(images_BCHW), crop_B4, flip_B)
+
+
+def _in_levels(images_BCHW: Tensor) -> bool:
+    return images_BCHW.device.type == "cpu" and images_BCHW.shape[-1] >= LARGE_PX
 
 
 def _size(images_BCHW: Tensor) -> tuple[int, int]:

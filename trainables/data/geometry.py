@@ -6,6 +6,7 @@ x_source = a x + b y + c and y_source = d x + e y + f.
 """
 
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -88,19 +89,19 @@ def resized_crop(images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor) -> Tensor
     return functional.grid_sample(images_BCHW, grid_BHW2, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def resized_crop_in_levels(images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor) -> Tensor:
-    """``resized_crop`` of uint8 images to uint8 ones, image by image: for large images on a CPU, where it is quicker.
+def resized_crops_in_levels(images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor) -> Iterator[Tensor]:
+    """``resized_crop`` of uint8 images, one after another as uint8 (C, H, W): for large images on a CPU, where it is
+    quicker.
 
     Rounded to whole grey levels, and antialiased where a crop is reduced, as Pillow does both.
     """
     size_HW = view_size(images_BCHW)
-    cropped_BCHW = images_BCHW.new_empty((*images_BCHW.shape[:2], *size_HW))
-    rows = zip(cropped_BCHW, images_BCHW, crop_B4.tolist(), flip_B.tolist(), strict=True)
-    for cropped_CHW, image_CHW, (top, left, height, width), mirrored in rows:
+    for image_CHW, (top, left, height, width), mirrored in zip(
+        images_BCHW, crop_B4.tolist(), flip_B.tolist(), strict=True
+    ):
         part_1CHW = image_CHW[None, :, top : top + height, left : left + width]
         view_CHW = functional.interpolate(part_1CHW, size_HW, mode="bilinear", antialias=True)[0]
-        cropped_CHW.copy_(view_CHW.flip(-1) if mirrored else view_CHW)
-    return cropped_BCHW
+        yield view_CHW.flip(-1) if mirrored else view_CHW
 
 
 def _source_positions(start_B: Tensor, length_B: Tensor, size: int) -> Tensor:
