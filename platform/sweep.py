@@ -18,7 +18,7 @@ from trainables.data import raw, sets
 
 from .study import memory, placing
 from .study.faults import StudyFaults
-from .study.limits import data_faults
+from .study.limits import data_faults, probe_data_faults
 from .study.plan import rows
 from .study.rehearsal import rehearsal
 from .study.schema import Study, configs, load_study
@@ -61,9 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         storage = storage_folder(given.storage)
         if given.smoke:
             study, storage = rehearsal(study), storage / REHEARSALS
-        data = checked_data(study)
+        data, probed = checked_data(study)
         if given.dry_run:
-            return rehearse_plan(study, data, given.address)
+            return rehearse_plan(study, data, probed, given.address)
         make_writable(storage)
     except (StudyFaults, Refused) as fault:
         print(fault, file=sys.stderr)
@@ -73,6 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     request = launch.Request(
         study=study,
         fingerprint=data.fingerprint,
+        probe_fingerprint=probed.fingerprint if probed else "",
         storage=storage,
         address=given.address,
         fresh=given.fresh,
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command.carry_out(request, data, again=again, as_json=given.json)
 
 
-def rehearse_plan(study: Study, data: ImageData, address: str) -> int:
+def rehearse_plan(study: Study, data: ImageData, probed: ImageData | None, address: str) -> int:
     """Print what would run and what it needs; refuse what the machines can never carry. Nothing is started.
 
     Raises:
@@ -90,7 +91,9 @@ def rehearse_plan(study: Study, data: ImageData, address: str) -> int:
     """
     print("\n".join(rows(study)))
     print(f"{'images':<10} {data.shape.num_train:,} to train on, {data.shape.num_eval:,} to judge")
-    needs = [memory.need(configs(study, changes), data) for changes in study.extremes]
+    if probed is not None:
+        print(f"{'probes':<10} {probed.shape.num_train:,} images to learn from, {probed.shape.num_eval:,} to judge")
+    needs = [memory.need(configs(study, changes), data, probed) for changes in study.extremes]
     largest = max(needs, key=lambda each: each.total)
     print("\n".join(memory.rows(largest, study.resources.trial.gpu)))
     sentences = placing.unplaceable(study.resources, _machines(address))
@@ -134,20 +137,30 @@ def make_writable(storage: Path) -> None:
         raise Refused(f"--storage {storage}: cannot be written ({error.strerror}); choose another folder") from error
 
 
-def checked_data(study: Study) -> ImageData:
-    """The study's images, read once here so that a bad file or an impossible setting is found before a trial is.
+def checked_data(study: Study) -> tuple[ImageData, ImageData | None]:
+    """The study's images and those of its probes, where theirs are others.
+
+    They are read once here, so that a bad file or an impossible setting is found before a trial is.
 
     Raises:
         StudyFaults: a setting that this data set cannot carry. Refused: files are missing or damaged.
     """
-    try:
-        data = sets.load(sets.Spec(**study.dataset))
-    except raw.DataError as error:
-        raise Refused(f"{study.file}: dataset: {error}") from error
-    faults = data_faults(study, data.shape)
+    data, probed = _read(study, "dataset"), None
+    faults = []
+    if study.probe_dataset:
+        probed = _read(study, "probe_dataset")
+        faults += probe_data_faults(study, data.shape, probed.shape)
+    faults += data_faults(study, data.shape, probed.shape if probed else None)
     if faults:
         raise StudyFaults(faults)
-    return data
+    return data, probed
+
+
+def _read(study: Study, section: str) -> ImageData:
+    try:
+        return sets.load(sets.Spec(**getattr(study, section)))
+    except raw.DataError as error:
+        raise Refused(f"{study.file}: {section}: {error}") from error
 
 
 if __name__ == "__main__":

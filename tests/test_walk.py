@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import artifacts, walk
+from trainables import artifacts, session, walk
 from trainables.contract import Epoch, Result
 from trainables.data import sets
 from trainables.faiss_search import FaissSearch
 from trainables.session import Alone
+from trainables.stages import knn_probe
 from trainables.walk import DataChanged, Diverged, Outcome, Walker, addresses
 
 DATASET = {"name": "digits", "train_limit": 120, "eval_limit": 60}
@@ -473,3 +474,41 @@ def test_another_setting_of_a_probe_computes_that_probe_alone(tmp_path: Path) ->
     changes = {**PROBE, "linear_probe.lr": 0.5}
     second = addresses(cell(tmp_path, "scan", probes=["linear_probe", "knn_probe"], changes=changes))
     assert {slot for slot in first if first[slot] != second[slot]} == {"linear_probe"}
+
+
+DIGITS_OTHERWISE = {**DATASET, "train_limit": 90, "protocol": "split"}
+
+
+def transferred(storage: Path, **more: Any) -> dict[str, Any]:
+    """A cell whose probes learn and judge on other images than the method."""
+    fingerprint = sets.load(sets.Spec(**DIGITS_OTHERWISE)).fingerprint  # type: ignore[arg-type]
+    probing = {"probe_dataset": DIGITS_OTHERWISE, "probe_fingerprint": fingerprint}
+    return cell(storage, "scan", probes=["linear_probe", "knn_probe"], changes=PROBE, **probing, **more)
+
+
+def test_the_probes_data_set_is_in_their_addresses_alone(tmp_path: Path) -> None:
+    own = addresses(cell(tmp_path, "scan", probes=["linear_probe", "knn_probe"], changes=PROBE))
+    other = addresses(transferred(tmp_path))
+    assert {slot for slot in own if own[slot] != other[slot]} == {"linear_probe", "knn_probe"}
+
+
+def test_probes_judge_on_a_data_set_of_their_own(tmp_path: Path) -> None:
+    walking = walker(tmp_path)
+    own = walking.walk(cell(tmp_path, "scan", probes=["linear_probe", "knn_probe"], changes=PROBE), silent)
+    other = walking.walk(transferred(tmp_path), silent)
+    assert {record.slot for record in other.stages if not record.cached} == {"linear_probe", "knn_probe"}
+    assert own.metrics["linear_probe/loss"] != other.metrics["linear_probe/loss"]
+    assert own.metrics["scan/acc"] == other.metrics["scan/acc"]
+    # By hand: the probe alone, on the backbone that the method left behind.
+    stages = {record.slot: f"{record.name}-{record.address}" for record in other.stages}
+    probed = walking.store.get(stages["selflabel"])
+    data = sets.load(sets.Spec(**DIGITS_OTHERWISE))  # type: ignore[arg-type]
+    steps = knn_probe.train(knn_probe.Config(num_neighbors=5), data, {"probed": probed}, session.local())
+    with pytest.raises(StopIteration) as ended:
+        next(steps)
+    assert ended.value.value.metrics["knn_acc"] == other.metrics["knn_probe/knn_acc"]
+
+
+def test_other_data_of_the_probes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataChanged, match="0123456789ab"):
+        walker(tmp_path).walk({**transferred(tmp_path), "probe_fingerprint": "0123456789abcdef"}, silent)

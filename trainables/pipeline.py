@@ -86,11 +86,20 @@ def configs(
 
 
 def limits(
-    method: str, pretext: str, by_slot: Mapping[str, Any], shape: DataShape, probes: Sequence[str] = ()
+    method: str,
+    pretext: str,
+    by_slot: Mapping[str, Any],
+    shape: DataShape,
+    probes: Sequence[str] = (),
+    probe_shape: DataShape | None = None,
 ) -> Iterator[tuple[str, str]]:
-    """(full setting name, sentence) for everything that this data set, or another stage's setting, forbids."""
+    """(full setting name, sentence) for everything that this data set, or another stage's setting, forbids.
+
+    probe_shape: of the data set that the probes learn and judge on, where it is another one.
+    """
     for slot, stage in stages(method, pretext, probes).items():
-        for name, sentence in stage.limits(by_slot[slot], shape):
+        met = probe_shape if probe_shape is not None and name_of(stage) in PROBES else shape
+        for name, sentence in stage.limits(by_slot[slot], met):
             yield f"{slot}.{name}", sentence
     for slot, config in by_slot.items():
         if shape.num_classes == 0 and getattr(config, "num_clusters", None) == 0:

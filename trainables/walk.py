@@ -7,6 +7,8 @@ A *cell* is a trial as plain data, what the driver ships to a worker:
     dataset      the fields of data.sets.Spec;  fingerprint: what the driver found when it loaded it
     until        the last slot to walk; "" walks all
     probes       stages that judge the last backbone with labels; may be missing for none
+    probe_dataset, probe_fingerprint
+                 the data set that the probes learn and judge on, where it is another one; may be missing
     storage      the storage folder;  threads: for torch and FAISS
 
 and, where the study asks for it:
@@ -91,12 +93,19 @@ def addresses(cell: Cell) -> dict[str, tuple[str, str]]:
         found[slot] = (
             name,
             artifacts.address(
-                name, stage.VERSION, config, inputs, cell["fingerprint"], seeds.of_slot(cell["seed"], slot)
+                name, stage.VERSION, config, inputs, data_of(cell, name)[1], seeds.of_slot(cell["seed"], slot)
             ),
         )
         if slot == cell["until"]:
             break
     return found
+
+
+def data_of(cell: Cell, stage: str) -> tuple[Mapping[str, Any], str]:
+    """The data set of one stage of a cell, as fields of ``sets.Spec``, and its fingerprint."""
+    if stage in pipeline.PROBES and cell.get("probe_dataset"):
+        return cell["probe_dataset"], cell["probe_fingerprint"]
+    return cell["dataset"], cell["fingerprint"]
 
 
 class Walker:
@@ -117,15 +126,16 @@ class Walker:
         """
         started = time.perf_counter()
         guards = Guards.of(cell)
-        data = self._load(cell)
         probes = cell.get("probes", ())
+        wanted = [data_of(cell, name) for name in ("", *probes)]
+        self._data = {known: data for known, data in self._data.items() if known in {each for _, each in wanted}}
         configs = pipeline.configs(cell["method"], cell["pretext"], cell["changes"], probes)
         stages = pipeline.stages(cell["method"], cell["pretext"], probes)
         results: dict[str, Result] = {}
         records: list[StageRecord] = []
         for slot, (name, address) in addresses(cell).items():
             began = time.perf_counter()
-            stage = stages[slot]
+            stage, data = stages[slot], self._load(*data_of(cell, name))
             inputs = {name: results[other] for name, other in pipeline.inputs(stages, slot).items()}
             job = _Job(
                 stage,
@@ -144,16 +154,16 @@ class Walker:
         found |= {key: value for key, value in last.items() if metrics.looks_at_labels(key)}
         return Outcome(found, records, time.perf_counter() - started)
 
-    def _load(self, cell: Cell) -> ImageData:
-        if cell["fingerprint"] not in self._data:
-            data = sets.load(sets.Spec(**cell["dataset"]), self._team.device)
-            if data.fingerprint != cell["fingerprint"]:
+    def _load(self, dataset: Mapping[str, Any], fingerprint: str) -> ImageData:
+        if fingerprint not in self._data:
+            data = sets.load(sets.Spec(**dataset), self._team.device)
+            if data.fingerprint != fingerprint:
                 raise DataChanged(
                     f"data set {data.name}: this worker reads fingerprint {data.fingerprint[:12]}, the sweep was "
-                    f"started on {cell['fingerprint'][:12]}; give every node the same dataset.root"
+                    f"started on {fingerprint[:12]}; give every node the same dataset.root"
                 )
-            self._data = {cell["fingerprint"]: data.to(self._team.device)}
-        return self._data[cell["fingerprint"]]
+            self._data[fingerprint] = data.to(self._team.device)
+        return self._data[fingerprint]
 
     def _once(self, job: "_Job", data: ImageData, on_epoch: OnEpoch) -> tuple[Result, bool]:
         """The result of one stage, and whether it was there already. Rank 0 decides and writes; the others follow."""

@@ -20,8 +20,8 @@ from ..study.faults import redacted
 from . import latex, markdown, pictures, web
 from .tables import summarize
 
-_ORDER = ("name", "question", "method", "pretext", "probes", "dataset", "seeds", "fixed", "search", "ablate", "sampler",
-          "trials")  # fmt: skip
+_ORDER = ("name", "question", "method", "pretext", "probes", "dataset", "probe_dataset", "seeds", "fixed", "search",
+          "ablate", "sampler", "trials")  # fmt: skip
 """First keys of study.yaml, as a person would write them; the ledger keeps them sorted by letter."""
 
 

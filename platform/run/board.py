@@ -27,15 +27,23 @@ Cell = dict[str, Any]
 class Board:
     """The cells of one launch.
 
-    fingerprint: of the data set. shared: slots that are prepared once per seed ("" where there are none).
+    fingerprints: "fingerprint" of the data set, and "probe_fingerprint" of the probes' where it is another one.
+    shared: slots that are prepared once per seed ("" where there are none).
     """
 
     def __init__(
-        self, ledger: Ledger, launch: Launch, study: Study, *, fingerprint: str, shared: Sequence[str], storage: str
+        self,
+        ledger: Ledger,
+        launch: Launch,
+        study: Study,
+        *,
+        fingerprints: Mapping[str, str],
+        shared: Sequence[str],
+        storage: str,
     ) -> None:
         self._ledger, self.launch, self.study = ledger, launch, study
         self._searcher = Searcher(study)
-        self._fingerprint, self._storage = fingerprint, storage
+        self._fingerprints, self._storage = dict(fingerprints), storage
         self.total_settings = self._searcher.total
         self.settings = ledger.settings(launch.id)
         self._trials: dict[str, Trial] = {}
@@ -141,13 +149,15 @@ class Board:
             "pretext": study.pretext,
             "changes": {**study.fixed, **params},
             "dataset": dict(study.dataset),
-            "fingerprint": self._fingerprint,
+            **self._fingerprints,
             "seed": seed,
             "until": until,
             "probes": list(study.probes),
             "storage": self._storage,
             "threads": max(1, int(study.resources.trial.cpu)),
         }
+        if study.probe_dataset:
+            made["probe_dataset"] = dict(study.probe_dataset)
         return made if kind == "prepare" else made | _watched(study)
 
     def _enter(self, cells: Sequence[Cell], setting: int | None) -> None:

@@ -45,9 +45,16 @@ class Request:
     study: Study
     fingerprint: str
     storage: Path
+    probe_fingerprint: str = ""
     address: str = ""
     fresh: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def fingerprints(self) -> dict[str, str]:
+        """Of the data set, and of the probes' where it is another one."""
+        own = {"fingerprint": self.fingerprint}
+        return own | ({"probe_fingerprint": self.probe_fingerprint} if self.probe_fingerprint else {})
 
 
 def open_launch(ledger: Ledger, request: Request, size: cluster.Size) -> Launch:
@@ -55,7 +62,7 @@ def open_launch(ledger: Ledger, request: Request, size: cluster.Size) -> Launch:
     study = request.study
     return ledger.open_launch(
         study.name,
-        {**meaning(study), "fingerprint": request.fingerprint},
+        {**meaning(study), **request.fingerprints},
         resolved(study),
         lookahead=lookahead(max(1, size.slots(study.resources.trial)), len(study.seeds)),
         fresh=request.fresh,
@@ -70,7 +77,7 @@ def course(ledger: Ledger, request: Request, launch: Launch, size: cluster.Size)
     study = request.study
     shared = shared_slots(study) if study.swept or study.ablate else ()
     board = Board(
-        ledger, launch, study, fingerprint=request.fingerprint, shared=shared, storage=str(request.storage.resolve())
+        ledger, launch, study, fingerprints=request.fingerprints, shared=shared, storage=str(request.storage.resolve())
     )
     running = Course(launch, board, max(1, size.slots(study.resources.trial)), judge=Judge(study, ledger, launch))
     stop = threading.Event()

@@ -85,8 +85,9 @@ def parameters(cell: Mapping[str, Any]) -> dict[str, str]:
         found["pretext_seed"] = pretext
     if "pretext" in slots:
         found["pretext"] = slots["pretext"][0]
-    dataset = checks.effective(sets.Spec(**cell["dataset"]))
-    found |= {f"dataset.{name}": value for name, value in dataset.items() if name not in sets.PLACES}
+    for section in ("dataset", "probe_dataset"):
+        if cell.get(section):
+            found |= {f"{section}.{name}": value for name, value in sets.meaning(cell[section]).items()}
     found |= {f"{slot}.{name}": value for slot in slots for name, value in checks.effective(configs[slot]).items()}
     return {name: _text(value) for name, value in found.items()}
 
@@ -94,7 +95,11 @@ def parameters(cell: Mapping[str, Any]) -> dict[str, str]:
 def config_id(cell: Mapping[str, Any]) -> str:
     """The same for trials that differ in nothing but the seed."""
     meaning = {name: value for name, value in parameters(cell).items() if name not in ("seed", "pretext_seed")}
-    return hashlib.sha256(json.dumps([meaning, cell["fingerprint"]], sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps([meaning, *_fingerprints(cell)], sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _fingerprints(cell: Mapping[str, Any]) -> list[str]:
+    return [cell["fingerprint"], *([cell["probe_fingerprint"]] if cell.get("probe_dataset") else [])]
 
 
 def trial_name(trial: Trial, setting: Setting | None) -> str:

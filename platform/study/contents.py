@@ -137,15 +137,24 @@ def read_published(reading: Reading, where: Where, given: Any) -> dict[str, floa
     return right
 
 
-def read_dataset(reading: Reading) -> dict[str, Plain]:
+def read_probe_dataset(reading: Reading) -> dict[str, Plain]:
+    """The data set of the probes alone, with every field of ``sets.Spec``; empty where it is the study's."""
+    given = reading.page.probe_dataset
+    if given and not reading.page.probes:
+        sentence = "probe_dataset is what probes learn and judge on, but there are none. Add probes: [linear_probe]."
+        reading.note(("probe_dataset",), sentence, at_key=True)
+    return read_dataset(reading, "probe_dataset") if given else {}
+
+
+def read_dataset(reading: Reading, section: str = "dataset") -> dict[str, Plain]:
     """Every field of ``sets.Spec``: what the page says, then defaults."""
     rules, right = checks.rules(sets.Spec), {}
-    for name, value in reading.page.dataset.items():
-        where: Where = ("dataset", name)
+    for name, value in getattr(reading.page, section).items():
+        where: Where = (section, name)
         if name not in rules:
-            reading.note(where, f"{name} is not a key of dataset. {did_you_mean(name, list(rules))}", at_key=True)
+            reading.note(where, f"{name} is not a key of {section}. {did_you_mean(name, list(rules))}", at_key=True)
             continue
-        sentence = value_fault(sets.Spec, name, value, f"dataset.{name}")
+        sentence = value_fault(sets.Spec, name, value, f"{section}.{name}")
         choices = [str(choice) for choice in rules[name].choices]
         if sentence and choices and isinstance(value, str):
             sentence = f"{sentence} {did_you_mean(value, choices)}"
@@ -157,6 +166,6 @@ def read_dataset(reading: Reading) -> dict[str, Plain]:
         spec = sets.Spec(**right)
     except checks.SettingsError as error:
         for name, refused in error.faults:
-            reading.note(("dataset", name), f"{refused.rstrip('.')}.")
+            reading.note((section, name), f"{refused.rstrip('.')}.")
         return right
     return {name: getattr(spec, name) for name in rules}

@@ -8,15 +8,35 @@ from .rules import place_of
 from .schema import Study, configs
 
 
-def data_faults(study: Study, shape: DataShape) -> list[Fault]:
+def probe_data_faults(study: Study, shape: DataShape, probed: DataShape) -> list[Fault]:
+    """Why the networks that learned from images of one shape cannot be probed on those of another."""
+    faults = []
+    if probed.num_classes == 0:
+        faults.append(("name", "probes learn from labels, but this data set has none. Choose another one."))
+    if probed.is_features or probed.num_channels != shape.num_channels:
+        have = "features" if probed.is_features else f"images of {_channels(probed)}"
+        want = f"the networks of this study take images of {_channels(shape)}"
+        faults.append(("name", f"the probes' data set has {have}, but {want}. Choose another one."))
+    elif probed.image_size_px != shape.image_size_px:
+        sizes = f"{probed.image_size_px} px, but the networks of this study saw {shape.image_size_px} px"
+        faults.append(("image_size", f"images are {sizes}. Write image_size: {shape.image_size_px}."))
+    return [study.document.fault(("probe_dataset", name), sentence) for name, sentence in faults]
+
+
+def _channels(shape: DataShape) -> str:
+    return "one channel" if shape.num_channels == 1 else f"{shape.num_channels} channels"
+
+
+def data_faults(study: Study, shape: DataShape, probed: DataShape | None = None) -> list[Fault]:
     """Every setting that a data set of this shape cannot carry, each once, at its line of the study file.
 
+    probed: the shape of the probes' data set, where that is another one.
     Judged at the extremes: every choice, both ends of every range, every row of an ablation.
     """
     faults = []
     for changes in study.extremes:
         built = configs(study, changes)
-        for name, sentence in pipeline.limits(study.method, study.pretext, built, shape, study.probes):
+        for name, sentence in pipeline.limits(study.method, study.pretext, built, shape, study.probes, probed):
             where = place_of(name, changes, study.fixed, study.swept, study.ablate, study.grid)
             key = name if where == ("method",) else ""
             faults.append(study.document.fault(where, f"{sentence.rstrip('.')}.", key=key))

@@ -47,16 +47,17 @@ def data_bytes(data: ImageData) -> int:
     return lying + sum(split.labels_N.nbytes for split in splits)
 
 
-def need(configs: Mapping[str, Any], data: ImageData) -> Need:
-    """The estimate for one setting. configs: slot -> Config."""
+def need(configs: Mapping[str, Any], data: ImageData, probed: ImageData | None = None) -> Need:
+    """The estimate for one setting. configs: slot -> Config. probed: the probes' data set, where it is another one."""
+    lying = data_bytes(data) + (0 if probed is None else data_bytes(probed))
     names = [config.network for config in configs.values() if hasattr(config, "network")]
     if not names:
-        return Need("", data_bytes(data), 0, 0)
+        return Need("", lying, 0, 0)
     network = backbones.resolve(names[0], data.shape)
     parameters, outputs = measured(network, data.shape)
     images = max(getattr(config, "batch_size", 0) for config in configs.values())
     activations = _FLOAT_BYTES * 2 * outputs * images * _VIEWS
-    return Need(network, data_bytes(data), _FLOAT_BYTES * _COPIES * parameters, activations)
+    return Need(network, lying, _FLOAT_BYTES * _COPIES * parameters, activations)
 
 
 def measured(network: str, shape: DataShape) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from .document import Document, Place, Where, parse_value
 from .faults import Fault, StudyFaults
 from .pages import SHORT
 
-_NESTED = ("dataset", "sampler", "objective", "resources", "tracking")
+_NESTED = ("dataset", "probe_dataset", "sampler", "objective", "resources", "tracking")
 _NAMED = ("fixed", "search", "published")
 """Sections whose keys are full names with dots of their own."""
 

@@ -150,6 +150,7 @@ class Page(_Part):
     preset: str = ""
     probes: list[str] = []
     dataset: dict[str, Any] = {}
+    probe_dataset: dict[str, Any] = {}
     seeds: list[int] = [0]
     fixed: dict[str, Any] = {}
     grid: dict[str, Any] = {}
@@ -224,7 +225,7 @@ class Page(_Part):
 
 
 KEYS = tuple(Page.model_fields)
-SHORT = {"dataset": "name", "sampler": "name"}
+SHORT = {"dataset": "name", "probe_dataset": "name", "sampler": "name"}
 """Keys that may hold a single value, and what it then is."""
 LISTED = ("objective", "start")
 """Keys that may hold one thing in the place of a list of it."""

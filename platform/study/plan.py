@@ -1,5 +1,8 @@
 """What a study will run, before it runs: how many trials, and which stages they share."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from trainables import metrics
 from trainables.seeds import is_crossed, label, of_slot
 
@@ -29,7 +32,8 @@ def rows(study: Study) -> list[str]:
     lines = [
         ("study", f"{study.name} ({study.file})"),
         ("method", f"{study.method}: {' -> '.join(study.stages)}" + _swapped(study)),
-        ("data set", _data_set(study)),
+        ("data set", _data_set(study.dataset)),
+        *([("probed on", _data_set(study.probe_dataset))] if study.probe_dataset else []),
         ("settings", _settings(study)),
         ("seeds", ", ".join(map(label, study.seeds)) + (" (pretext/method)" if is_crossed(study.seeds[0]) else "")),
         ("trials", f"{_count(study.num_settings, 'setting')} x {_count(seeds, 'seed')} = {trials:,}"),
@@ -54,8 +58,8 @@ def _swapped(study: Study) -> str:
     return f" (pretext by {study.pretext}{f', sha256 {sha256}' if sha256 else ''})" if study.pretext else ""
 
 
-def _data_set(study: Study) -> str:
-    fields = dict(study.dataset)
+def _data_set(dataset: Mapping[str, Any]) -> str:
+    fields = dict(dataset)
     name = fields.pop("name", "")
     return f"{name} ({', '.join(f'{key}: {value}' for key, value in fields.items() if value not in ('', None))})"
 

@@ -34,6 +34,8 @@ def rehearsal(study: Study) -> Study:
     notes = [f"{name}: {value!r} instead of {study.dataset[name]!r}" for name, value in dataset.items()
              if study.dataset[name] != value]  # fmt: skip
     notes = [f"dataset.{note}" for note in notes]
+    if study.probe_dataset:
+        notes.append(f"probe_dataset: digits too, instead of {study.probe_dataset['name']}")
     seeds = study.seeds[: 2 if study.ablate else 1]
     if len(seeds) < len(study.seeds):
         notes.append(f"seeds: {written(seeds)} instead of {written(study.seeds)}")
@@ -41,6 +43,7 @@ def rehearsal(study: Study) -> Study:
         study,
         name=f"{study.name[:90]}-rehearsal",
         dataset=dataset,
+        probe_dataset={},
         seeds=seeds,
         ablate=tuple(replace(row, published={}) for row in study.ablate),
         resources=Resources(),

@@ -27,6 +27,7 @@ def resolved(study: Study) -> dict[str, Any]:
         **({"preset": study.preset} if study.preset else {}),
         "probes": list(study.probes),
         "dataset": dict(study.dataset),
+        **({"probe_dataset": dict(study.probe_dataset)} if study.probe_dataset else {}),
         "seeds": seeds.written(study.seeds),
         "fixed": _settings(study),
         **({"grid": {name: domain.as_dict() for name, domain in study.grid.items()}} if study.grid else {}),
@@ -48,17 +49,18 @@ def resolved(study: Study) -> dict[str, Any]:
 def meaning(study: Study) -> dict[str, Any]:
     """The part whose change makes it another study; see ``extension`` for changes that go on with it."""
     full = resolved(study)
-    effective = checks.effective(sets.Spec(**study.dataset))
     part = {
         "method": study.method,
         "stages": _stage_names(study),
-        "dataset": {name: value for name, value in effective.items() if name not in sets.PLACES},
+        "dataset": sets.meaning(study.dataset),
         "fixed": {name: value for name, value in full["fixed"].items() if not _is_place(study, name)},
         "search": full["search"],
         "ablate": {row.name: dict(row.changes) for row in study.ablate},
         "objective": full["objective"],
     }
     part |= {key: full[key] for key in ("grid", "start") if key in full}
+    if study.probe_dataset:
+        part["probe_dataset"] = sets.meaning(study.probe_dataset)
     # Without a search nothing is sampled, so a change of sampler changes nothing.
     return part | ({"sampler": full["sampler"]} if study.search else {})
 

@@ -10,7 +10,17 @@ from trainables.checks import Plain
 
 from . import checkpoints, rules
 from . import overrides as overriding
-from .contents import Reading, Row, read_dataset, read_published, read_row, read_search, read_start, read_values
+from .contents import (
+    Reading,
+    Row,
+    read_dataset,
+    read_probe_dataset,
+    read_published,
+    read_row,
+    read_search,
+    read_start,
+    read_values,
+)
 from .document import Document, read
 from .domains import Domain, grid_size
 from .faults import Fault, StudyFaults, did_you_mean
@@ -27,7 +37,7 @@ class Study:
 
     preset: the published recipe under ``fixed``, which holds its values too.
     pretext: the stage in the slot "pretext"; empty for the method's own. probes: stages that follow it.
-    dataset: every field of ``sets.Spec``.
+    dataset: every field of ``sets.Spec``. probe_dataset: the same for the probes, empty where theirs is no other.
     search and ablate: at most one is not empty; with neither there is one setting, the fixed one.
     grid: every combination of it has a search of its own. start: the searched values of the first settings of each.
     trials: number of settings, of each combination, each run with every seed. objectives: the first one ranks.
@@ -44,6 +54,7 @@ class Study:
     preset: str = ""
     probes: tuple[str, ...]
     dataset: Mapping[str, Any]
+    probe_dataset: Mapping[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...]
     fixed: Mapping[str, Plain]
     grid: Mapping[str, Domain] = field(default_factory=dict)
@@ -197,6 +208,7 @@ def _assemble(reading: Reading, name: str) -> Study:
         preset=page.preset,
         probes=tuple(page.probes),
         dataset=read_dataset(reading),
+        probe_dataset=read_probe_dataset(reading),
         seeds=tuple(page.seeds),
         fixed={**read_preset(reading), **read_values(reading, ("fixed",), page.fixed)},
         grid=grid,

@@ -34,6 +34,6 @@ def make_board(tmp_path: Path) -> Callable[..., Board]:
         ledger = Ledger(tmp_path / name)
         launch: Launch = ledger.open_launch(study.name, {}, {}, lookahead=lookahead)
         shared = shared_slots(study) if study.search or study.ablate else ()
-        return Board(ledger, launch, study, fingerprint="f", shared=shared, storage=str(tmp_path))
+        return Board(ledger, launch, study, fingerprints={"fingerprint": "f"}, shared=shared, storage=str(tmp_path))
 
     return made

@@ -86,7 +86,7 @@ def test_both_seeds_are_shown(make_study: MakeStudy, make_board: Callable[..., B
 def summarized(board: Board, study: Study) -> Any:
     ledger = board._ledger
     launch = ledger.open_launch("again", {}, resolved(study), lookahead=3)
-    copy = Board(ledger, launch, study, fingerprint="f", shared=(), storage=".")
+    copy = Board(ledger, launch, study, fingerprints={"fingerprint": "f"}, shared=(), storage=".")
     while (found := copy.next()) is not None:
         key, cell = found
         known = next(each for each in board.trials if each.kind == "trial" and each.cell["seed"] == cell["seed"])

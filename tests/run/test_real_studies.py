@@ -43,9 +43,8 @@ def run(study: Study, storage: Path, ledger: Ledger) -> Board:
     """The study from its first draw to its last, one trial after another."""
     fingerprint = sets.load(sets.Spec(**study.dataset)).fingerprint
     launch = ledger.open_launch(study.name, meaning(study), resolved(study), lookahead=2, facts={})
-    board = Board(
-        ledger, launch, study, fingerprint=fingerprint, shared=shared_slots(study), storage=str(storage)
-    )  # fmt: skip
+    fingerprints, kept = {"fingerprint": fingerprint}, str(storage)
+    board = Board(ledger, launch, study, fingerprints=fingerprints, shared=shared_slots(study), storage=kept)
     walker = Walker(str(storage), session.Alone(), session.local().search)
     while (found := board.next()) is not None:
         key, cell = found

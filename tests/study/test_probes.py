@@ -4,12 +4,14 @@ import importlib
 from collections.abc import Callable
 from pathlib import Path
 from platform.study.faults import StudyFaults
+from platform.study.limits import data_faults, probe_data_faults
 from platform.study.resolve import meaning, resolved
 from platform.study.schema import load_study
 
 import pytest
 
 from trainables import pipeline
+from trainables.contract import DataShape
 
 Write = Callable[..., Path]
 
@@ -85,3 +87,51 @@ def test_a_setting_of_a_probe_that_is_not_there_is_unknown(write: Write) -> None
     assert "linear_probe.epochs is not a setting of 'uad'" in faults(
         write, "method: uad\nfixed: {linear_probe.epochs: 3}\n"
     )
+
+
+TRANSFER = "method: uad\nprobes: [knn_probe]\ndataset: digits\nprobe_dataset: {name: mnist, image_size: 8}\n"
+
+
+def test_probes_may_have_a_data_set_of_their_own(write: Write) -> None:
+    study = load_study(write(TRANSFER))
+    assert study.probe_dataset["name"] == "mnist" and study.probe_dataset["image_size"] == 8
+    assert study.dataset["name"] == "digits"
+    assert resolved(study)["probe_dataset"]["name"] == "mnist"
+    assert meaning(study) != meaning(load_study(write(TRANSFER.replace("mnist", "cifar10"))))
+    moved = load_study(write(TRANSFER.replace("mnist,", "mnist, root: elsewhere,")))
+    assert meaning(study) == meaning(moved)
+    assert "probe_dataset" not in meaning(load_study(write("method: uad\nprobes: [knn_probe]\n")))
+
+
+def test_a_probe_dataset_is_read_as_closely_as_the_other(write: Write) -> None:
+    said = faults(write, TRANSFER.replace("image_size", "image_sise"))
+    assert said.startswith("spc.yaml:4: probe_dataset.image_sise: image_sise is not a key of probe_dataset.")
+    assert "image_size" in said
+
+
+def test_a_probe_dataset_without_probes_is_refused(write: Write) -> None:
+    said = faults(write, TRANSFER.replace("probes: [knn_probe]\n", ""))
+    assert "there are none. Add probes: [linear_probe]." in said
+
+
+@pytest.mark.parametrize(
+    ("probed", "said"),
+    [
+        (DataShape(100, 50, 10, 3, 8), "images of 3 channels, but the networks of this study take images of one"),
+        (DataShape(100, 50, 10, 1, 28), "images are 28 px, but the networks of this study saw 8 px. Write image_size"),
+        (DataShape(100, 50, 0, 1, 8), "probes learn from labels, but this data set has none"),
+        (DataShape(100, 50, 10, 64, 1, True), "has features"),
+    ],
+)  # fmt: skip
+def test_networks_are_probed_on_images_like_those_they_learned_from(write: Write, probed: DataShape, said: str) -> None:
+    study, shape = load_study(write(TRANSFER)), DataShape(1000, 300, 10, 1, 8)
+    assert probe_data_faults(study, shape, shape) == []
+    (fault,) = probe_data_faults(study, shape, probed)
+    assert said in str(fault) and "probe_dataset" in str(fault)
+
+
+def test_a_probe_is_bounded_by_its_own_data_set(write: Write) -> None:
+    study, large = load_study(write(TRANSFER)), DataShape(100_000, 300, 10, 1, 8)
+    assert data_faults(study, large, large) == []
+    (fault,) = data_faults(study, large, DataShape(15, 5, 10, 1, 8))
+    assert "knn_probe.num_neighbors" in str(fault) and "training images (15)" in str(fault)

@@ -127,6 +127,12 @@ class Spec:
         return self.image_size or {"imagenet": 256, "tiny_imagenet": 64}.get(self.name, 0)
 
 
+def meaning(fields: Mapping[str, checks.Plain]) -> dict[str, checks.Plain]:
+    """Of a Spec's fields, those that say what the data set is, not where it lies and how it is read."""
+    effective = checks.effective(Spec(**fields))  # type: ignore[arg-type]
+    return {name: value for name, value in effective.items() if name not in PLACES}
+
+
 def load(spec: Spec, device: torch.device | None = None) -> ImageData:
     """Read a data set and check it; the same Spec and files give the same tensors and fingerprint.
 
