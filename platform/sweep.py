@@ -8,11 +8,13 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
 
+from trainables.checks import Plain
 from trainables.contract import ImageData
 from trainables.data import raw, sets
 
@@ -57,8 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     overrides += [f"trials={given.trials}"] if given.trials is not None else []
     overrides += [f"seeds=[{given.seeds}]"] if given.seeds is not None else []
     try:
-        study = load_study(given.file, overrides)
         storage = storage_folder(given.storage)
+        study = load_study(given.file, overrides, partial(best_of, storage))
         if given.smoke:
             study, storage = rehearsal(study), storage / REHEARSALS
         data, probed = checked_data(study)
@@ -81,6 +83,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     again = shlex.join(["python", "-m", "platform.sweep", *(each for each in arguments if each != "--fresh")])
     return command.carry_out(request, data, again=again, as_json=given.json)
+
+
+def best_of(storage: Path, study: str) -> Mapping[str, Plain]:
+    """The best setting of a study that has run in this storage; see ``reports.best``."""
+    from .reports import best  # only few ablations ask for it
+
+    return best.params(storage, study)
 
 
 def rehearse_plan(study: Study, data: ImageData, probed: ImageData | None, address: str) -> int:

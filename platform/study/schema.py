@@ -8,7 +8,7 @@ from typing import Any
 from trainables import checks, pipeline
 from trainables.checks import Plain
 
-from . import checkpoints, rules
+from . import ablation, checkpoints, rules
 from . import overrides as overriding
 from .contents import (
     Reading,
@@ -125,15 +125,22 @@ def configs(study: Study, changes: Mapping[str, Plain]) -> dict[str, Any]:
     return built
 
 
-def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
+def _nothing_ran(study: str) -> Mapping[str, Plain]:
+    raise LookupError(f"the best setting of {study!r} is only known beside the storage it ran in.")
+
+
+def load_study(path: Path, overrides: Sequence[str] = (), best_of: ablation.BestOf = _nothing_ran) -> Study:
     """Read and check a study file, with ``KEY=VALUE`` overrides from the command line applied first.
+
+    best_of: where an ablation gets the best setting of another study from.
 
     Raises:
         StudyFaults: anything is wrong; it carries all that could be found.
     """
     document, unpinned = checkpoints.pinned(overriding.apply(read(path), overrides))
-    if unpinned:
-        raise StudyFaults(unpinned)
+    document, unfit = ablation.expanded(document, best_of)
+    if unpinned + unfit:
+        raise StudyFaults(unpinned + unfit)
     page, faults = read_page(document)
     if page is None:
         raise StudyFaults(faults)

@@ -1,0 +1,34 @@
+"""The best setting of a study that has run, for an ablation that takes it apart."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from trainables.checks import Plain
+
+from ..run.ledger import LEDGER, Ledger
+from .tables import summarize
+
+
+def params(storage: Path, study: str) -> Mapping[str, Plain]:
+    """The searched values of the best setting of the study's last launch, by its own objective.
+
+    Raises:
+        LookupError: no such study there, it searched nothing, or none of its settings has ended; a sentence.
+    """
+    file = storage / LEDGER
+    if not file.exists():
+        raise LookupError(f"there is no {LEDGER} in {storage}. Run {study} there first, or name another --storage.")
+    ledger = Ledger(file)
+    try:
+        launches = ledger.launches(study)
+        if not launches:
+            known = ", ".join(sorted({launch.study for launch in ledger.launches()})) or "nothing"
+            raise LookupError(f"no study {study!r} has run in {storage}, but {known}. Run it there first.")
+        summary = summarize(ledger, launches[-1].id)
+    finally:
+        ledger.close()
+    if not summary.search:
+        raise LookupError(f"study {study!r} searched nothing, so it has no best setting. Name another one.")
+    if summary.best is None:
+        raise LookupError(f"no setting of study {study!r} has ended yet. Start it again, and then this one.")
+    return dict(summary.best.params)

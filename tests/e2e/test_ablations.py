@@ -1,0 +1,58 @@
+"""The best setting of one study, taken apart in the next one on the same storage."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+NewSweep = Callable[..., Any]
+
+FIXED = """\
+method: scan
+dataset: {name: digits, train_limit: 120, eval_limit: 60}
+seeds: [0, 1]
+objective: {metric: scan/selection_loss, mode: min}
+resources: {trial: {cpu: 1}}
+fixed:
+  pretext.augmentation: affine
+  pretext.batch_size: 60
+  pretext.epochs: 1
+  neighbors.num_neighbors: 10
+  scan.augmentation: affine
+  scan.batch_size: 60
+  scan.epochs: 2
+  selflabel.augmentation: affine
+  selflabel.batch_size: 60
+  selflabel.confidence_threshold: 0.2
+  selflabel.epochs: 1
+"""
+WIDE = f"name: wide\n{FIXED}search: {{scan.lr: [0.01, 0.001], scan.num_neighbors: [3, 5]}}\nsampler: grid\n"
+APART = f"name: apart\n{FIXED}ablate: {{mode: leave_one_out, from: wide}}\n"
+
+
+def test_the_best_setting_is_taken_apart_and_its_own_trials_are_not_run_again(new_sweep: NewSweep) -> None:
+    sweep = new_sweep()
+    sweep.page.write_text(APART)
+    refused = sweep.run()
+    assert refused.returncode == 2 and "ablate.from" in refused.stderr and "wide" in refused.stderr
+    sweep.page.write_text(WIDE)
+    assert sweep.run().returncode == 0
+    searched = {key: row for key, row in sweep.trials().items()}
+    assert len(searched) == 8
+    sweep.page.write_text(APART)
+    done = sweep.run()
+    assert done.returncode == 0, done.stderr
+    rows = sweep.trials()
+    variants = dict(sweep.all("SELECT number, variant FROM settings WHERE launch = (SELECT MAX(id) FROM launches)"))
+    assert set(variants.values()) == {"whole", "without scan.lr", "without scan.num_neighbors"}
+    whole = [row.metrics for row in rows.values() if variants[row.setting] == "whole"]
+    # The same numbers as where it was found: the least mean of the search.
+    means: dict[int, float] = {}
+    for row in searched.values():
+        means[row.setting] = means.get(row.setting, 0.0) + row.metrics["scan/selection_loss"] / 2
+    best = min(means, key=lambda number: means[number])
+    assert whole == [row.metrics for row in searched.values() if row.setting == best]
+    again = sweep.run()
+    assert again.returncode == 0 and sweep.trials() == rows
