@@ -25,10 +25,11 @@ def as_latex(table: Table) -> str:
     lines = [" & ".join(escaped(column) for column in table.columns) + r" \\", r"\midrule"]
     lines += [" & ".join(escaped(cell.text) for cell in row) + r" \\" for row in table.rows]
     body = "\n    ".join([r"\toprule", *lines, r"\bottomrule"])
+    notes = "".join(f"  \\par\\footnotesize {escaped(note)}\n" for note in table.notes)
     return (
         "\\begin{table}\n  \\centering\n"
         f"  \\caption{{{escaped(table.title)}}}\n"
-        f"  \\begin{{tabular}}{{{aligned}}}\n    {body}\n  \\end{{tabular}}\n\\end{{table}}"
+        f"  \\begin{{tabular}}{{{aligned}}}\n    {body}\n  \\end{{tabular}}\n{notes}\\end{{table}}"
     )
 
 

@@ -38,7 +38,8 @@ def as_markdown(table: Table) -> str:
     lines = [tuple(map(_inline, table.columns)), tuple("---:" if right else "---" for right in table.numeric)]
     lines += [tuple(_inline(cell.text) for cell in row) for row in table.rows]
     head, *rest = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([head, *rest])
+    notes = "".join(f"\n\n{_inline(note)}" for note in table.notes)
+    return "\n".join([head, *rest]) + notes
 
 
 def _picture(picture: Picture) -> str:

@@ -20,6 +20,7 @@ from ..run.ledger import Ledger
 from ..run.records import counts_as_result, status
 from ..run.rows import COLLAPSED, DONE, FAILED, PRUNED, Launch, Setting, Trial
 from ..study.faults import redacted
+from ..study.published import values_of
 from ..study.resolve import objectives
 
 ACCURACY = "acc"
@@ -193,7 +194,9 @@ def summarize(ledger: Ledger, launch_id: int) -> Summary:
         ranking=ranking,
         ablation=tuple(_ablation_row(row, told["ablate"]) for row in settings if row.variant),
         prepare=prepare,
-        published={metric: on_our_scale(metric, value) for metric, value in told.get("published", {}).items()},
+        published={
+            metric: on_our_scale(metric, value) for metric, value in values_of(told.get("published", {})).items()
+        },
         best=best,
         oracle=oracle,
         regret=_regret(best, oracle),
@@ -311,7 +314,7 @@ def _objective(metric: str, trials: Sequence[Trial]) -> Spread | None:
 
 
 def _ablation_row(row: SettingRow, rows: Mapping[str, Mapping[str, Any]]) -> AblationRow:
-    printed = rows.get(row.variant, {}).get("published", {})
+    printed = values_of(rows.get(row.variant, {}).get("published", {}))
     published = {metric: on_our_scale(metric, value) for metric, value in printed.items()}
     differences = {
         metric: row.metrics[metric].mean - value for metric, value in published.items() if metric in row.metrics

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import differences, pareto, views
+from . import differences, pareto, published, views
 from .cells import Table
 from .tables import Summary
 
@@ -23,7 +23,7 @@ def end_of_sweep(summary: Summary, storage: Path, tracking_uri: str = "") -> str
     """
     parts = [f"{summary.study}: {summary.method} on {views.data_set(summary)}, {views.counts(summary)}"]
     if summary.ablation:
-        tables = (views.ablation(summary), differences.differences(summary))
+        tables = (views.ablation(summary), differences.differences(summary), published.table(summary))
         parts += [aligned(table) for table in tables if table.rows]
     elif summary.settings:
         table = aligned(views.ranking(summary, by_param=False, limit=TOP))
@@ -63,7 +63,7 @@ def aligned(table: Table) -> str:
         ]
         lines.append("  ".join(padded).rstrip())
     rule = "-" * max(map(len, lines))
-    return "\n".join([table.title, lines[0], rule, *lines[1:]])
+    return "\n".join([table.title, lines[0], rule, *lines[1:], *table.notes])
 
 
 def _failures(summary: Summary) -> str:

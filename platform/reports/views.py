@@ -8,9 +8,9 @@ from trainables.seeds import is_crossed, label, parts
 from ..run.labels import format_number, format_seconds, format_spread, format_value, param_labels
 from ..run.records import status
 from ..run.rows import COLLAPSED, DONE, PRUNED
-from . import differences, inference, pareto, selection
+from . import differences, inference, pareto, published, selection
 from .cells import MISSING, Cell, Table, as_table
-from .tables import ACCURACY, AblationRow, SettingRow, Spread, Summary
+from .tables import ACCURACY, SettingRow, Spread, Summary
 
 LABEL_METRICS = ("acc", "nmi", "ari")
 """The three that every table of the field has, in its order."""
@@ -36,9 +36,10 @@ def ranking(summary: Summary, *, by_param: bool, limit: int | None = None) -> Ta
 
 
 def ablation(summary: Summary) -> Table:
-    """The rows of the file in its order, with what was published and the difference to it."""
+    """The rows of the file in its order, with what was published and the difference to it (see ``published``)."""
     shown = _shown_metrics(summary)
     compared = [metric for metric in dict.fromkeys(m for row in summary.ablation for m in row.published)]
+    theirs = {(each.row.number, each.metric): each for each in published.compared(summary)}
     columns = ["row", *shown, "seeds"]
     for metric in compared:
         columns += [f"{metric} published", f"{metric} difference"]
@@ -47,7 +48,7 @@ def ablation(summary: Summary) -> Table:
         cells = [Cell(each.row.label), *(_spread_cell(each.row.metrics.get(metric)) for metric in shown)]
         cells.append(Cell(f"{each.row.done} of {each.row.wanted}", each.row.done))
         for metric in compared:
-            cells += _published_cells(each, metric)
+            cells += _published_cells(theirs.get((each.row.number, metric)))
         rows.append(tuple(cells))
     return as_table("Ablation", tuple(columns), rows)
 
@@ -106,6 +107,7 @@ def all_tables(summary: Summary) -> list[Table]:
         main = [ablation(summary), differences.differences(summary)]
     else:
         main = [ranking(summary, by_param=True), pareto.table(summary), selection.table(summary)]
+    main.append(published.table(summary))
     return [table for table in (*main, prepare(summary), failures(summary), stopped(summary)) if table.rows]
 
 
@@ -137,10 +139,7 @@ def headline(summary: Summary) -> list[str]:
         )
     elif summary.oracle and summary.regret is not None and len(summary.settings) > 1 and not summary.ablation:
         lines += _price(summary, summary.oracle, summary.regret) + selection.advice(summary)
-    for metric, published in summary.published.items():
-        found = summary.best.metrics.get(metric)
-        difference = f"; ours differs by {found.mean - published:+.3f}" if found else ""
-        lines.append(f"Published {metric}: {_published(published)}{difference}.")
+    lines += published.sentences(summary)
     lines += differences.note(summary)
     return [*lines, *_split(summary), *fallen]
 
@@ -284,16 +283,7 @@ def _spread_cell(found: Spread | None) -> Cell:
     return Cell(MISSING) if found is None else Cell(format_spread(found.mean, found.std, found.n), found.mean)
 
 
-def _published_cells(each: AblationRow, metric: str) -> list[Cell]:
-    if metric not in each.published:
+def _published_cells(found: published.Compared | None) -> list[Cell]:
+    if found is None:
         return [Cell(MISSING), Cell(MISSING)]
-    published = Cell(_published(each.published[metric]), each.published[metric])
-    if metric not in each.differences:
-        return [published, Cell(MISSING)]
-    return [published, Cell(f"{each.differences[metric]:+.3f}", each.differences[metric])]
-
-
-def _published(value: float) -> str:
-    """With as many digits as were printed, at least three decimals for a share."""
-    exact = f"{value:.6g}"
-    return exact if len(exact.partition(".")[2]) >= 3 else format_number(value)
+    return [Cell(published.shown(found.value), found.value), published.difference_cell(found)]

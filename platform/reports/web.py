@@ -22,7 +22,7 @@ body { margin: 0 auto; max-width: 70rem; padding: 1rem; background: var(--paper)
        font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; margin: 0.5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 0.5rem; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 0 1rem; }
-dt, footer, figcaption { color: var(--soft); } dd { margin: 0; }
+dt, footer, figcaption, .note { color: var(--soft); } .note { font-size: 0.875rem; margin: 0.3rem 0; } dd { margin: 0; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.3rem 0.7rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -103,6 +103,7 @@ def as_html(table: Table) -> str:
     return (
         f'<div class="wide" role="region" aria-label="{label}" tabindex="0"><table>\n'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+        + "".join(f'\n<p class="note">{escape(note)}</p>' for note in table.notes)
     )
 
 
