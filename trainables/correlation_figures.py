@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .contract import ImageData, Result
-from .figures import BLUE, ORANGE
+from .palette import BLUE, ORANGE
 
 MOST_POINTS = 1000
 """t-SNE takes about three seconds for as many."""

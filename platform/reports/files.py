@@ -37,7 +37,7 @@ def write(ledger: Ledger, launch: Launch, storage: Path) -> list[Path]:
     launch = ledger.launch(launch.id)
     summary = summarize(ledger, launch.id)
     settings, trials = ledger.settings(launch.id), ledger.trials(launch.id, "trial")
-    drawn = [*pictures.pareto_front(summary), *pictures.sensitivity(summary)]
+    drawn = [*pictures.pareto_front(summary), *pictures.sensitivity(summary), *pictures.landscape_of(summary)]
     shown = [*drawn, *pictures.of_best_trial(summary, storage)]
     table = trials_csv(settings, trials)
     contents = {

@@ -106,9 +106,9 @@ class Cost:
     reused: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Summary:
-    """A launch in numbers.
+    """A launch in numbers; each is itself alone, so that what takes long can be kept for it.
 
     metric, mode: of the objective that ranks. objectives: (metric, mode) of all, that one first. search: the domains of
     grid and search. settings: all of them, by number. ranking: those with every objective, best first, ties by number;

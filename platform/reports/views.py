@@ -8,7 +8,7 @@ from trainables.seeds import is_crossed, label, parts
 from ..run.labels import format_number, format_seconds, format_spread, format_value, param_labels
 from ..run.records import status
 from ..run.rows import COLLAPSED, DONE, PRUNED
-from . import differences, inference, pareto, published, selection
+from . import differences, flatness, importance, inference, pareto, published, selection
 from .cells import MISSING, Cell, Table, as_table
 from .tables import ACCURACY, SettingRow, Spread, Summary
 
@@ -106,7 +106,8 @@ def all_tables(summary: Summary) -> list[Table]:
     if summary.ablation:
         main = [ablation(summary), differences.differences(summary)]
     else:
-        main = [ranking(summary, by_param=True), pareto.table(summary), selection.table(summary)]
+        main = [ranking(summary, by_param=True), pareto.table(summary), flatness.table(summary)]
+        main += [importance.table(summary), selection.table(summary)]
     main.append(published.table(summary))
     return [table for table in (*main, prepare(summary), failures(summary), stopped(summary)) if table.rows]
 

@@ -67,7 +67,6 @@ def report(summary: Summary, pictures: Sequence[Picture]) -> str:
     """The whole page, pictures and all: first what was found, last how it was run."""
     asked = views.question(summary)
     main, *others = [_section(table) for table in views.all_tables(summary)] or [""]
-    drawn, stored = ([each for each in pictures if each.drawn is drawn] for drawn in (True, False))
     found = "".join(f"<li>{escape(line)}</li>" for line in views.headline(summary))
     facts = [(label, text) for label, text in asked if label] + views.about(summary)
     about = "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in facts)
@@ -76,9 +75,10 @@ def report(summary: Summary, pictures: Sequence[Picture]) -> str:
         *(f"<p>{escape(text)}</p>" for label, text in asked if not label),
         f"<h2>Found</h2>\n<ul>{found}</ul>",
         main,
-        _figures("Sensitivity", drawn),
+        _figures("Sensitivity", pictures),
+        _figures("The search", pictures),
         *others,
-        _figures("The best trial", stored, "large"),
+        _figures("The best trial", pictures, "large"),
         f"<h2>About</h2>\n<dl>{about}</dl>",
         f"<footer><p>Cost: {escape(views.cost(summary))}</p></footer>",
     ]
@@ -117,9 +117,10 @@ def _class(name: str) -> str:
 
 
 def _figures(title: str, pictures: Sequence[Picture], kind: str = "small") -> str:
-    if not pictures:
+    """The pictures of one section under its heading."""
+    figures = "\n".join(_figure(each) for each in pictures if each.section == title)
+    if not figures:
         return ""
-    figures = "\n".join(map(_figure, pictures))
     return f'<h2>{escape(title)}</h2>\n<div class="figures {kind}">\n{figures}\n</div>'
 
 

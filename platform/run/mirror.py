@@ -79,7 +79,7 @@ def _trials(ledger: Ledger, launch: Launch) -> list[optuna.trial.FrozenTrial]:
             cells.setdefault(trial.setting, []).append(trial)
     told = launch.resolved
     swept = {**(told.get("grid") or {}), **(told.get("search") or {})}
-    domains = {name: _domain(name, written) for name, written in swept.items()}
+    domains = {name: domain(name, written) for name, written in swept.items()}
     return [
         _trial(launch, setting, cells[setting.number], domains, _seen(ledger, launch, cells[setting.number]))
         for setting in ledger.settings(launch.id)
@@ -145,7 +145,7 @@ def _meaning(trial: optuna.trial.FrozenTrial) -> tuple[Any, ...]:
     return trial.user_attrs["setting"], trial.user_attrs["by_seed"], trial.state, trial.params, trial.distributions
 
 
-def _domain(name: str, written: Mapping[str, Any]) -> Domain:
+def domain(name: str, written: Mapping[str, Any]) -> Domain:
     """The domain that ``Domain.as_dict`` wrote."""
     if "choice" in written:
         return Choice(name, tuple(written["choice"]))

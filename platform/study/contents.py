@@ -18,7 +18,7 @@ from .settings import Stages, config_of, unknown, value_fault
 
 @dataclass(frozen=True)
 class Row:
-    """One named setting of an ablation. published: metric -> value, as printed in the paper, and ``published.NOTES``."""
+    """One named setting of an ablation. published: metric -> value, as printed, and ``published.NOTES``."""
 
     name: str
     changes: Mapping[str, Plain]
@@ -117,7 +117,7 @@ def read_row(reading: Reading, label: str) -> Row:
 
 
 def read_published(reading: Reading, where: Where, given: Any) -> dict[str, Any]:
-    """Published values of metrics ("acc" or "spc/acc") that are right, and what is said of them (``published.NOTES``)."""
+    """What is right of published values ("acc" or "spc/acc") and of what is said of them (``published.NOTES``)."""
     if not isinstance(given, dict):
         sentence = f"published must be a mapping of metrics to numbers, but is {given!r}. Write {{acc: 83.6}}."
         reading.note(where, sentence)
@@ -127,15 +127,15 @@ def read_published(reading: Reading, where: Where, given: Any) -> dict[str, Any]
     right: dict[str, Any] = {}
     for name, value in given.items():
         if name in published.NOTES:
-            sentence = published.note_fault(name, value, list(reading.stages), list(known))
+            fault = published.note_fault(name, value, list(reading.stages), list(known))
         elif name not in known:
             sentence = f"{name} is no metric of this pipeline. {did_you_mean(name, [*known, *published.NOTES])}"
             reading.note((*where, name), sentence, at_key=True)
             continue
         else:
-            sentence = published.value_fault(name, value)
-        if sentence:
-            reading.note((*where, name), sentence)
+            fault = published.value_fault(name, value)
+        if fault:
+            reading.note((*where, name), fault)
         else:
             right[name] = value if name in published.NOTES else float(value)
     if isinstance(right.get("epochs"), int):

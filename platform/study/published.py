@@ -16,8 +16,9 @@ PROTOCOLS = {
 NOTES = ("dataset", "protocol", "backbone", "epochs", "statistic", "source", "doubt")
 """Keys under ``published`` that are no metric. Those of the study hold for every row that does not say otherwise.
 
-epochs: a mapping of slots to epochs, or a number for the last stage. statistic: "mean", "best" or "one run", with " of 3" where
-the number of runs is known. doubt: a text on all values, or a mapping of metrics to texts; a footnote in the report.
+epochs: a mapping of slots to epochs, or a number for the last stage. statistic: "mean", "best" or "one run", with
+" of 3" where the number of runs is known. doubt: a text on all values, or a mapping of metrics to texts; a footnote in
+the report.
 """
 
 _STATISTIC = re.compile(r"(mean|best|one run)(?: of ([1-9][0-9]*))?")
@@ -58,7 +59,8 @@ def note_fault(name: str, value: Any, slots: Sequence[str], metrics: Sequence[st
     if name == "doubt" and isinstance(value, dict):
         for metric, text in value.items():
             if metric not in metrics:
-                return f"doubt speaks of {metric!r}, which is no metric of this pipeline. {did_you_mean(str(metric), metrics)}"
+                way_out = did_you_mean(str(metric), metrics)
+                return f"doubt speaks of {metric!r}, which is no metric of this pipeline. {way_out}"
             if not _is_text(text):
                 return f"doubt.{metric} must be text, but is {text!r}. Write what speaks against the value."
         return None

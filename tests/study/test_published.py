@@ -38,7 +38,7 @@ def test_rows_may_say_it_too(write: Any) -> None:
         ("source: 3", "source must be text, but is 3. Write it in words."),
         ("epochs: many", "epochs must be a whole number above 0, or one for each stage, but is 'many'."),
         ("epochs: {spcc: 5}", "epochs speaks of 'spcc', which is no stage of this pipeline. Did you mean 'spc'?"),
-        ("doubt: {nmy: swapped}", "doubt speaks of 'nmy', which has no published value."),
+        ("doubt: {nmy: swapped}", "doubt speaks of 'nmy', which is no metric of this pipeline."),
         ("doubt: {acc: 1}", "doubt.acc must be text, but is 1. Write what speaks against the value."),
         ("protocl: split", "protocl is no metric of this pipeline. Did you mean 'protocol'?"),
     ],

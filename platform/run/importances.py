@@ -1,0 +1,64 @@
+"""How much of what a search found each parameter explains, by Optuna's two evaluators, from the ledger's numbers alone.
+
+fANOVA (Hutter et al. 2014) takes a random forest's variance apart; PED-ANOVA (Watanabe et al. 2023) asks by which
+parameters the best tenth of the settings differs from the rest. Both are shares that sum to one.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import optuna
+
+from .mirror import domain
+from .samplers import directions, distribution
+
+LEAST_SETTINGS, PER_PARAMETER = 10, 4
+"""Finished settings below which importances would be noise: ten, and four for each parameter."""
+
+
+def enough(num_settings: int, num_parameters: int) -> bool:
+    return num_parameters > 1 and num_settings >= max(LEAST_SETTINGS, PER_PARAMETER * num_parameters)
+
+
+def importances(
+    search: Mapping[str, Mapping[str, Any]], points: Sequence[tuple[Mapping[str, Any], float]], mode: str
+) -> dict[str, dict[str, float]]:
+    """Evaluator ("fANOVA", "PED-ANOVA") -> parameter -> its share.
+
+    Args:
+        search: parameter -> its domain, as ``Domain.as_dict`` wrote it. One that some setting lacks is left out.
+        points: the parameters of every finished setting and its value; pruned ones must not be among them, and those
+            that lie outside of what is searched are left out.
+        mode: "min" or "max": which end of the values is good.
+
+    Returns:
+        Nothing where all values are alike, or too few settings lie within the search.
+    """
+    everywhere = [name for name in search if all(name in params for params, _ in points)]
+    domains = {name: domain(name, search[name]) for name in everywhere}
+    drawn = [
+        (params, value)
+        for params, value in points
+        if all(domains[name].holds(params[name]) for name in domains) and math.isfinite(value)
+    ]
+    if not enough(len(drawn), len(domains)) or len({value for _, value in drawn}) < 2:
+        return {}
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    study = optuna.create_study(direction=directions(mode))
+    for params, value in drawn:
+        study.add_trial(
+            optuna.trial.create_trial(
+                params={name: params[name] for name in domains},
+                distributions={name: distribution(each) for name, each in domains.items()},
+                value=value,
+            )
+        )
+    evaluators = {
+        "fANOVA": optuna.importance.FanovaImportanceEvaluator(seed=0),
+        "PED-ANOVA": optuna.importance.PedAnovaImportanceEvaluator(),
+    }
+    return {
+        name: dict(optuna.importance.get_param_importances(study, evaluator=evaluator))
+        for name, evaluator in evaluators.items()
+    }
