@@ -90,7 +90,7 @@ def heat_text(summary: Summary, across: Swept, up: Swept) -> str:
 
 def has_lines(summary: Summary) -> bool:
     """Whether parallel coordinates say anything: at least two parameters and a handful of settings."""
-    return len(swept(summary)) > 1 and len(whole(summary, ranked_metric(summary))) >= _LEAST_SETTINGS
+    return len(_everywhere(summary)) > 1 and len(whole(summary, ranked_metric(summary))) >= _LEAST_SETTINGS
 
 
 def parallel(summary: Summary) -> Figure:
@@ -99,8 +99,8 @@ def parallel(summary: Summary) -> Figure:
     Settings of which a seed was pruned or collapsed are dashed and gray, as far as they have results.
     """
     metric = ranked_metric(summary)
-    parameters, metrics = swept(summary), shown_metrics(summary)
-    rows = [row for row in summary.settings if metric in row.metrics and all(p.name in row.params for p in parameters)]
+    parameters, metrics = _everywhere(summary), shown_metrics(summary)
+    rows = [row for row in summary.settings if metric in row.metrics]
     width = max(4.0, 0.85 * (len(parameters) + len(metrics)) + 0.6)
     figure = Figure(figsize=(width, 3.0), dpi=_DOTS_PER_IN, layout="constrained")
     axes = figure.subplots()
@@ -135,7 +135,7 @@ def parallel(summary: Summary) -> Figure:
 
 def parallel_text(summary: Summary) -> str:
     """What the parallel coordinates show, in words."""
-    symbols = ", ".join(parameter.symbol for parameter in swept(summary))
+    symbols = ", ".join(parameter.symbol for parameter in _everywhere(summary))
     results = " and ".join(shown_metrics(summary))
     colored = f"colored by {ranked_metric(summary)}"
     return f"Parallel coordinates: one line per setting through {symbols} and then {results}, {colored}."
@@ -193,6 +193,12 @@ def history_text(summary: Summary) -> str:
 def has_history(summary: Summary) -> bool:
     """Whether the search has a course worth a look."""
     return bool(swept(summary)) and len(whole(summary, summary.metric)) >= _LEAST_SETTINGS
+
+
+def _everywhere(summary: Summary) -> list[Swept]:
+    """The parameters that every setting with a result has: a line cannot pass an axis by."""
+    rows = [row for row in summary.settings if row.metrics]
+    return [parameter for parameter in swept(summary) if all(parameter.holds(row) for row in rows)]
 
 
 def _best_so_far(summary: Summary, rows: Sequence[SettingRow]) -> list[SettingRow]:

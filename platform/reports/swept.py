@@ -40,6 +40,10 @@ class Swept:
             return float(self.places.index(value)) if value in self.places else math.nan
         return float(value)
 
+    def holds(self, row: SettingRow) -> bool:
+        """Whether a setting has a place on the axis."""
+        return self.name in row.params and math.isfinite(self.x(row.params[self.name]))
+
 
 @dataclass(frozen=True)
 class Group:
@@ -71,10 +75,9 @@ def grouped(rows: Sequence[SettingRow], parameter: Swept) -> list[Group]:
     One group for each value, or, of more than MOST_VALUES values, up to five groups of about equally many settings.
     """
     placed = sorted(
-        ((parameter.x(row.params[parameter.name]), row.number, row) for row in rows if parameter.name in row.params),
+        ((parameter.x(row.params[parameter.name]), row.number, row) for row in rows if parameter.holds(row)),
         key=lambda each: each[:2],
     )
-    placed = [each for each in placed if math.isfinite(each[0])]
     values = sorted({x for x, _, _ in placed})
     if len(values) <= MOST_VALUES:
         parts = [[each for each in placed if each[0] == value] for value in values]
