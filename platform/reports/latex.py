@@ -1,6 +1,8 @@
 """The tables of a report for a paper: LaTeX with booktabs, one float per table."""
 
-from . import views
+from collections.abc import Sequence
+
+from . import comparison, views
 from .cells import Table
 from .tables import Summary
 
@@ -17,6 +19,12 @@ def report(summary: Summary) -> str:
     """Every table of the report. ``\\usepackage{booktabs}`` is all that a document needs for it."""
     head = f"% {summary.study}: {summary.method} on {views.data_set(summary)}, {views.counts(summary)}. Needs booktabs."
     return "\n\n".join([head, *(as_latex(table) for table in views.all_tables(summary))]) + "\n"
+
+
+def side_by_side(summaries: Sequence[Summary]) -> str:
+    """The tables of several studies beside each other."""
+    head = f"% {', '.join(summary.study for summary in summaries)}. Needs booktabs."
+    return "\n\n".join([head, *(as_latex(table) for table in comparison.tables(summaries))]) + "\n"
 
 
 def as_latex(table: Table) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from . import views
+from . import comparison, views
 from .cells import Table
 from .pictures import Picture
 from .tables import Summary
@@ -30,6 +30,14 @@ def note(summary: Summary, rows: int = 10) -> str:
     for table in views.all_tables(summary)[:1]:
         few = replace(table, rows=table.rows[:rows])
         parts.append(as_markdown(few))
+    return "\n\n".join(parts) + "\n"
+
+
+def side_by_side(summaries: Sequence[Summary]) -> str:
+    """Several studies in one document."""
+    parts = ["# " + " beside ".join(_inline(summary.study) for summary in summaries)]
+    parts.append("\n".join(f"- {_inline(line)}" for line in comparison.sentences(summaries)))
+    parts += [f"## {_inline(table.title)}\n\n{as_markdown(table)}" for table in comparison.tables(summaries)]
     return "\n\n".join(parts) + "\n"
 
 

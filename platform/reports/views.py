@@ -1,7 +1,6 @@
 """A summary as tables and sentences of text, whatever they are then written into: the terminal, Markdown or a page."""
 
 import re
-from collections.abc import Mapping, Sequence
 
 from trainables.seeds import is_crossed, label, parts
 
@@ -30,7 +29,7 @@ def ranking(summary: Summary, *, by_param: bool, limit: int | None = None) -> Ta
         rank = ranks.get(row.number)
         setting = [_value_cell(row, name) for name in names] or [Cell(row.label)]
         cells = [Cell(str(rank) if rank else MISSING, rank), *setting]
-        cells += [_spread_cell(row.metrics.get(metric)) for metric in shown]
+        cells += [spread_cell(row.metrics.get(metric)) for metric in shown]
         rows.append((*cells, Cell(f"{row.done} of {row.wanted}", row.done)))
     return as_table(f"Settings by {criterion(summary)}", columns, rows)
 
@@ -45,7 +44,7 @@ def ablation(summary: Summary) -> Table:
         columns += [f"{metric} published", f"{metric} difference"]
     rows = []
     for each in summary.ablation:
-        cells = [Cell(each.row.label), *(_spread_cell(each.row.metrics.get(metric)) for metric in shown)]
+        cells = [Cell(each.row.label), *(spread_cell(each.row.metrics.get(metric)) for metric in shown)]
         cells.append(Cell(f"{each.row.done} of {each.row.wanted}", each.row.done))
         for metric in compared:
             cells += _published_cells(theirs.get((each.row.number, metric)))
@@ -82,23 +81,6 @@ def stopped(summary: Summary) -> Table:
                 (Cell(each.label), Cell(label(each.seed), each.seed), Cell(states[each.seed]), Cell(each.error))
             )
     return as_table("Stopped early", ("setting", "seed", "outcome", "reason"), rows)
-
-
-def comparison(summaries: Sequence[Summary]) -> Table:
-    """Several studies side by side: each one's best setting by its own criterion."""
-    rows = []
-    for summary in summaries:
-        best = summary.best
-        metrics: Mapping[str, Spread] = best.metrics if best else {}
-        cells = [Cell(summary.method), Cell(summary.study), Cell(data_set(summary))]
-        cells += [_spread_cell(metrics.get(metric)) for metric in LABEL_METRICS]
-        cells += [Cell(best.label if best else MISSING), Cell(f"1 of {len(summary.settings)}", len(summary.settings))]
-        cells.append(Cell(summary.metric + (" (looks at labels)" if summary.looks_at_labels else "")))
-        spent_s = summary.cost.prepare_s + summary.cost.trials_s
-        done = _count_done(summary)
-        rows.append((*cells, Cell(str(done), done), Cell(format_seconds(spent_s), spent_s)))
-    columns = ("method", "study", "data set", *LABEL_METRICS, "setting", "picked", "by", "trials", "spent")
-    return as_table("Studies side by side", columns, rows)
 
 
 def all_tables(summary: Summary) -> list[Table]:
@@ -246,7 +228,7 @@ def _price(summary: Summary, oracle: SettingRow, regret: float) -> list[str]:
 
 def _told(row: SettingRow, metric: str) -> str:
     names = dict.fromkeys((metric, ACCURACY))
-    found = [f"{name} {_spread_cell(row.metrics[name]).text}" for name in names if name in row.metrics]
+    found = [f"{name} {spread_cell(row.metrics[name]).text}" for name in names if name in row.metrics]
     return ", ".join([row.label, *found])
 
 
@@ -280,7 +262,8 @@ def _value_cell(row: SettingRow, name: str) -> Cell:
     return Cell(format_value(value), value if number else None)
 
 
-def _spread_cell(found: Spread | None) -> Cell:
+def spread_cell(found: Spread | None) -> Cell:
+    """Mean, deviation and number of seeds."""
     return Cell(MISSING) if found is None else Cell(format_spread(found.mean, found.std, found.n), found.mean)
 
 

@@ -7,7 +7,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from . import views
+from . import comparison, views
 from .cells import Cell, Table
 from .pictures import Picture
 from .tables import Summary
@@ -83,6 +83,14 @@ def report(summary: Summary, pictures: Sequence[Picture]) -> str:
         f"<footer><p>Cost: {escape(views.cost(summary))}</p></footer>",
     ]
     return _page(summary.study, "\n".join(part for part in body if part))
+
+
+def side_by_side(summaries: Sequence[Summary]) -> str:
+    """Several studies on one page."""
+    title = " beside ".join(summary.study for summary in summaries)
+    found = "".join(f"<li>{escape(line)}</li>" for line in comparison.sentences(summaries))
+    sections = [_section(table) for table in comparison.tables(summaries)]
+    return _page(title, "\n".join([f"<h1>{escape(title)}</h1>", f"<ul>{found}</ul>", *sections]))
 
 
 def _section(table: Table) -> str:
