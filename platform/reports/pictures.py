@@ -25,6 +25,8 @@ _OF_A_STAGE = {
     "pseudo_graph": "Precision and recall of the pseudo-graph over the epochs, by labels",
     "confidence": "How sure the first and the last epoch were of each image",
     "features": "The features in two dimensions (t-SNE), colored by class",
+    "embedding_pca": "The features in two dimensions (PCA), colored by cluster and by true class",
+    "embedding_tsne": "The features in two dimensions (t-SNE), colored by cluster and by true class",
     "clusters": "The most confident images of each cluster, one row per cluster",
     "confusion": "Which clusters the images of each class went to",
     "epochs": "Accuracy and the share of confident images over the epochs",
