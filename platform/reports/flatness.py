@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..run.labels import format_number
-from ..run.records import status
+from ..run.outcomes import status
 from .cells import MISSING, Cell, Table, as_table
 from .swept import Group, Swept, grouped, swept
 from .tables import ACCURACY, SettingRow, Summary

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from trainables.seeds import label
 
-from ..run.records import closing_stages
+from ..run.outcomes import closing_stages
 from ..run.rows import DONE, Trial
 from . import importance, landscape, pareto, plots
 from .swept import swept

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from trainables import checks, pipeline
+from trainables import checks
 
+from ..run import vocabulary
 from ..run.labels import format_value
 from .tables import SettingRow, Summary
 
@@ -58,14 +59,11 @@ class Group:
 def swept(summary: Summary) -> list[Swept]:
     """The swept parameters, in the order of the pipeline."""
     found = []
-    for slot, stage in pipeline.stages(summary.method, summary.pretext, summary.probes).items():
-        defaults = stage.Config()
-        for name, rule in checks.rules(stage.Config).items():
-            domain = summary.search.get(f"{slot}.{name}")
-            if domain is not None:
-                ticks, log = tuple(domain.get("choice", ())), "loguniform" in domain or bool(domain.get("log"))
-                default = getattr(defaults, name)
-                found.append(Swept(f"{slot}.{name}", rule.symbol or name, rule.unit, default, ticks, log))
+    for word in vocabulary.of(summary.method, summary.pretext, summary.probes).words:
+        domain = summary.search.get(word.name)
+        if domain is not None:
+            ticks, log = tuple(domain.get("choice", ())), "loguniform" in domain or bool(domain.get("log"))
+            found.append(Swept(word.name, word.symbol, word.unit, word.default, ticks, log))
     return found
 
 

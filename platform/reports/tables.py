@@ -12,16 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables import checks, pipeline
-from trainables.metrics import looks_at_labels
+from trainables.label_metrics import looks_at_labels
 from trainables.seeds import expanded
 
+from ..run import vocabulary
 from ..run.labels import setting_label
 from ..run.ledger import Ledger
-from ..run.records import counts_as_result, status
+from ..run.outcomes import counts_as_result, status
 from ..run.rows import COLLAPSED, DONE, FAILED, PRUNED, Launch, Setting, Trial
 from ..study.faults import redacted
 from ..study.published import values_of
-from ..study.resolve import objectives
+from ..study.told import objectives
 
 ACCURACY = "acc"
 _STOPPED = (PRUNED, COLLAPSED)
@@ -167,6 +168,7 @@ def summarize(ledger: Ledger, launch_id: int) -> Summary:
     """
     launch = ledger.launch(launch_id)
     told = launch.resolved
+    vocabulary.learn(told, launch.facts)
     first = objectives(told)[0]
     cells = _cells(launch, ledger.settings(launch_id), ledger.trials(launch_id, "trial"))
     settings = tuple(_setting_row(launch, setting, trials) for setting, trials in cells)

@@ -5,7 +5,7 @@ import re
 from trainables.seeds import is_crossed, label, parts
 
 from ..run.labels import format_number, format_seconds, format_spread, format_value, param_labels
-from ..run.records import status
+from ..run.outcomes import status
 from ..run.rows import COLLAPSED, DONE, PRUNED
 from . import differences, flatness, importance, inference, pareto, published, selection
 from .cells import MISSING, Cell, Table, as_table

@@ -21,7 +21,7 @@ from ..study.extension import refused as differences
 from . import cluster, databases, embeddings, launch, live, mirror, observe
 from .course import Course
 from .ledger import LEDGER, Ledger, LedgerBusy, StudyChanged, StudyHeld
-from .records import closing_stages
+from .outcomes import closing_stages
 from .rows import PENDING
 from .tracking import Tracker
 

@@ -8,10 +8,10 @@ import numpy as np
 from trainables import embedding, figures
 from trainables.artifacts import Store
 from trainables.contract import ImageData
-from trainables.metrics import PROBE_SUFFIX
+from trainables.label_metrics import PROBE_SUFFIX
 
 from ..reports import pictures, tables
-from .records import closing_stages
+from .outcomes import closing_stages
 
 NAMES = ("embedding_pca.png", "embedding_tsne.png")
 

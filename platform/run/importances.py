@@ -10,8 +10,7 @@ from typing import Any
 
 import optuna
 
-from ..study.domains import Domain
-from .mirror import domain
+from ..study.domains import Domain, read_back
 from .samplers import directions, distribution
 
 Point = tuple[Mapping[str, Any], float]
@@ -41,7 +40,7 @@ def importances(
         Nothing where all values are alike, or too few settings lie within the search.
     """
     everywhere = [name for name in search if all(name in params for params, _ in points)]
-    domains = {name: domain(name, search[name]) for name in everywhere}
+    domains = {name: read_back(name, search[name]) for name in everywhere}
     drawn = [
         (params, value)
         for params, value in points
