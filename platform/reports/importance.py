@@ -6,7 +6,6 @@ from matplotlib.figure import Figure
 
 from trainables.palette import BLUE, GRAY, GREEN, ORANGE
 
-from ..run.importances import LEAST_SETTINGS, PER_PARAMETER, enough, importances
 from .cells import MISSING, Cell, Table, as_table
 from .flatness import shown_metrics
 from .landscape import whole
@@ -19,11 +18,21 @@ Found = dict[tuple[str, str], dict[str, float]]
 """(metric, evaluator) -> parameter -> share."""
 
 
+LEAST_SETTINGS, PER_PARAMETER = 10, 4
+"""Finished settings below which importances would be noise: ten, and four for each parameter."""
+
+
+def enough(num_settings: int, num_parameters: int) -> bool:
+    return num_parameters > 1 and num_settings >= max(LEAST_SETTINGS, PER_PARAMETER * num_parameters)
+
+
 @lru_cache(maxsize=1)
 def found(summary: Summary) -> Found:
     """Of every metric that is shown; empty for too few finished settings. Pruned and collapsed ones are kept out."""
     if not enough(len(whole(summary, summary.metric)), len(summary.search)):
         return {}
+    from ..run.importances import importances  # Optuna and its forest, which small reports go without
+
     told: Found = {}
     for metric in shown_metrics(summary):
         points = [(row.params, row.metrics[metric].mean) for row in whole(summary, metric)]

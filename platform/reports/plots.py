@@ -21,8 +21,8 @@ _PANEL_SIZE_IN, _DOTS_PER_IN = (4.0, 1.7), 180
 _TEXT_PT, _SMALL_PT = 9, 8
 _LETTERS = 48
 """Of a name below an axis; a unit that makes it longer stands on a line of its own."""
-_STEP_IN, _GROUP_IN = 0.08, 0.55
-"""Distance of settings with the same value, and the width that all of them may take."""
+_STEP_IN, _GROUP_IN, _FINEST_IN = 0.08, 0.55, 0.02
+"""Distance of settings with the same value, the width that all of them may take, and the finest step within it."""
 
 
 def sensitivity(summary: Summary, parameter: Swept) -> Figure:
@@ -92,7 +92,8 @@ def _draw(axes: Axes, summary: Summary, parameter: Swept, points: Sequence[tuple
     for x, group in by_x.items():
         step_in = min(_STEP_IN, _GROUP_IN / len(group))
         for place, (row, found) in enumerate(group):
-            aside_in = (place - (len(group) - 1) / 2) * step_in
+            # In a crowd to the next fiftieth of an inch, so that few calls draw it.
+            aside_in = round((place - (len(group) - 1) / 2) * step_in / _FINEST_IN) * _FINEST_IN
             by_aside.setdefault(aside_in, []).append((x, found))
             if summary.best and row.number == summary.best.number:
                 aside = axes.transData + ScaledTranslation(aside_in, 0, axes.figure.dpi_scale_trans)

@@ -14,15 +14,11 @@ from ..study.domains import Domain, read_back
 from .samplers import directions, distribution
 
 Point = tuple[Mapping[str, Any], float]
-LEAST_SETTINGS, PER_PARAMETER = 10, 4
-"""Finished settings below which importances would be noise: ten, and four for each parameter."""
+_LEAST = 8
+"""Settings within the search without which the evaluators have nothing to divide."""
 _FOREST_SETTINGS, _TREES = 200, 16
 """What fANOVA's forest is grown from and how large it is: 64 trees of a thousand settings would take half a minute. Of
 more settings every n-th counts, in the order of the search."""
-
-
-def enough(num_settings: int, num_parameters: int) -> bool:
-    return num_parameters > 1 and num_settings >= max(LEAST_SETTINGS, PER_PARAMETER * num_parameters)
 
 
 def importances(
@@ -37,7 +33,7 @@ def importances(
         mode: "min" or "max": which end of the values is good.
 
     Returns:
-        Nothing where all values are alike, or too few settings lie within the search.
+        Nothing for a single parameter, too few settings, and where all values are alike.
     """
     everywhere = [name for name in search if all(name in params for params, _ in points)]
     domains = {name: read_back(name, search[name]) for name in everywhere}
@@ -46,7 +42,7 @@ def importances(
         for params, value in points
         if all(domains[name].holds(params[name]) for name in domains) and math.isfinite(value)
     ]
-    if not enough(len(drawn), len(domains)) or len({value for _, value in drawn}) < 2:
+    if len(domains) < 2 or len(drawn) < _LEAST or len({value for _, value in drawn}) < 2:
         return {}
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     few = drawn[:: -(-len(drawn) // _FOREST_SETTINGS)]

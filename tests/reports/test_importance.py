@@ -48,3 +48,8 @@ def test_pruned_settings_are_kept_out_and_not_counted(made: Any) -> None:
 
 def test_a_small_search_has_no_importances(sweep: Any) -> None:
     assert importance.found(_summary(sweep)) == {} and importance.table(_summary(sweep)).rows == ()
+
+
+def test_ten_settings_are_needed_and_four_for_each_parameter() -> None:
+    enough = importance.enough
+    assert not enough(9, 2) and enough(10, 2) and not enough(11, 3) and enough(12, 3) and not enough(100, 1)

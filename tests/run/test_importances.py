@@ -1,4 +1,4 @@
-from platform.run.importances import enough, importances
+from platform.run.importances import importances
 from typing import Any
 
 import numpy as np
@@ -27,12 +27,6 @@ def test_the_same_numbers_give_the_same_shares(points: Any) -> None:
     assert importances(SEARCH, points, "max") == importances(SEARCH, points, "max")
 
 
-def test_too_few_settings_have_none(points: Any) -> None:
-    assert importances(SEARCH, points[:11], "min") == {}
-    assert importances(SEARCH, points[:12], "min") != {}
-    assert not enough(9, 2) and enough(10, 2) and not enough(100, 1)
-
-
 def test_a_start_outside_of_the_search_and_a_parameter_that_some_lack_are_left_out(points: Any) -> None:
     outside = ({"spc.a": 7.0, "spc.b": 0.5, "spc.c": "x"}, 1e9)
     assert importances(SEARCH, [*points, outside], "min") == importances(SEARCH, points, "min")
@@ -42,3 +36,13 @@ def test_a_start_outside_of_the_search_and_a_parameter_that_some_lack_are_left_o
 
 def test_equal_values_say_nothing(points: Any) -> None:
     assert importances(SEARCH, [(params, 1.0) for params, _ in points], "min") == {}
+
+
+def test_a_single_parameter_has_no_share(points: Any) -> None:
+    alone = [({"spc.a": params["spc.a"]}, value) for params, value in points]
+    assert importances({"spc.a": SEARCH["spc.a"]}, alone, "min") == {}
+
+
+def test_of_many_settings_the_forest_takes_some(points: Any) -> None:
+    found = importances(SEARCH, points * 10, "min")
+    assert found["fANOVA"]["spc.a"] > 0.6 and found["PED-ANOVA"]["spc.a"] > 0.6
