@@ -45,14 +45,23 @@ class Compared:
 
 def compared(summary: Summary) -> list[Compared]:
     """Every published value: those of the study beside its best setting, then those of the rows."""
+    return [*of_study(summary), *of_rows(summary)]
+
+
+def of_study(summary: Summary) -> list[Compared]:
+    """The values of the whole study beside its best setting; none without one."""
+    if summary.best is None:
+        return []
+    return list(_of_row(summary, summary.best, summary.published, _general(summary)))
+
+
+def of_rows(summary: Summary) -> list[Compared]:
+    """The values of an ablation's rows."""
     told = summary.launch.resolved
-    general = notes_of(told.get("published", {}))
     found: list[Compared] = []
-    if summary.best is not None:
-        found += _of_row(summary, summary.best, summary.published, general)
     for each in summary.ablation:
         own = notes_of(told["ablate"].get(each.row.variant, {}).get("published", {}))
-        found += _of_row(summary, each.row, each.published, {**general, **own})
+        found += _of_row(summary, each.row, each.published, {**_general(summary), **own})
     return found
 
 
@@ -89,9 +98,7 @@ def difference_cell(each: Compared) -> Cell:
 
 def sentences(summary: Summary) -> Iterator[str]:
     """The study's own published values beside its best setting, one sentence each."""
-    if summary.best is None:
-        return
-    for each in compared(summary)[: len(summary.published)]:
+    for each in of_study(summary):
         ours = "" if each.difference is None else f"; ours differs by {each.difference:+.3f}"
         unlike = f", but is not comparable: {'; '.join(each.unlike)}" if each.unlike else ""
         doubt = f" In doubt: {each.doubt.rstrip('.')}." if each.doubt else ""
@@ -102,6 +109,10 @@ def shown(value: float) -> str:
     """With as many digits as were printed, at least three decimals for a share."""
     exact = f"{value:.6g}"
     return exact if len(exact.partition(".")[2]) >= 3 else format_number(value)
+
+
+def _general(summary: Summary) -> Mapping[str, Any]:
+    return notes_of(summary.launch.resolved.get("published", {}))
 
 
 def _of_row(

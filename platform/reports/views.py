@@ -38,7 +38,7 @@ def ablation(summary: Summary) -> Table:
     """The rows of the file in its order, with what was published and the difference to it (see ``published``)."""
     shown = _shown_metrics(summary)
     compared = [metric for metric in dict.fromkeys(m for row in summary.ablation for m in row.published)]
-    theirs = {(each.row.number, each.metric): each for each in published.compared(summary)}
+    theirs = {(each.row.number, each.metric): each for each in published.of_rows(summary)}
     columns = ["row", *shown, "seeds"]
     for metric in compared:
         columns += [f"{metric} published", f"{metric} difference"]

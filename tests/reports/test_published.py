@@ -126,3 +126,12 @@ def test_an_ablation_s_own_table_marks_it_too(book: Any) -> None:
 
 def test_without_published_values_there_is_no_table(summary: Any) -> None:
     assert published.table(summary(published={"protocol": "split", "source": "nowhere"})).rows == ()
+
+
+def test_a_value_of_the_whole_study_is_no_row_s(book: Any) -> None:
+    made = book(ablate={"a": {"published": {"nmi": 70.0}}, "b": {}}, published={"acc": 80.0})
+    for number, name in enumerate(("a", "b")):
+        made.setting(number, {0: {"spc/selection_loss": -1.0, "acc": 0.85, "nmi": 0.7}}, variant=name)
+    summary = summarize(made.ledger, made.launch.id)
+    assert [(each.row.variant, each.metric) for each in published.compared(summary)] == [("a", "acc"), ("a", "nmi")]
+    assert "acc published" not in views.ablation(summary).columns
