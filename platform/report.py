@@ -57,7 +57,7 @@ def study_name(text: str) -> str:
 
 
 def reported(names: Sequence[str], storage: Path) -> str:
-    """The text to print for these studies; the files of a single one are written.
+    """The text to print for these studies; the files of a single one, or of their comparison, are written.
 
     Raises:
         Unknown: no ledger, or a study that is not in it.
@@ -80,7 +80,10 @@ def reported(names: Sequence[str], storage: Path) -> str:
                 raise Unknown(f"study {name!r} used method {method!r}. {did_you_mean(method, list(pipeline.METHODS))}")
         summaries = [tables.summarize(ledger, newest[name].id) for name in names]
         if len(summaries) > 1:
-            return text.side_by_side(summaries)
+            written = files.write_comparison(summaries, storage)
+            return (
+                f"{text.side_by_side(summaries)}\n\nreport   {written[1]} (also {written[0].name}, {written[2].name})"
+            )
         files.write(ledger, newest[names[0]], storage)
         return text.end_of_sweep(summaries[0], storage)
     finally:

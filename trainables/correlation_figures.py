@@ -12,10 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .contract import ImageData, Result
-from .figures import BLUE, ORANGE
-
-MOST_POINTS = 1000
-"""t-SNE takes about three seconds for as many."""
+from .embedding import MOST_POINTS, tsne_places
+from .palette import BLUE, ORANGE
 
 
 def drawn(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
@@ -60,18 +58,9 @@ def confidence(first_N: NDArray[np.float32], last_N: NDArray[np.float32]) -> Fig
 
 def embedding(features_ND: NDArray[np.float32], labels_N: NDArray[np.int64]) -> Figure:
     """t-SNE of unit features of up to 1,000 images, colored by true class; looks at labels."""
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-
     rows = np.sort(np.random.default_rng(0).permutation(len(features_ND))[:MOST_POINTS])
     points_ND = features_ND[rows] / np.maximum(np.linalg.norm(features_ND[rows], axis=1, keepdims=True), 1e-12)
-    # Features that are all alike have no direction to start from.
-    if len(rows) < 4 or np.ptp(points_ND, axis=0).max() < 1e-6:
-        places_N2 = np.zeros((len(rows), 2))
-    else:
-        reduced = PCA(min(50, *points_ND.shape), random_state=0).fit_transform(points_ND)
-        perplexity = min(30.0, (len(rows) - 1) / 3)
-        places_N2 = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
+    places_N2 = tsne_places(points_ND)
     figure = Figure(figsize=(5.0, 5.0), layout="constrained")
     axes = figure.add_subplot()
     axes.scatter(places_N2[:, 0], places_N2[:, 1], c=labels_N[rows], cmap="tab20", s=6)

@@ -19,9 +19,7 @@ from torch import Tensor
 
 from . import metrics
 from .contract import Images
-
-# From Okabe and Ito's palette: told apart with every common color vision, and in gray by their lightness.
-BLUE, ORANGE = "#0072B2", "#E69F00"
+from .palette import BLUE, ORANGE
 
 _MOST_LABELS = 30
 

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from . import clusterer, metrics
 from .contract import ImageData, Images, Result
-from .figures import BLUE, ORANGE, framed, tile
+from .figures import framed, tile
 from .nets import models
+from .palette import BLUE, ORANGE
 
 NEIGHBOR_ROWS, NEIGHBOR_COLUMNS = 12, 10
 MOST_PROTOTYPES = 100

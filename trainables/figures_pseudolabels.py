@@ -12,7 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from .contract import ImageData, Images, Result
-from .figures import BLUE, ORANGE, framed, tile
+from .figures import framed, tile
+from .palette import BLUE, ORANGE
 
 MOST_CLUSTERS = 30
 """Clusters that are drawn side by side, the largest first."""

@@ -15,34 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from .label_metrics import LABEL_METRICS as LABEL_METRICS
+from .label_metrics import PROBE_SUFFIX as PROBE_SUFFIX
+from .label_metrics import looks_at_labels as looks_at_labels
+
 Labels = NDArray[np.integer[Any]]
 Counts = NDArray[np.int64]
-
-LABEL_METRICS: frozenset[str] = frozenset(
-    {
-        "acc",
-        "acc_majority",
-        "nmi",
-        "ari",
-        "top5",
-        "purity",
-        "knn_acc",
-        "bcubed_precision",
-        "bcubed_recall",
-        "bcubed_f",
-        "an_acc_before",
-        "an_acc_after",
-    }
-)
-"""Metrics that looked at labels. None may steer a study that does not call itself an oracle."""
-
-# A name that holds one of these words is taken for a label metric, so that a new one cannot slip through unlisted ...
-_LABEL_WORDS = frozenset({"acc", "accuracy", "nmi", "ari", "top5", "purity", "bcubed"})
-# ... except for these: agreement between two clusterings of the method's own.
-_LABEL_FREE = frozenset({"assignment_nmi"})
-
-PROBE_SUFFIX = "_probe"
-"""The slot of every stage that trains a classifier on labels to judge features ends so."""
 
 EVALUATION_METRICS: tuple[str, ...] = (
     "acc",
@@ -57,19 +35,6 @@ EVALUATION_METRICS: tuple[str, ...] = (
     "cluster_entropy",
 )
 """Every name that ``evaluate`` may report."""
-
-
-def looks_at_labels(metric_name: str) -> bool:
-    """Whether a metric needed labels; a trailing number ("purity_20") and a prefix ("spc/acc") change nothing.
-
-    But for a probe's prefix ("linear_probe/loss"): it trains on labels, so every number of it knows them.
-    """
-    slot, _, name = metric_name.rpartition("/")
-    if slot.endswith(PROBE_SUFFIX):
-        return True
-    if name in _LABEL_FREE:
-        return False
-    return name in LABEL_METRICS or not _LABEL_WORDS.isdisjoint(name.split("_"))
 
 
 def contingency(predicted_N: Labels, labels_N: Labels, num_clusters: int, num_classes: int) -> Counts:

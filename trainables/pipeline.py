@@ -7,10 +7,12 @@ Any method can end with probes (``probes: [linear_probe]``), which judge the las
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import checks
-from .contract import DataShape, Stage
+
+if TYPE_CHECKING:  # it loads torch, which names and stages need, but no list of them
+    from .contract import DataShape, Stage
 
 METHODS: Mapping[str, tuple[str, ...]] = {
     "dccm": ("dccm",),
@@ -31,17 +33,17 @@ WITHOUT_BACKBONE: frozenset[str] = frozenset({"neighbors", "kmeans", "autoencode
 """Stages that leave no backbone of their own among their weights."""
 
 
-def load(name: str) -> Stage:
+def load(name: str) -> "Stage":
     """The stage module ``trainables.stages.<name>``."""
     return importlib.import_module(f"{__package__}.stages.{name}")  # type: ignore[return-value]
 
 
-def name_of(stage: Stage) -> str:
+def name_of(stage: "Stage") -> str:
     """The file name of a stage: what ``load`` takes."""
     return str(stage.__name__).rpartition(".")[2]  # type: ignore[attr-defined]
 
 
-def stages(method: str, pretext: str = "", probes: Sequence[str] = ()) -> dict[str, Stage]:
+def stages(method: str, pretext: str = "", probes: Sequence[str] = ()) -> "dict[str, Stage]":
     """Slot -> stage of a method, in the order in which they run. ``pretext`` swaps the stage of that slot.
 
     Raises:
@@ -54,7 +56,7 @@ def stages(method: str, pretext: str = "", probes: Sequence[str] = ()) -> dict[s
     return by_slot | {stage.NAMESPACE: stage for stage in map(load, probes)}
 
 
-def inputs(by_slot: Mapping[str, Stage], slot: str) -> dict[str, str]:
+def inputs(by_slot: "Mapping[str, Stage]", slot: str) -> dict[str, str]:
     """Name of an input -> the slot it comes from, for one stage of a pipeline.
 
     Raises:
@@ -89,9 +91,9 @@ def limits(
     method: str,
     pretext: str,
     by_slot: Mapping[str, Any],
-    shape: DataShape,
+    shape: "DataShape",
     probes: Sequence[str] = (),
-    probe_shape: DataShape | None = None,
+    probe_shape: "DataShape | None" = None,
 ) -> Iterator[tuple[str, str]]:
     """(full setting name, sentence) for everything that this data set, or another stage's setting, forbids.
 

@@ -16,15 +16,18 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """A titled table. numeric: per column, whether it holds numbers."""
+    """A titled table. numeric: per column, whether it holds numbers. notes: sentences below it, one line each."""
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     numeric: tuple[bool, ...]
+    notes: tuple[str, ...] = ()
 
 
-def as_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[Cell, ...]]) -> Table:
+def as_table(
+    title: str, columns: tuple[str, ...], rows: Iterable[tuple[Cell, ...]], notes: Iterable[str] = ()
+) -> Table:
     """A table whose columns of numbers are found by looking."""
     rows = tuple(rows)
     numeric = []
@@ -32,4 +35,4 @@ def as_table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[Cell, ..
         cells = [row[place] for row in rows]
         numbers = [cell for cell in cells if cell.order is not None]
         numeric.append(bool(numbers) and all(cell.order is not None or cell.text == MISSING for cell in cells))
-    return Table(title, columns, rows, tuple(numeric))
+    return Table(title, columns, rows, tuple(numeric), tuple(notes))

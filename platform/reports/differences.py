@@ -28,9 +28,9 @@ def differences(summary: Summary) -> Table:
     if len(summary.ablation) < 2:
         return as_table(title, COLUMNS, [])
     base, *rest = [each.row for each in summary.ablation]
-    found = inference.compared([_by_seed(row, name) for row in rest], _by_seed(base, name))
+    found = inference.compared([by_seed(row, name) for row in rest], by_seed(base, name))
     sign = -1.0 if name != ACCURACY and summary.mode == "min" else 1.0
-    return as_table(title, COLUMNS, [_cells(row, each, sign) for row, each in zip(rest, found, strict=True)])
+    return as_table(title, COLUMNS, [cells(row.label, each, sign) for row, each in zip(rest, found, strict=True)])
 
 
 def note(summary: Summary) -> list[str]:
@@ -49,17 +49,19 @@ def _base(summary: Summary) -> SettingRow:
     return summary.ablation[0].row
 
 
-def _by_seed(row: SettingRow, name: str) -> Mapping[int, float]:
+def by_seed(row: SettingRow, name: str) -> Mapping[int, float]:
+    """A metric of the finished trials of a setting."""
     return {trial.seed: trial.metrics[name] for trial in row.trials if trial.state == DONE and name in trial.metrics}
 
 
-def _cells(row: SettingRow, found: Paired | None, sign: float) -> tuple[Cell, ...]:
+def cells(label: str, found: Paired | None, sign: float) -> tuple[Cell, ...]:
+    """One line of a table of differences. sign: 1 where more is better, -1 where less is."""
     if found is None:
-        return (Cell(row.label), Cell("0", 0), *[Cell(MISSING)] * (len(COLUMNS) - 3), Cell("no seed in common"))
+        return (Cell(label), Cell("0", 0), *[Cell(MISSING)] * (len(COLUMNS) - 3), Cell("no seed in common"))
     interval = found.interval
     shown = f"{interval.low:+.3f} to {interval.high:+.3f}" if interval else MISSING
     return (
-        Cell(row.label),
+        Cell(label),
         Cell(str(found.n), found.n),
         Cell(f"{found.difference:+.3f}", found.difference),
         Cell(shown),

@@ -18,8 +18,10 @@ from ..run.ledger import Ledger
 from ..run.rows import Launch, Setting, Trial
 from ..study.faults import redacted
 from . import latex, markdown, pictures, web
-from .tables import summarize
+from .tables import Summary, summarize
 
+COMPARISONS = "comparisons"
+_LONGEST_NAME = 200
 _ORDER = ("name", "question", "method", "pretext", "probes", "dataset", "probe_dataset", "seeds", "fixed", "search",
           "ablate", "sampler", "trials")  # fmt: skip
 """First keys of study.yaml, as a person would write them; the ledger keeps them sorted by letter."""
@@ -37,7 +39,7 @@ def write(ledger: Ledger, launch: Launch, storage: Path) -> list[Path]:
     launch = ledger.launch(launch.id)
     summary = summarize(ledger, launch.id)
     settings, trials = ledger.settings(launch.id), ledger.trials(launch.id, "trial")
-    drawn = [*pictures.pareto_front(summary), *pictures.sensitivity(summary)]
+    drawn = [*pictures.pareto_front(summary), *pictures.sensitivity(summary), *pictures.landscape_of(summary)]
     shown = [*drawn, *pictures.of_best_trial(summary, storage)]
     table = trials_csv(settings, trials)
     contents = {
@@ -50,6 +52,21 @@ def write(ledger: Ledger, launch: Launch, storage: Path) -> list[Path]:
         "report.tex": latex.report(summary).encode(),
     }
     return [_put(storage / launch.study / name, content) for name, content in contents.items()]
+
+
+def write_comparison(summaries: Sequence[Summary], storage: Path) -> list[Path]:
+    """Write several studies side by side into ``storage/comparisons/<study>+<study>/``.
+
+    Returns:
+        Every file written.
+    """
+    folder = storage / COMPARISONS / "+".join(summary.study for summary in summaries)[:_LONGEST_NAME]
+    contents = {
+        "comparison.md": markdown.side_by_side(summaries),
+        "comparison.html": web.side_by_side(summaries),
+        "comparison.tex": latex.side_by_side(summaries),
+    }
+    return [_put(folder / name, content.encode()) for name, content in contents.items()]
 
 
 def study_yaml(launch: Launch, settings: Sequence[Setting]) -> str:

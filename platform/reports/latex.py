@@ -1,6 +1,8 @@
 """The tables of a report for a paper: LaTeX with booktabs, one float per table."""
 
-from . import views
+from collections.abc import Sequence
+
+from . import comparison, views
 from .cells import Table
 from .tables import Summary
 
@@ -19,16 +21,23 @@ def report(summary: Summary) -> str:
     return "\n\n".join([head, *(as_latex(table) for table in views.all_tables(summary))]) + "\n"
 
 
+def side_by_side(summaries: Sequence[Summary]) -> str:
+    """The tables of several studies beside each other."""
+    head = f"% {', '.join(summary.study for summary in summaries)}. Needs booktabs."
+    return "\n\n".join([head, *(as_latex(table) for table in comparison.tables(summaries))]) + "\n"
+
+
 def as_latex(table: Table) -> str:
     """One table; numbers to the right."""
     aligned = "".join("r" if right else "l" for right in table.numeric)
     lines = [" & ".join(escaped(column) for column in table.columns) + r" \\", r"\midrule"]
     lines += [" & ".join(escaped(cell.text) for cell in row) + r" \\" for row in table.rows]
     body = "\n    ".join([r"\toprule", *lines, r"\bottomrule"])
+    notes = "".join(f"  \\par\\footnotesize {escaped(note)}\n" for note in table.notes)
     return (
         "\\begin{table}\n  \\centering\n"
         f"  \\caption{{{escaped(table.title)}}}\n"
-        f"  \\begin{{tabular}}{{{aligned}}}\n    {body}\n  \\end{{tabular}}\n\\end{{table}}"
+        f"  \\begin{{tabular}}{{{aligned}}}\n    {body}\n  \\end{{tabular}}\n{notes}\\end{{table}}"
     )
 
 

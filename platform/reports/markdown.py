@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from . import views
+from . import comparison, views
 from .cells import Table
 from .pictures import Picture
 from .tables import Summary
@@ -33,12 +33,21 @@ def note(summary: Summary, rows: int = 10) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def side_by_side(summaries: Sequence[Summary]) -> str:
+    """Several studies in one document."""
+    parts = ["# " + " beside ".join(_inline(summary.study) for summary in summaries)]
+    parts.append("\n".join(f"- {_inline(line)}" for line in comparison.sentences(summaries)))
+    parts += [f"## {_inline(table.title)}\n\n{as_markdown(table)}" for table in comparison.tables(summaries)]
+    return "\n\n".join(parts) + "\n"
+
+
 def as_markdown(table: Table) -> str:
     """One table; numbers are aligned to the right."""
     lines = [tuple(map(_inline, table.columns)), tuple("---:" if right else "---" for right in table.numeric)]
     lines += [tuple(_inline(cell.text) for cell in row) for row in table.rows]
     head, *rest = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([head, *rest])
+    notes = "".join(f"\n\n{_inline(note)}" for note in table.notes)
+    return "\n".join([head, *rest]) + notes
 
 
 def _picture(picture: Picture) -> str:

@@ -2,7 +2,7 @@
 
 from matplotlib.figure import Figure
 
-from trainables.figures import BLUE, ORANGE
+from trainables.palette import BLUE, ORANGE
 
 from ..run.labels import format_number, format_spread
 from .cells import Cell, Table, as_table

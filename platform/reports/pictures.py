@@ -4,11 +4,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from trainables.seeds import label
 
-from ..run.records import closing_stages
+from ..run.outcomes import closing_stages
 from ..run.rows import DONE, Trial
-from . import pareto, plots
+from . import importance, landscape, pareto, plots
+from .swept import swept
 from .tables import Summary
 
 _OF_A_STAGE = {
@@ -22,6 +25,8 @@ _OF_A_STAGE = {
     "pseudo_graph": "Precision and recall of the pseudo-graph over the epochs, by labels",
     "confidence": "How sure the first and the last epoch were of each image",
     "features": "The features in two dimensions (t-SNE), colored by class",
+    "embedding_pca": "The features in two dimensions (PCA), colored by cluster and by true class",
+    "embedding_tsne": "The features in two dimensions (t-SNE), colored by cluster and by true class",
     "clusters": "The most confident images of each cluster, one row per cluster",
     "confusion": "Which clusters the images of each class went to",
     "epochs": "Accuracy and the share of confident images over the epochs",
@@ -31,13 +36,15 @@ _OF_A_STAGE = {
 
 @dataclass(frozen=True)
 class Picture:
-    """path: relative to the study's folder, with forward slashes. drawn: made for this report, so written with it."""
+    """path: relative to the study's folder, with forward slashes. drawn: made for this report, so written with it.
+    section: the heading it stands under."""
 
     title: str
     alt: str
     path: str
     png: bytes
     drawn: bool
+    section: str = "Sensitivity"
 
 
 def sensitivity(summary: Summary) -> list[Picture]:
@@ -46,13 +53,13 @@ def sensitivity(summary: Summary) -> list[Picture]:
         return []
     return [
         Picture(
-            title=f"Sensitivity to {parameter.symbol} ({parameter.name})",
+            title=plots.caption(summary, parameter),
             alt=plots.alt_text(summary, parameter),
             path=f"figures/sensitivity_{parameter.name}.png",
             png=plots.png(plots.sensitivity(summary, parameter)),
             drawn=True,
         )
-        for parameter in plots.swept(summary)
+        for parameter in swept(summary)
     ]
 
 
@@ -71,6 +78,27 @@ def pareto_front(summary: Summary) -> list[Picture]:
     ]
 
 
+def landscape_of(summary: Summary) -> Iterator[Picture]:
+    """The search as a whole: its course, what mattered in it, all settings as lines, and parameters two at a time."""
+
+    def picture(title: str, alt: str, name: str, figure: Figure) -> Picture:
+        return Picture(title, alt, f"figures/{name}.png", plots.png(figure), drawn=True, section="The search")
+
+    if landscape.has_history(summary):
+        title = "The search: every setting, and the best so far"
+        yield picture(title, landscape.history_text(summary), "history", landscape.history(summary))
+    if importance.found(summary):
+        title = "What mattered: importance of each parameter"
+        yield picture(title, importance.alt_text(summary), "importance", importance.figure(summary))
+    if landscape.has_lines(summary):
+        title = "All settings as parallel coordinates"
+        yield picture(title, landscape.parallel_text(summary), "parallel", landscape.parallel(summary))
+    for across, up in landscape.pairs(summary):
+        alt = landscape.heat_text(summary, across, up)
+        name = f"pair_{across.name}_{up.name}"
+        yield picture(f"{across.symbol} and {up.symbol} together", alt, name, landscape.heat_map(summary, across, up))
+
+
 def of_best_trial(summary: Summary, storage: Path) -> Iterator[Picture]:
     """What the closing stages of the best trial drew, as far as it is in the store."""
     trial = best_trial(summary)
@@ -81,7 +109,9 @@ def of_best_trial(summary: Summary, storage: Path) -> Iterator[Picture]:
         for path in sorted((storage / folder).glob("*.png")):
             what = _OF_A_STAGE.get(path.stem, path.stem.replace("_", " "))
             whose = f"{summary.best.label}, seed {label(trial.seed)}"
-            yield Picture(f"{what} ({whose})", f"{what}.", f"../{folder}/{path.name}", path.read_bytes(), drawn=False)
+            yield Picture(
+                f"{what} ({whose})", f"{what}.", f"../{folder}/{path.name}", path.read_bytes(), False, "The best trial"
+            )
 
 
 def best_trial(summary: Summary) -> Trial | None:

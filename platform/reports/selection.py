@@ -4,8 +4,7 @@ from dataclasses import dataclass
 
 from scipy import stats
 
-from trainables import pipeline
-
+from ..run import vocabulary
 from ..run.labels import format_number
 from .cells import MISSING, Cell, Table, as_table
 from .tables import ACCURACY, SettingRow, Summary, ranked
@@ -33,11 +32,7 @@ class Judged:
 def judged(summary: Summary) -> list[Judged]:
     """Every stage's criterion, the study's own first; of one setting or without accuracies, none."""
     own = () if summary.looks_at_labels else ((summary.metric, summary.mode),)
-    offered = (
-        (f"{slot}/{stage.CRITERION[0]}", stage.CRITERION[1])
-        for slot, stage in pipeline.stages(summary.method, summary.pretext).items()
-        if stage.CRITERION is not None
-    )
+    offered = vocabulary.of(summary.method, summary.pretext).criteria
     found = (_judge(summary, name, mode) for name, mode in dict.fromkeys((*own, *offered)))
     return [each for each in found if each is not None]
 

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainables import checks, pipeline
-from trainables.metrics import looks_at_labels
+from trainables.label_metrics import looks_at_labels
 from trainables.seeds import expanded
 
+from ..run import vocabulary
 from ..run.labels import setting_label
 from ..run.ledger import Ledger
-from ..run.records import counts_as_result, status
+from ..run.outcomes import counts_as_result, status
 from ..run.rows import COLLAPSED, DONE, FAILED, PRUNED, Launch, Setting, Trial
 from ..study.faults import redacted
-from ..study.resolve import objectives
+from ..study.published import values_of
+from ..study.told import objectives
 
 ACCURACY = "acc"
 _STOPPED = (PRUNED, COLLAPSED)
@@ -105,9 +107,9 @@ class Cost:
     reused: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Summary:
-    """A launch in numbers.
+    """A launch in numbers; each is itself alone, so that what takes long can be kept for it.
 
     metric, mode: of the objective that ranks. objectives: (metric, mode) of all, that one first. search: the domains of
     grid and search. settings: all of them, by number. ranking: those with every objective, best first, ties by number;
@@ -166,6 +168,7 @@ def summarize(ledger: Ledger, launch_id: int) -> Summary:
     """
     launch = ledger.launch(launch_id)
     told = launch.resolved
+    vocabulary.learn(told, launch.facts)
     first = objectives(told)[0]
     cells = _cells(launch, ledger.settings(launch_id), ledger.trials(launch_id, "trial"))
     settings = tuple(_setting_row(launch, setting, trials) for setting, trials in cells)
@@ -193,7 +196,9 @@ def summarize(ledger: Ledger, launch_id: int) -> Summary:
         ranking=ranking,
         ablation=tuple(_ablation_row(row, told["ablate"]) for row in settings if row.variant),
         prepare=prepare,
-        published={metric: on_our_scale(metric, value) for metric, value in told.get("published", {}).items()},
+        published={
+            metric: on_our_scale(metric, value) for metric, value in values_of(told.get("published", {})).items()
+        },
         best=best,
         oracle=oracle,
         regret=_regret(best, oracle),
@@ -311,7 +316,7 @@ def _objective(metric: str, trials: Sequence[Trial]) -> Spread | None:
 
 
 def _ablation_row(row: SettingRow, rows: Mapping[str, Mapping[str, Any]]) -> AblationRow:
-    printed = rows.get(row.variant, {}).get("published", {})
+    printed = values_of(rows.get(row.variant, {}).get("published", {}))
     published = {metric: on_our_scale(metric, value) for metric, value in printed.items()}
     differences = {
         metric: row.metrics[metric].mean - value for metric, value in published.items() if metric in row.metrics

@@ -4,7 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import differences, pareto, views
+from . import comparison, differences, pareto, published, views
 from .cells import Table
 from .tables import Summary
 
@@ -23,7 +23,7 @@ def end_of_sweep(summary: Summary, storage: Path, tracking_uri: str = "") -> str
     """
     parts = [f"{summary.study}: {summary.method} on {views.data_set(summary)}, {views.counts(summary)}"]
     if summary.ablation:
-        tables = (views.ablation(summary), differences.differences(summary))
+        tables = (views.ablation(summary), differences.differences(summary), published.table(summary))
         parts += [aligned(table) for table in tables if table.rows]
     elif summary.settings:
         table = aligned(views.ranking(summary, by_param=False, limit=TOP))
@@ -39,16 +39,9 @@ def end_of_sweep(summary: Summary, storage: Path, tracking_uri: str = "") -> str
 
 
 def side_by_side(summaries: Sequence[Summary]) -> str:
-    """Several studies in one table, methods as rows."""
-    lines = [aligned(views.comparison(summaries))]
-    data = {views.data_set(summary) for summary in summaries}
-    if len(data) > 1:
-        lines.append(f"These rows are not comparable: they are on {', '.join(sorted(data))}.")
-    if any(summary.looks_at_labels for summary in summaries):
-        lines.append(
-            "A setting chosen by a metric that looks at labels is an oracle's: it cannot be chosen in practice."
-        )
-    return "\n".join(lines)
+    """Several studies: their results, their differences, what each spent, and what keeps them from being compared."""
+    parts = [aligned(table) for table in comparison.tables(summaries)]
+    return "\n\n".join([*parts, "\n".join(comparison.sentences(summaries))])
 
 
 def aligned(table: Table) -> str:
@@ -63,7 +56,7 @@ def aligned(table: Table) -> str:
         ]
         lines.append("  ".join(padded).rstrip())
     rule = "-" * max(map(len, lines))
-    return "\n".join([table.title, lines[0], rule, *lines[1:]])
+    return "\n".join([table.title, lines[0], rule, *lines[1:], *table.notes])
 
 
 def _failures(summary: Summary) -> str:

@@ -1,16 +1,15 @@
 """A summary as tables and sentences of text, whatever they are then written into: the terminal, Markdown or a page."""
 
 import re
-from collections.abc import Mapping, Sequence
 
 from trainables.seeds import is_crossed, label, parts
 
 from ..run.labels import format_number, format_seconds, format_spread, format_value, param_labels
-from ..run.records import status
+from ..run.outcomes import status
 from ..run.rows import COLLAPSED, DONE, PRUNED
-from . import differences, inference, pareto, selection
+from . import differences, flatness, importance, inference, pareto, published, selection
 from .cells import MISSING, Cell, Table, as_table
-from .tables import ACCURACY, AblationRow, SettingRow, Spread, Summary
+from .tables import ACCURACY, SettingRow, Spread, Summary
 
 LABEL_METRICS = ("acc", "nmi", "ari")
 """The three that every table of the field has, in its order."""
@@ -30,24 +29,25 @@ def ranking(summary: Summary, *, by_param: bool, limit: int | None = None) -> Ta
         rank = ranks.get(row.number)
         setting = [_value_cell(row, name) for name in names] or [Cell(row.label)]
         cells = [Cell(str(rank) if rank else MISSING, rank), *setting]
-        cells += [_spread_cell(row.metrics.get(metric)) for metric in shown]
+        cells += [spread_cell(row.metrics.get(metric)) for metric in shown]
         rows.append((*cells, Cell(f"{row.done} of {row.wanted}", row.done)))
     return as_table(f"Settings by {criterion(summary)}", columns, rows)
 
 
 def ablation(summary: Summary) -> Table:
-    """The rows of the file in its order, with what was published and the difference to it."""
+    """The rows of the file in its order, with what was published and the difference to it (see ``published``)."""
     shown = _shown_metrics(summary)
     compared = [metric for metric in dict.fromkeys(m for row in summary.ablation for m in row.published)]
+    theirs = {(each.row.number, each.metric): each for each in published.of_rows(summary)}
     columns = ["row", *shown, "seeds"]
     for metric in compared:
         columns += [f"{metric} published", f"{metric} difference"]
     rows = []
     for each in summary.ablation:
-        cells = [Cell(each.row.label), *(_spread_cell(each.row.metrics.get(metric)) for metric in shown)]
+        cells = [Cell(each.row.label), *(spread_cell(each.row.metrics.get(metric)) for metric in shown)]
         cells.append(Cell(f"{each.row.done} of {each.row.wanted}", each.row.done))
         for metric in compared:
-            cells += _published_cells(each, metric)
+            cells += _published_cells(theirs.get((each.row.number, metric)))
         rows.append(tuple(cells))
     return as_table("Ablation", tuple(columns), rows)
 
@@ -83,29 +83,14 @@ def stopped(summary: Summary) -> Table:
     return as_table("Stopped early", ("setting", "seed", "outcome", "reason"), rows)
 
 
-def comparison(summaries: Sequence[Summary]) -> Table:
-    """Several studies side by side: each one's best setting by its own criterion."""
-    rows = []
-    for summary in summaries:
-        best = summary.best
-        metrics: Mapping[str, Spread] = best.metrics if best else {}
-        cells = [Cell(summary.method), Cell(summary.study), Cell(data_set(summary))]
-        cells += [_spread_cell(metrics.get(metric)) for metric in LABEL_METRICS]
-        cells += [Cell(best.label if best else MISSING), Cell(f"1 of {len(summary.settings)}", len(summary.settings))]
-        cells.append(Cell(summary.metric + (" (looks at labels)" if summary.looks_at_labels else "")))
-        spent_s = summary.cost.prepare_s + summary.cost.trials_s
-        done = _count_done(summary)
-        rows.append((*cells, Cell(str(done), done), Cell(format_seconds(spent_s), spent_s)))
-    columns = ("method", "study", "data set", *LABEL_METRICS, "setting", "picked", "by", "trials", "spent")
-    return as_table("Studies side by side", columns, rows)
-
-
 def all_tables(summary: Summary) -> list[Table]:
     """The tables of a report that have anything to say."""
     if summary.ablation:
         main = [ablation(summary), differences.differences(summary)]
     else:
-        main = [ranking(summary, by_param=True), pareto.table(summary), selection.table(summary)]
+        main = [ranking(summary, by_param=True), pareto.table(summary), flatness.table(summary)]
+        main += [importance.table(summary), selection.table(summary)]
+    main.append(published.table(summary))
     return [table for table in (*main, prepare(summary), failures(summary), stopped(summary)) if table.rows]
 
 
@@ -137,10 +122,7 @@ def headline(summary: Summary) -> list[str]:
         )
     elif summary.oracle and summary.regret is not None and len(summary.settings) > 1 and not summary.ablation:
         lines += _price(summary, summary.oracle, summary.regret) + selection.advice(summary)
-    for metric, published in summary.published.items():
-        found = summary.best.metrics.get(metric)
-        difference = f"; ours differs by {found.mean - published:+.3f}" if found else ""
-        lines.append(f"Published {metric}: {_published(published)}{difference}.")
+    lines += published.sentences(summary)
     lines += differences.note(summary)
     return [*lines, *_split(summary), *fallen]
 
@@ -246,7 +228,7 @@ def _price(summary: Summary, oracle: SettingRow, regret: float) -> list[str]:
 
 def _told(row: SettingRow, metric: str) -> str:
     names = dict.fromkeys((metric, ACCURACY))
-    found = [f"{name} {_spread_cell(row.metrics[name]).text}" for name in names if name in row.metrics]
+    found = [f"{name} {spread_cell(row.metrics[name]).text}" for name in names if name in row.metrics]
     return ", ".join([row.label, *found])
 
 
@@ -280,20 +262,12 @@ def _value_cell(row: SettingRow, name: str) -> Cell:
     return Cell(format_value(value), value if number else None)
 
 
-def _spread_cell(found: Spread | None) -> Cell:
+def spread_cell(found: Spread | None) -> Cell:
+    """Mean, deviation and number of seeds."""
     return Cell(MISSING) if found is None else Cell(format_spread(found.mean, found.std, found.n), found.mean)
 
 
-def _published_cells(each: AblationRow, metric: str) -> list[Cell]:
-    if metric not in each.published:
+def _published_cells(found: published.Compared | None) -> list[Cell]:
+    if found is None:
         return [Cell(MISSING), Cell(MISSING)]
-    published = Cell(_published(each.published[metric]), each.published[metric])
-    if metric not in each.differences:
-        return [published, Cell(MISSING)]
-    return [published, Cell(f"{each.differences[metric]:+.3f}", each.differences[metric])]
-
-
-def _published(value: float) -> str:
-    """With as many digits as were printed, at least three decimals for a share."""
-    exact = f"{value:.6g}"
-    return exact if len(exact.partition(".")[2]) >= 3 else format_number(value)
+    return [Cell(published.shown(found.value), found.value), published.difference_cell(found)]

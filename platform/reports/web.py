@@ -7,7 +7,7 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from . import views
+from . import comparison, views
 from .cells import Cell, Table
 from .pictures import Picture
 from .tables import Summary
@@ -22,7 +22,7 @@ body { margin: 0 auto; max-width: 70rem; padding: 1rem; background: var(--paper)
        font: 16px/1.5 system-ui, sans-serif; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; margin: 0.5rem 0; } h2 { font-size: 1.2rem; margin: 2rem 0 0.5rem; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 0 1rem; }
-dt, footer, figcaption { color: var(--soft); } dd { margin: 0; }
+dt, footer, figcaption, .note { color: var(--soft); } .note { font-size: 0.875rem; margin: 0.3rem 0; } dd { margin: 0; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.3rem 0.7rem; text-align: left; border-bottom: 1px solid var(--line); vertical-align: top; }
@@ -67,7 +67,6 @@ def report(summary: Summary, pictures: Sequence[Picture]) -> str:
     """The whole page, pictures and all: first what was found, last how it was run."""
     asked = views.question(summary)
     main, *others = [_section(table) for table in views.all_tables(summary)] or [""]
-    drawn, stored = ([each for each in pictures if each.drawn is drawn] for drawn in (True, False))
     found = "".join(f"<li>{escape(line)}</li>" for line in views.headline(summary))
     facts = [(label, text) for label, text in asked if label] + views.about(summary)
     about = "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in facts)
@@ -76,13 +75,22 @@ def report(summary: Summary, pictures: Sequence[Picture]) -> str:
         *(f"<p>{escape(text)}</p>" for label, text in asked if not label),
         f"<h2>Found</h2>\n<ul>{found}</ul>",
         main,
-        _figures("Sensitivity", drawn),
+        _figures("Sensitivity", pictures),
+        _figures("The search", pictures),
         *others,
-        _figures("The best trial", stored, "large"),
+        _figures("The best trial", pictures, "large"),
         f"<h2>About</h2>\n<dl>{about}</dl>",
         f"<footer><p>Cost: {escape(views.cost(summary))}</p></footer>",
     ]
     return _page(summary.study, "\n".join(part for part in body if part))
+
+
+def side_by_side(summaries: Sequence[Summary]) -> str:
+    """Several studies on one page."""
+    title = " beside ".join(summary.study for summary in summaries)
+    found = "".join(f"<li>{escape(line)}</li>" for line in comparison.sentences(summaries))
+    sections = [_section(table) for table in comparison.tables(summaries)]
+    return _page(title, "\n".join([f"<h1>{escape(title)}</h1>", f"<ul>{found}</ul>", *sections]))
 
 
 def _section(table: Table) -> str:
@@ -103,6 +111,7 @@ def as_html(table: Table) -> str:
     return (
         f'<div class="wide" role="region" aria-label="{label}" tabindex="0"><table>\n'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+        + "".join(f'\n<p class="note">{escape(note)}</p>' for note in table.notes)
     )
 
 
@@ -116,9 +125,10 @@ def _class(name: str) -> str:
 
 
 def _figures(title: str, pictures: Sequence[Picture], kind: str = "small") -> str:
-    if not pictures:
+    """The pictures of one section under its heading."""
+    figures = "\n".join(_figure(each) for each in pictures if each.section == title)
+    if not figures:
         return ""
-    figures = "\n".join(map(_figure, pictures))
     return f'<h2>{escape(title)}</h2>\n<div class="figures {kind}">\n{figures}\n</div>'
 
 

@@ -15,7 +15,7 @@ from trainables import walk
 
 from ..study.schema import Study
 from .ledger import Ledger
-from .records import counts_as_result
+from .outcomes import counts_as_result
 from .rows import COLLAPSED, DONE, ENDED, FAILED, PENDING, PRUNED, RUNNING, Launch, Setting, Trial
 from .samplers import Told
 from .searcher import Searcher

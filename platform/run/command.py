@@ -18,10 +18,10 @@ from trainables.seeds import parts
 
 from ..reports import files, json_view, markdown, pictures, tables, text
 from ..study.extension import refused as differences
-from . import cluster, databases, launch, live, mirror, observe
+from . import cluster, databases, embeddings, launch, live, mirror, observe
 from .course import Course
 from .ledger import LEDGER, Ledger, LedgerBusy, StudyChanged, StudyHeld
-from .records import closing_stages
+from .outcomes import closing_stages
 from .rows import PENDING
 from .tracking import Tracker
 
@@ -94,7 +94,8 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
         raise
     # The launch is closed by now, so the reports say how it ended.
     summary = tables.summarize(ledger, opened.id)
-    written = files.write(ledger, opened, storage)
+    embedded = embeddings.draw(summary, storage, data)
+    written = [*files.write(ledger, opened, storage), *embedded]
     mirror.mirror(ledger, opened.id, storage / mirror.DATABASE)
     tracker.log_parent(written, markdown.note(summary), tables.metrics_of_best(summary))
     _log_best_model(summary, storage, data, tracker)

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from trainables import checks, pipeline
+from . import vocabulary
 
 FIXED = "as fixed"
 """The label of a setting that changes nothing."""
@@ -38,11 +38,7 @@ def param_labels(method: str, pretext: str, names: Mapping[str, Any]) -> dict[st
     Raises:
         KeyError: the method is not in ``pipeline.METHODS``.
     """
-    labels = {}
-    for slot, stage in pipeline.stages(method, pretext).items():
-        for name, rule in checks.rules(stage.Config).items():
-            if f"{slot}.{name}" in names:
-                labels[f"{slot}.{name}"] = rule.symbol or name
+    labels = {word.name: word.symbol for word in vocabulary.of(method, pretext).words if word.name in names}
     # A setting that an older version of the method had is still in the ledger.
     labels |= {name: name for name in sorted(names) if name not in labels}
     uses = Counter(labels.values())

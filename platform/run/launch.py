@@ -17,7 +17,7 @@ from ..study.extension import refused
 from ..study.plan import shared_slots
 from ..study.resolve import meaning, resolved
 from ..study.schema import Study
-from . import cluster
+from . import cluster, vocabulary
 from .board import Board
 from .course import Course
 from .ledger import LEASE_S, Ledger
@@ -66,7 +66,10 @@ def open_launch(ledger: Ledger, request: Request, size: cluster.Size) -> Launch:
         resolved(study),
         lookahead=lookahead(max(1, size.slots(study.resources.trial)), len(study.seeds)),
         fresh=request.fresh,
-        facts=request.facts,
+        facts={
+            **request.facts,
+            vocabulary.FACT: vocabulary.noted(study.method, resolved(study)["pretext"], study.probes),
+        },
         same=lambda known, given: not refused(known, given),
     )
 

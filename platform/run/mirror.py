@@ -14,10 +14,10 @@ import optuna
 from trainables.seeds import label
 
 from ..study import resolve
-from ..study.domains import Choice, Domain, Range
+from ..study.domains import Domain, read_back
 from .databases import prepared
 from .ledger import Ledger
-from .records import counts_as_result
+from .outcomes import counts_as_result
 from .rows import COLLAPSED, ENDED, PRUNED, EpochRow, Launch, Setting, Trial
 from .samplers import directions, distribution
 from .stopping import intermediate
@@ -79,7 +79,7 @@ def _trials(ledger: Ledger, launch: Launch) -> list[optuna.trial.FrozenTrial]:
             cells.setdefault(trial.setting, []).append(trial)
     told = launch.resolved
     swept = {**(told.get("grid") or {}), **(told.get("search") or {})}
-    domains = {name: _domain(name, written) for name, written in swept.items()}
+    domains = {name: read_back(name, written) for name, written in swept.items()}
     return [
         _trial(launch, setting, cells[setting.number], domains, _seen(ledger, launch, cells[setting.number]))
         for setting in ledger.settings(launch.id)
@@ -143,13 +143,3 @@ def _trial(
 def _meaning(trial: optuna.trial.FrozenTrial) -> tuple[Any, ...]:
     # A failed trial's value reads as None, one that is there as the very number: SQLite keeps all digits.
     return trial.user_attrs["setting"], trial.user_attrs["by_seed"], trial.state, trial.params, trial.distributions
-
-
-def _domain(name: str, written: Mapping[str, Any]) -> Domain:
-    """The domain that ``Domain.as_dict`` wrote."""
-    if "choice" in written:
-        return Choice(name, tuple(written["choice"]))
-    form = next(form for form in ("uniform", "loguniform", "int") if form in written)
-    low, high = written[form]
-    log = form == "loguniform" or bool(written.get("log"))
-    return Range(name, low, high, whole=form == "int", log=log, step=written.get("step"))

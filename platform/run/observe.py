@@ -9,7 +9,7 @@ from trainables.seeds import label
 from .course import Course
 from .labels import setting_label
 from .live import Best, Ended, Running, State
-from .records import counts_as_result
+from .outcomes import counts_as_result
 from .rows import COLLAPSED, DONE, ENDED, FAILED, PRUNED, RUNNING, Trial
 
 _ACCURACY = "acc"

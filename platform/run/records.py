@@ -13,22 +13,18 @@ from typing import Any
 
 from trainables import checks, pipeline, seeds, walk
 from trainables.data import sets
-from trainables.metrics import PROBE_SUFFIX
 
 from ..study.faults import redacted
-from ..study.resolve import objectives
+from ..study.told import objectives
 from .labels import setting_label
+from .outcomes import closing_stages, status
 from .rows import COLLAPSED, DONE, ENDED, FAILED, PRUNED, EpochRow, Launch, Setting, Trial
 
 PREFIX = "clustersweep."
 KEY, LAUNCH_ID, KIND = f"{PREFIX}key", f"{PREFIX}launch_id", f"{PREFIX}kind"
 STATUS, REASON = f"{PREFIX}status", f"{PREFIX}reason"
 
-COLLAPSED_SHARE = 0.99
-"""A clustering whose largest cluster holds this share of the images has collapsed."""
-
 _LONGEST_REASON = 1_000
-_OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "MemoryError")
 
 
 @dataclass(frozen=True)
@@ -139,23 +135,6 @@ def end_tags(trial: Trial) -> dict[str, str]:
     return _prefixed(tags)
 
 
-def status(trial: Trial) -> str:
-    """ok, collapsed, pruned, failed or oom for a trial that has ended; interrupted for any other."""
-    if trial.state == FAILED:
-        return "oom" if any(word in trial.error for word in _OUT_OF_MEMORY) else "failed"
-    if trial.state in (PRUNED, COLLAPSED):
-        return trial.state.lower()
-    if trial.state != DONE:
-        return "interrupted"
-    shares = [trial.metrics.get(f"{stage['slot']}/cluster_share_max", 0.0) for stage in closing_stages(trial)[:1]]
-    return "collapsed" if any(share >= COLLAPSED_SHARE for share in shares) else "ok"
-
-
-def counts_as_result(trial: Trial) -> bool:
-    """Whether a trial may be ranked and learned from: it is done and its clustering has not collapsed."""
-    return trial.state == DONE and status(trial) == "ok"
-
-
 def baseline(settings: Sequence[Setting]) -> str:
     """The ablation row that changes nothing, or else the first one; empty where there are no rows."""
     rows = [setting for setting in settings if setting.variant]
@@ -191,12 +170,6 @@ def figures(trial: Trial) -> list[Path]:
     folder = Path(trial.cell["storage"]) / "stages"
     folders = [folder / f"{stage['name']}-{stage['address']}" / "figures" for stage in closing_stages(trial)]
     return [path for each in folders for path in sorted(each.glob("*.png"))]
-
-
-def closing_stages(trial: Trial) -> list[Mapping[str, Any]]:
-    """The last stage of a trial's method, and the probes after it; empty where no stage was walked."""
-    probes = [stage for stage in trial.stages if stage["slot"].endswith(PROBE_SUFFIX)]
-    return [*[stage for stage in trial.stages if stage not in probes][-1:], *probes]
 
 
 def counts(trials: Iterable[Trial]) -> dict[str, int]:

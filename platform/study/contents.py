@@ -1,6 +1,5 @@
 """What stands under fixed, search, ablate, published and dataset, checked against the stages and the data sets."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +8,7 @@ from trainables import checks
 from trainables.checks import Plain
 from trainables.data import sets
 
+from . import published
 from .document import Document, Where
 from .domains import Domain, read_domain
 from .faults import Fault, did_you_mean
@@ -18,11 +18,11 @@ from .settings import Stages, config_of, unknown, value_fault
 
 @dataclass(frozen=True)
 class Row:
-    """One named setting of an ablation. published: metric -> value, as printed in the paper."""
+    """One named setting of an ablation. published: metric -> value, as printed, and ``published.NOTES``."""
 
     name: str
     changes: Mapping[str, Plain]
-    published: Mapping[str, float] = field(default_factory=dict)
+    published: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,28 +112,35 @@ def read_row(reading: Reading, label: str) -> Row:
     if not 1 <= len(label) <= 100 or not label.isprintable():
         reading.note(where, "a row's name has 1 to 100 printable letters. Rename it.", at_key=True)
     given = dict(reading.page.ablate[label])
-    published = given.pop("published", {})
-    return Row(label, read_values(reading, where, given), read_published(reading, (*where, "published"), published))
+    printed = given.pop("published", {})
+    return Row(label, read_values(reading, where, given), read_published(reading, (*where, "published"), printed))
 
 
-def read_published(reading: Reading, where: Where, given: Any) -> dict[str, float]:
-    """Published values of metrics ("acc" or "spc/acc") that are right."""
+def read_published(reading: Reading, where: Where, given: Any) -> dict[str, Any]:
+    """What is right of published values ("acc" or "spc/acc") and of what is said of them (``published.NOTES``)."""
     if not isinstance(given, dict):
         sentence = f"published must be a mapping of metrics to numbers, but is {given!r}. Write {{acc: 83.6}}."
         reading.note(where, sentence)
         return {}
     known = dict.fromkeys(metric for stage in reading.stages.values() for metric in stage.METRICS)
     known |= dict.fromkeys(f"{slot}/{metric}" for slot, stage in reading.stages.items() for metric in stage.METRICS)
-    right = {}
-    for metric, value in given.items():
-        if metric not in known:
-            sentence = f"{metric} is no metric of this pipeline. {did_you_mean(metric, list(known))}"
-            reading.note((*where, metric), sentence, at_key=True)
-        elif isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-            sentence = f"{metric} must be a finite number, as published, but is {value!r}. Write it as printed."
-            reading.note((*where, metric), sentence)
+    right: dict[str, Any] = {}
+    for name, value in given.items():
+        if name in published.NOTES:
+            fault = published.note_fault(name, value, list(reading.stages), list(known))
+        elif name not in known:
+            sentence = f"{name} is no metric of this pipeline. {did_you_mean(name, [*known, *published.NOTES])}"
+            reading.note((*where, name), sentence, at_key=True)
+            continue
         else:
-            right[metric] = float(value)
+            fault = published.value_fault(name, value)
+        if fault:
+            reading.note((*where, name), fault)
+        else:
+            right[name] = value if name in published.NOTES else float(value)
+    if isinstance(right.get("epochs"), int):
+        with_epochs = [slot for slot, stage in reading.stages.items() if "epochs" in checks.rules(stage.Config)]
+        right["epochs"] = {slot: right["epochs"] for slot in with_epochs[-1:]}
     return right
 
 

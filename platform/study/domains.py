@@ -348,3 +348,13 @@ def _range_faults(domain: Range) -> list[str]:
         last = _exact(high) - over
         return [f"{name} steps by {step!r} from {low!r} and never meets {high!r}. Write {last} as the high end."]
     return []
+
+
+def read_back(name: str, written: Mapping[str, Any]) -> Domain:
+    """The domain that ``Domain.as_dict`` wrote."""
+    if "choice" in written:
+        return Choice(name, tuple(written["choice"]))
+    form = next(form for form in ("uniform", "loguniform", "int") if form in written)
+    low, high = written[form]
+    log = form == "loguniform" or bool(written.get("log"))
+    return Range(name, low, high, whole=form == "int", log=log, step=written.get("step"))

@@ -8,6 +8,7 @@ from trainables.data import sets
 
 from .schema import Row, Study
 from .settings import Given, config_of, names
+from .told import objectives as objectives
 
 
 def resolved(study: Study) -> dict[str, Any]:
@@ -63,12 +64,6 @@ def meaning(study: Study) -> dict[str, Any]:
         part["probe_dataset"] = sets.meaning(study.probe_dataset)
     # Without a search nothing is sampled, so a change of sampler changes nothing.
     return part | ({"sampler": full["sampler"]} if study.search else {})
-
-
-def objectives(told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The objectives of a ``resolved`` study, of which the first one ranks."""
-    written = told.get("objective") or []
-    return list(written) if isinstance(written, list) else [written]
 
 
 def _is_place(study: Study, name: str) -> bool:

@@ -41,7 +41,7 @@ class Study:
     search and ablate: at most one is not empty; with neither there is one setting, the fixed one.
     grid: every combination of it has a search of its own. start: the searched values of the first settings of each.
     trials: number of settings, of each combination, each run with every seed. objectives: the first one ranks.
-    published: values for the whole study, as printed.
+    published: values for the whole study, as printed, and what is said of them and of the rows' (``published.NOTES``).
     time_limit: seconds that one attempt at a trial may take. max_failures: after so many no further trial starts.
     notes: what a rehearsal changed. document: the file's data and lines, for faults found later.
     """
@@ -68,7 +68,7 @@ class Study:
     resources: Resources
     tracking: Tracking
     retries: int
-    published: Mapping[str, float]
+    published: Mapping[str, Any]
     scheduler: Scheduler | None = None
     guard: Guard = Guard()
     max_failures: int | None = None

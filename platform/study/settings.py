@@ -3,15 +3,17 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from trainables import checks
 from trainables.checks import Plain
-from trainables.contract import Stage
 
 from .faults import did_you_mean
 
-Stages = Mapping[str, Stage]
+if TYPE_CHECKING:  # a report reads settings back without loading torch
+    from trainables.contract import Stage
+
+Stages = Mapping[str, "Stage"]
 """Slot -> stage, in the order in which they run."""
 
 

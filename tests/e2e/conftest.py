@@ -268,8 +268,8 @@ def tiny_sweep() -> Callable[..., "subprocess.CompletedProcess[str]"]:
 def small_storage(
     tiny_sweep: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
-    """The storage of a finished sweep of two settings, only to be looked at."""
+    """The storage of a finished sweep of five settings, only to be looked at."""
     storage = tmp_path_factory.mktemp("runs")
-    done = tiny_sweep(storage, "--trials", "2")
+    done = tiny_sweep(storage, "--trials", "5")
     assert done.returncode == 0, done.stdout + done.stderr
     return storage

@@ -119,7 +119,7 @@ def test_the_report_is_no_wider_than_the_screen(report: Browser, width_px: int) 
 
 
 def test_a_click_on_a_head_sorts_numbers_as_numbers(report: Browser) -> None:
-    # Ten rows more, since two sort the same way as texts and as numbers.
+    # Three rows more, since one digit sorts the same way as text and as number.
     shown = """
         const heads = [...document.querySelectorAll('table')[0].tHead.rows[0].cells];
         const place = heads.findIndex(head => head.textContent === 'rank');
@@ -132,16 +132,28 @@ def test_a_click_on_a_head_sorts_numbers_as_numbers(report: Browser) -> None:
             body.append(row);
         }""")
     click = "document.querySelector('table th button').click(); "
-    assert report.run(click + shown) == ["1", "2", "9", "10", "100"]
-    assert report.run(click + shown) == ["100", "10", "9", "2", "1"]
+    ranks = ["1", "2", "3", "4", "5", "9", "10", "100"]
+    assert report.run(click + shown) == ranks
+    assert report.run(click + shown) == ranks[::-1]
     assert report.run("return document.querySelector('table th').ariaSort") == "descending"
 
 
-def test_the_reports_pictures_load_and_have_a_text(report: Browser) -> None:
+def test_the_reports_pictures_load_and_have_a_text(report: Browser, small_storage: Path) -> None:
     found = report.run("return [...document.images].map(image => [image.naturalWidth, image.alt])")
-    # Three sensitivities, and six pictures of the best clustering.
-    assert len(found) == 9
+    drawn = {path.stem.partition("_")[0] for path in (small_storage / "spc" / "figures").iterdir()}
+    assert {"sensitivity", "history", "parallel", "pair"} <= drawn
+    # Those of the whole search, and eight of the best clustering.
+    assert len(found) == len(list((small_storage / "spc" / "figures").iterdir())) + 8
     assert all(width > 0 and len(alt) > 10 for width, alt in found), found
+    for words in (
+        "t-SNE",
+        "PCA",
+        "stands for each cluster",
+        "least confident",
+        "Which clusters",
+        "One row per cluster",
+    ):
+        assert any(words.lower() in alt.lower() for _, alt in found), words
 
 
 def test_the_report_is_dark_for_who_prefers_it(report: Browser) -> None:
@@ -218,7 +230,7 @@ def test_the_printed_address_of_a_study_opens_on_its_runs(
     name, address = served[0].stdout.readline().split()
     assert name == "spc"
     browser.driver.get(address)
-    browser.wait_for_text("spc #1", "4 matching runs", "Model registry")
+    browser.wait_for_text("spc #1", "7 matching runs", "Model registry")
     assert "Judges" not in browser.run("return document.body.innerText")  # those are of language models
     browser.keep("opened")
 
@@ -227,7 +239,7 @@ def test_the_parent_has_its_children_by_name(go: Callable[[str], Browser], runs:
     page = go(f"experiments/{runs['spc #1'].info.experiment_id}/runs")
     page.wait_for_text("spc #1")
     names = [*trials_of(runs), "prepare · seed 0"]
-    assert len(names) == 3 and all(name.startswith(("δ=", "prepare")) for name in names)
+    assert len(names) == 6 and all(name.startswith(("δ=", "prepare")) for name in names)
     assert not any(name in page.run("return document.body.innerText") for name in names)
     page.wait("return document.querySelector('[role=gridcell] button svg')")
     page.run("document.querySelector('[role=gridcell] button svg').closest('button').click()")
@@ -249,6 +261,16 @@ def test_a_trials_picture_loads(go: Callable[[str], Browser], runs: dict[str, An
     wanted = "[...document.images].filter(each => each.alt === 'figures/confusion.png')"
     page.wait(f"return {wanted}.some(each => each.complete && each.naturalWidth > 0)")
     page.keep("artifact")
+
+
+def test_five_runs_stand_beside_each_other(go: Callable[[str], Browser], runs: dict[str, Any]) -> None:
+    names = trials_of(runs)
+    ids = json.dumps([runs[name].info.run_id for name in names])
+    page = go(f"compare-runs?runs={ids}&experiments={json.dumps([runs[names[0]].info.experiment_id])}")
+    page.wait_for_text("Comparing 5 Runs from 1 Experiment", "Parallel Coordinates Plot", *names)
+    page.wait_for_text("spc.strong_threshold", "spc/selection_loss", "pretext.temperature")
+    page.wait("return document.querySelector('.js-plotly-plot svg.main-svg') !== null")
+    page.keep("compare")
 
 
 def test_the_best_trials_model_is_listed(go: Callable[[str], Browser], runs: dict[str, Any]) -> None:

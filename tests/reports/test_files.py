@@ -132,7 +132,7 @@ def test_the_parquet_table_has_the_same_rows_with_types(sweep: Any) -> None:
 
 def test_latex_tables_are_whole_and_escaped(sweep: Any) -> None:
     text = _written(sweep)["report.tex"].read_text()
-    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 4
+    assert text.count("\\begin{tabular}") == text.count("\\end{tabular}") == 5
     assert "spc/selection\\_loss" in text and "0.800 $\\pm$ 0.100 (3)" in text and "$\\delta$" in text
     rows = [line for line in text.splitlines() if line.endswith("\\\\")]
     assert rows and all(line.isascii() for line in rows)
@@ -158,7 +158,7 @@ def test_study_yaml_is_a_study_file(sweep: Any) -> None:
 
 
 def test_the_page_has_a_table_for_settings_shared_stages_and_failures(sweep: Any) -> None:
-    settings, _, prepare, failed = _page(sweep).tables
+    settings, _, _, prepare, failed = _page(sweep).tables
     assert settings[0] == ["rank", "δ", OBJECTIVE, "acc", "seeds"]
     assert settings[1] == ["1", "0.9", "-3.000 ± 1.000 (3)", "0.800 ± 0.100 (3)", "3 of 3"]
     assert prepare == [["seed", "status", "pretext"], ["0", "done", "reused"]]

@@ -1,4 +1,5 @@
-from platform.reports.plots import Swept, alt_text, drawable, png, sensitivity, swept
+from platform.reports.plots import alt_text, drawable, png, sensitivity
+from platform.reports.swept import Swept, swept
 from platform.reports.tables import Summary, summarize
 from typing import Any
 
@@ -44,7 +45,13 @@ def test_the_default_and_the_picked_setting_are_marked(sweep: Any) -> None:
     summary = _summary(sweep)
     figure = sensitivity(summary, swept(summary)[0])
     names = {text.get_text() for text in figure.legends[0].get_texts()}
-    assert names == {"setting, ± std over seeds", "default 0.95", "picked by the criterion"}
+    assert names == {
+        "setting, ± std over seeds",
+        "default 0.95",
+        "all defaults",
+        "picked by the criterion",
+        "flat: within one std of the best",
+    }
 
 
 def test_all_points_are_within_the_axes(sweep: Any) -> None:

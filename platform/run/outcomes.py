@@ -1,0 +1,36 @@
+"""How a trial ended, for whoever counts or shows it: from the ledger's row alone."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainables.label_metrics import PROBE_SUFFIX
+
+from .rows import COLLAPSED, DONE, FAILED, PRUNED, Trial
+
+COLLAPSED_SHARE = 0.99
+"""A clustering whose largest cluster holds this share of the images has collapsed."""
+
+_OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "MemoryError")
+
+
+def status(trial: Trial) -> str:
+    """ok, collapsed, pruned, failed or oom for a trial that has ended; interrupted for any other."""
+    if trial.state == FAILED:
+        return "oom" if any(word in trial.error for word in _OUT_OF_MEMORY) else "failed"
+    if trial.state in (PRUNED, COLLAPSED):
+        return trial.state.lower()
+    if trial.state != DONE:
+        return "interrupted"
+    shares = [trial.metrics.get(f"{stage['slot']}/cluster_share_max", 0.0) for stage in closing_stages(trial)[:1]]
+    return "collapsed" if any(share >= COLLAPSED_SHARE for share in shares) else "ok"
+
+
+def counts_as_result(trial: Trial) -> bool:
+    """Whether a trial may be ranked and learned from: it is done and its clustering has not collapsed."""
+    return trial.state == DONE and status(trial) == "ok"
+
+
+def closing_stages(trial: Trial) -> list[Mapping[str, Any]]:
+    """The last stage of a trial's method, and the probes after it; empty where no stage was walked."""
+    probes = [stage for stage in trial.stages if stage["slot"].endswith(PROBE_SUFFIX)]
+    return [*[stage for stage in trial.stages if stage not in probes][-1:], *probes]
