@@ -17,7 +17,7 @@ from trainables.contract import ImageData
 from trainables.data import raw, sets
 
 from .study import memory, placing
-from .study.faults import StudyFaults
+from .study.faults import StudyFaults, redacted
 from .study.limits import data_faults
 from .study.plan import rows
 from .study.rehearsal import rehearsal
@@ -42,7 +42,9 @@ def parser() -> argparse.ArgumentParser:
     add("--trials", metavar="N", help="number of settings, each run with every seed")
     add("--seeds", metavar="0,1,2", help="the seeds")
     add("--storage", metavar="DIR", default="runs", help="where everything is kept (default: runs)")
-    add("--address", metavar="ADDR", default="", help="join a running Ray cluster")
+    # Ray names the cluster that a submitted job runs on in the environment of the job.
+    joined = os.environ.get("RAY_ADDRESS", "")
+    add("--address", metavar="ADDR", default=joined, help="join a running Ray cluster (default: RAY_ADDRESS, or none)")
     add("--fresh", action="store_true", help="begin a new launch; stages in the store are still used")
     add("--smoke", action="store_true", help="rehearse on the embedded data, with a few epochs and settings")
     add("--dry-run", action="store_true", help="check everything, print the plan, start nothing")
@@ -115,7 +117,7 @@ def storage_folder(text: str) -> Path:
         Refused: a URI of a store that is no folder.
     """
     if "://" in text:
-        raise Refused(f"--storage {text}: only a folder is supported so far, on a disk that all nodes share")
+        raise Refused(f"--storage {redacted(text)}: only a folder is supported so far, on a disk that all nodes share")
     return Path(text)
 
 
