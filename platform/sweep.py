@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     # Ray names the cluster that a submitted job runs on in the environment of the job.
     joined = os.environ.get("RAY_ADDRESS", "")
     add("--address", metavar="ADDR", default=joined, help="join a running Ray cluster (default: RAY_ADDRESS, or none)")
+    add("--grow", metavar="N:CPUS:GPUS", type=placing.machines, default=(), help="what its autoscaler may add")
     add("--fresh", action="store_true", help="begin a new launch; stages in the store are still used")
     add("--smoke", action="store_true", help="rehearse on the embedded data, with a few epochs and settings")
     add("--dry-run", action="store_true", help="check everything, print the plan, start nothing")
@@ -59,13 +60,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     overrides += [f"trials={given.trials}"] if given.trials is not None else []
     overrides += [f"seeds=[{given.seeds}]"] if given.seeds is not None else []
     try:
+        if given.grow and not given.address:
+            raise Refused("--grow is for a cluster that is joined: add --address, or leave it out")
         study = load_study(given.file, overrides)
         storage = storage_folder(given.storage)
         if given.smoke:
             study, storage = rehearsal(study), storage / REHEARSALS
         data = checked_data(study)
         if given.dry_run:
-            return rehearse_plan(study, data, given.address)
+            return rehearse_plan(study, data, given.address, given.grow)
         make_writable(storage)
     except (StudyFaults, Refused) as fault:
         print(fault, file=sys.stderr)
@@ -77,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         fingerprint=data.fingerprint,
         storage=storage,
         address=given.address,
+        grows=given.grow,
         fresh=given.fresh,
         facts={**command.circumstances(), "rehearsal": given.smoke},
     )
@@ -84,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command.carry_out(request, data, again=again, as_json=given.json)
 
 
-def rehearse_plan(study: Study, data: ImageData, address: str) -> int:
+def rehearse_plan(study: Study, data: ImageData, address: str, grows: Sequence[placing.Node] = ()) -> int:
     """Print what would run and what it needs; refuse what the machines can never carry. Nothing is started.
 
     Raises:
@@ -95,19 +99,18 @@ def rehearse_plan(study: Study, data: ImageData, address: str) -> int:
     needs = [memory.need(configs(study, changes), data) for changes in study.extremes]
     largest = max(needs, key=lambda each: each.total)
     print("\n".join(memory.rows(largest, study.resources.trial.gpu)))
-    sentences = placing.unplaceable(study.resources, _machines(address))
+    sentences = placing.unplaceable(study.resources, _machines(address, grows))
     if sentences:
         raise Refused("\n".join(f"{study.file}: {sentence}" for sentence in sentences))
     return OK
 
 
-def _machines(address: str) -> Sequence[placing.Node]:
+def _machines(address: str, grows: Sequence[placing.Node]) -> Sequence[placing.Node]:
     if not address:
         return [placing.Node(float(os.cpu_count() or 1), float(torch.cuda.device_count()))]
     from .run import cluster
 
-    with cluster.running(address) as size:
-        return size.nodes
+    return cluster.size(address, grows).nodes
 
 
 def storage_folder(text: str) -> Path:

@@ -5,7 +5,7 @@ import math
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,9 +61,19 @@ def local_size() -> Size:
     return Size(cpus, gpus, (Node(cpus, gpus),))
 
 
+def size(address: str, grows: Sequence[Node] = ()) -> Size:
+    """Of the cluster at ``address``, or of this machine where it is empty."""
+    if not address:
+        return local_size()
+    with running(address, grows) as found:
+        return found
+
+
 @contextmanager
-def running(address: str) -> Iterator[Size]:
+def running(address: str, grows: Sequence[Node] = ()) -> Iterator[Size]:
     """Ray, started here or joined at ``address``; stopped again, with every process it started here, on the way out.
+
+    grows: machines that the joined cluster's autoscaler may add; they count as if they were there.
 
     Raises:
         ValueError: the token that a cluster started here would ask for cannot be used.
@@ -88,10 +98,9 @@ def running(address: str) -> Iterator[Size]:
     for number, handler in handlers.items():
         signal.signal(number, handler)
     try:
-        have = ray.cluster_resources()
         each = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        nodes = tuple(Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in each)
-        yield Size(have.get("CPU", 0.0), have.get("GPU", 0.0), nodes)
+        nodes = (*(Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in each), *grows)
+        yield Size(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes), nodes)
     finally:
         ray.shutdown()
 

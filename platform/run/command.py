@@ -76,9 +76,8 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
     study, storage = request.study, request.storage
     uri = study.tracking.address(os.environ) or os.environ.get("MLFLOW_TRACKING_URI", "")
     databases.refuse_without_driver(uri)
-    size = cluster.local_size()
-    if not request.address:
-        cluster.refuse_infeasible(study, size)
+    size = cluster.size(request.address, request.grows)
+    cluster.refuse_infeasible(study, size)
     ledger = Ledger(storage / LEDGER)
     opened = launch.open_launch(ledger, request, size)
     tracker = Tracker(ledger.path, storage, opened.id, uri)
@@ -113,7 +112,7 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
 
 def _run(request: launch.Request, course: Course, *, quiet: bool) -> None:
     """The part that needs Ray."""
-    with cluster.running(request.address) as size, live.Live(request.study.name, quiet=quiet) as screen:
+    with cluster.running(request.address, request.grows) as size, live.Live(request.study.name, quiet=quiet) as screen:
         cluster.refuse_infeasible(request.study, size)
         held, watched, share = service.start(), observe.Observer(course), request.study.resources.trial
         shown = gauges.SweepGauges(request.study.name, share.gpu * max(1, share.workers), (PENDING, RUNNING, *ENDED))

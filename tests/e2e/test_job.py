@@ -28,6 +28,7 @@ class Head:
 
     dashboard: str
     metrics: str
+    log: Path
     environment: dict[str, str]
 
 
@@ -95,7 +96,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         address = f"http://127.0.0.1:{dashboard}"
         try:
             wait_for(f"{address}/api/version", process, log)
-            yield Head(address, f"http://127.0.0.1:{metrics}/metrics", environment)
+            yield Head(address, f"http://127.0.0.1:{metrics}/metrics", log, environment)
         finally:
             # With --block it ends what it started.
             process.terminate()
@@ -122,7 +123,7 @@ def test_a_submitted_study_runs_through_and_is_seen_by_prometheus(head: Head, tm
     sweep = ["python", "-m", "platform.sweep", "search_spaces/kmeans.yaml", "--smoke", "--storage", str(storage)]
     environment = head.environment | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = submit(head, environment, sys.executable, *sweep[1:])
-    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]
+    assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:] + head.log.read_text()[-5000:]
     assert "succeeded" in done.stdout
     assert "asks for no token" not in done.stdout
     assert (storage / "rehearsals" / "ledger.db").is_file()
