@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         facts={**command.circumstances(), "rehearsal": given.smoke},
     )
     again = shlex.join(["python", "-m", "platform.sweep", *(each for each in arguments if each != "--fresh")])
-    return command.carry_out(request, data, again=again, as_json=given.json)
+    return command.carry_out(request, data, again=redacted(again), as_json=given.json)
 
 
 def rehearse_plan(study: Study, data: ImageData, address: str, grows: Sequence[placing.Node] = ()) -> int:
