@@ -10,7 +10,7 @@ from dataclasses import dataclass
 # in the addresses that object stores hand out, what follows "Bearer", and what secret environment variables hold.
 _USER = re.compile(r"://[^/?#\s:@]*:(?!\d+/)(\S+)@")
 _QUERY = re.compile(
-    r"\b(?:[\w-]*(?:password|passwd|token|secret|api[_-]?key|(?:access|secret)[_-]?key|signature|credential)|sig)=([^&\s'\"]+)",
+    r"\b(?:[\w-]*(?:password|passwd|token|secret|(?:api|access|secret)[_-]?key|signature|credential)|sig)=([^&\s'\"]+)",
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"\bBearer\s+([\w.~+/=-]{8,})", re.IGNORECASE)

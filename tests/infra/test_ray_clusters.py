@@ -72,6 +72,13 @@ def test_every_start_asks_for_the_token_and_the_dashboard_is_on_loopback(config:
     assert "chmod 700 ~/.ray && chmod 600 ~/.ray/auth_token" in config["setup_commands"]
 
 
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_command_on_top_says_what_the_autoscaler_may_add(path: Path) -> None:
+    spot = yaml.safe_load(path.read_text())["available_node_types"]["gpu_spot"]
+    machines = f"{spot['max_workers']}:{spot['resources']['CPU']}:{spot['resources']['GPU']}"
+    assert f"--grow {machines}\n" in path.read_text()
+
+
 def test_the_metrics_port_is_the_same_on_every_node(config: dict[str, Any]) -> None:
     commands = config["head_start_ray_commands"] + config["worker_start_ray_commands"]
     assert [command.count("--metrics-export-port=8080") for command in commands if "ray start" in command] == [1, 1]
