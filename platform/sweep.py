@@ -19,7 +19,7 @@ from trainables.contract import ImageData
 from trainables.data import raw, sets
 
 from .study import memory, placing
-from .study.faults import StudyFaults
+from .study.faults import StudyFaults, redacted
 from .study.limits import data_faults, probe_data_faults
 from .study.plan import rows
 from .study.rehearsal import rehearsal
@@ -44,7 +44,10 @@ def parser() -> argparse.ArgumentParser:
     add("--trials", metavar="N", help="number of settings, each run with every seed")
     add("--seeds", metavar="0,1,2", help="the seeds")
     add("--storage", metavar="DIR", default="runs", help="where everything is kept (default: runs)")
-    add("--address", metavar="ADDR", default="", help="join a running Ray cluster")
+    # Ray names the cluster that a submitted job runs on in the environment of the job.
+    joined = os.environ.get("RAY_ADDRESS", "")
+    add("--address", metavar="ADDR", default=joined, help="join a running Ray cluster (default: RAY_ADDRESS, or none)")
+    add("--grow", metavar="N:CPUS:GPUS", type=placing.machines, default=(), help="what its autoscaler may add")
     add("--fresh", action="store_true", help="begin a new launch; stages in the store are still used")
     add("--smoke", action="store_true", help="rehearse on the embedded data, with a few epochs and settings")
     add("--dry-run", action="store_true", help="check everything, print the plan, start nothing")
@@ -59,13 +62,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     overrides += [f"trials={given.trials}"] if given.trials is not None else []
     overrides += [f"seeds=[{given.seeds}]"] if given.seeds is not None else []
     try:
+        if given.grow and not given.address:
+            raise Refused("--grow is for a cluster that is joined: add --address, or leave it out")
         storage = storage_folder(given.storage)
         study = load_study(given.file, overrides, partial(best_of, storage))
         if given.smoke:
             study, storage = rehearsal(study), storage / REHEARSALS
         data, probed = checked_data(study)
         if given.dry_run:
-            return rehearse_plan(study, data, probed, given.address)
+            return rehearse_plan(study, (data, probed), given.address, given.grow)
         make_writable(storage)
     except (StudyFaults, Refused) as fault:
         print(fault, file=sys.stderr)
@@ -78,11 +83,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         probe_fingerprint=probed.fingerprint if probed else "",
         storage=storage,
         address=given.address,
+        grows=given.grow,
         fresh=given.fresh,
         facts={**command.circumstances(), "rehearsal": given.smoke},
     )
     again = shlex.join(["python", "-m", "platform.sweep", *(each for each in arguments if each != "--fresh")])
-    return command.carry_out(request, data, again=again, as_json=given.json)
+    return command.carry_out(request, data, again=redacted(again), as_json=given.json)
 
 
 def best_of(storage: Path, study: str) -> Mapping[str, Plain]:
@@ -92,12 +98,17 @@ def best_of(storage: Path, study: str) -> Mapping[str, Plain]:
     return best.params(storage, study)
 
 
-def rehearse_plan(study: Study, data: ImageData, probed: ImageData | None, address: str) -> int:
+def rehearse_plan(
+    study: Study, images: tuple[ImageData, ImageData | None], address: str, grows: Sequence[placing.Node] = ()
+) -> int:
     """Print what would run and what it needs; refuse what the machines can never carry. Nothing is started.
+
+    images: the study's, and its probes' where theirs are others.
 
     Raises:
         Refused: see above; the sentences name the resources.
     """
+    data, probed = images
     print("\n".join(rows(study)))
     print(f"{'images':<10} {data.shape.num_train:,} to train on, {data.shape.num_eval:,} to judge")
     if probed is not None:
@@ -105,19 +116,18 @@ def rehearse_plan(study: Study, data: ImageData, probed: ImageData | None, addre
     needs = [memory.need(configs(study, changes), data, probed) for changes in study.extremes]
     largest = max(needs, key=lambda each: each.total)
     print("\n".join(memory.rows(largest, study.resources.trial.gpu)))
-    sentences = placing.unplaceable(study.resources, _machines(address))
+    sentences = placing.unplaceable(study.resources, _machines(address, grows))
     if sentences:
         raise Refused("\n".join(f"{study.file}: {sentence}" for sentence in sentences))
     return OK
 
 
-def _machines(address: str) -> Sequence[placing.Node]:
+def _machines(address: str, grows: Sequence[placing.Node]) -> Sequence[placing.Node]:
     if not address:
         return [placing.Node(float(os.cpu_count() or 1), float(torch.cuda.device_count()))]
     from .run import cluster
 
-    with cluster.running(address) as size:
-        return size.nodes
+    return cluster.size(address, grows).nodes
 
 
 def storage_folder(text: str) -> Path:
@@ -127,7 +137,7 @@ def storage_folder(text: str) -> Path:
         Refused: a URI of a store that is no folder.
     """
     if "://" in text:
-        raise Refused(f"--storage {text}: only a folder is supported so far, on a disk that all nodes share")
+        raise Refused(f"--storage {redacted(text)}: only a folder is supported so far, on a disk that all nodes share")
     return Path(text)
 
 

@@ -28,6 +28,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from trainables.contract import Clustering, Metric, Whitening
 from trainables.faiss_search import FaissSearch, check_assign, check_kmeans, check_knn, check_pic, check_whiten
+from trainables.gauges import SearchGauges
 
 NAMESPACE = "clustersweep"
 PREFIX = "faiss-"
@@ -219,10 +220,14 @@ def content_key(method: str, arrays: tuple[NDArray[np.float32] | None, ...], res
 
 
 class Answers:
-    """Answers kept by key up to a number of bytes, the longest unused going first; each computed by one caller."""
+    """Answers kept by key up to a number of bytes, the longest unused going first; each computed by one caller.
 
-    def __init__(self, limit_bytes: int) -> None:
+    changed: called with this when a request comes and when it goes.
+    """
+
+    def __init__(self, limit_bytes: int, changed: "Callable[[Answers], None]" = lambda _: None) -> None:
         self._limit_bytes = limit_bytes
+        self._changed = changed
         self._kept: OrderedDict[str, tuple[int, Any]] = OrderedDict()
         self._running: dict[str, tuple[int, Future[Any]]] = {}
         self._lock = threading.Lock()
@@ -236,6 +241,7 @@ class Answers:
         with self._lock:
             self.counts["requests"] += 1
             self.queue += 1
+        self._changed(self)
         try:
             while True:
                 with self._lock:
@@ -258,6 +264,7 @@ class Answers:
         finally:
             with self._lock:
                 self.queue -= 1
+            self._changed(self)
 
     def _compute(self, key: str, width: int, compute: Callable[[], Any], mine: "Future[Any]") -> Any:
         began_s = time.monotonic()
@@ -299,9 +306,10 @@ class SearchActor:
 
     def __init__(self, device: Device, kept_bytes: int = KEPT_BYTES) -> None:
         self._device: Device = device
-        self._answers = Answers(kept_bytes)
         self._threads = 0
         self._gpu = FaissSearch(1, device).gpu
+        gauges = SearchGauges("cpu" if self._gpu is None else str(self._gpu))
+        self._answers = Answers(kept_bytes, lambda now: gauges.show(now.counts, now.queue, now.kept_bytes))
 
     def ping(self) -> None:
         """Returns once the actor runs."""

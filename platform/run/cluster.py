@@ -4,9 +4,11 @@ import logging
 import math
 import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from trainables.service import NAMESPACE
@@ -14,6 +16,7 @@ from trainables.service import NAMESPACE
 from ..study.pages import Share
 from ..study.placing import Node, unplaceable
 from ..study.schema import Study
+from . import access
 
 # Read by Ray when it is imported or started. Its loggers write per trial and result what the ledger holds already, and
 # its experiment snapshots, which we never restore, would be rewritten every ten seconds.
@@ -58,11 +61,27 @@ def local_size() -> Size:
     return Size(cpus, gpus, (Node(cpus, gpus),))
 
 
+def size(address: str, grows: Sequence[Node] = ()) -> Size:
+    """Of the cluster at ``address``, or of this machine where it is empty."""
+    if not address:
+        return local_size()
+    with running(address, grows) as found:
+        return found
+
+
 @contextmanager
-def running(address: str) -> Iterator[Size]:
-    """Ray, started here or joined at ``address``; stopped again, with every process it started here, on the way out."""
+def running(address: str, grows: Sequence[Node] = ()) -> Iterator[Size]:
+    """Ray, started here or joined at ``address``; stopped again, with every process it started here, on the way out.
+
+    grows: machines that the joined cluster's autoscaler may add; they count as if they were there.
+
+    Raises:
+        ValueError: the token that a cluster started here would ask for cannot be used.
+    """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    if not address:
+        access.require_token(os.environ, Path.home())
     import ray
 
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
@@ -73,14 +92,15 @@ def running(address: str) -> Iterator[Size]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ray.init(**options)
+    if address and access.is_open(os.environ):
+        print(access.OPEN_CLUSTER, file=sys.stderr)
     # Ray puts its own in their place, which ends the process at SIGTERM with code 15.
     for number, handler in handlers.items():
         signal.signal(number, handler)
     try:
-        have = ray.cluster_resources()
         each = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        nodes = tuple(Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in each)
-        yield Size(have.get("CPU", 0.0), have.get("GPU", 0.0), nodes)
+        nodes = (*(Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in each), *grows)
+        yield Size(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes), nodes)
     finally:
         ray.shutdown()
 

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainables import service
+from trainables import gauges, service
 from trainables.artifacts import Store
 from trainables.contract import ImageData
 from trainables.nets import models
@@ -22,7 +22,7 @@ from . import cluster, databases, embeddings, launch, live, mirror, observe
 from .course import Course
 from .ledger import LEDGER, Ledger, LedgerBusy, StudyChanged, StudyHeld
 from .outcomes import closing_stages
-from .rows import PENDING
+from .rows import ENDED, PENDING, RUNNING
 from .tracking import Tracker
 
 OK, SOME_FAILED, WRONG = 0, 1, 2
@@ -76,9 +76,8 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
     study, storage = request.study, request.storage
     uri = study.tracking.address(os.environ) or os.environ.get("MLFLOW_TRACKING_URI", "")
     databases.refuse_without_driver(uri)
-    size = cluster.local_size()
-    if not request.address:
-        cluster.refuse_infeasible(study, size)
+    size = cluster.size(request.address, request.grows)
+    cluster.refuse_infeasible(study, size)
     ledger = Ledger(storage / LEDGER)
     opened = launch.open_launch(ledger, request, size)
     tracker = Tracker(ledger.path, storage, opened.id, uri)
@@ -114,10 +113,16 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
 
 def _run(request: launch.Request, course: Course, *, quiet: bool) -> None:
     """The part that needs Ray."""
-    with cluster.running(request.address) as size, live.Live(request.study.name, quiet=quiet) as screen:
+    with cluster.running(request.address, request.grows) as size, live.Live(request.study.name, quiet=quiet) as screen:
         cluster.refuse_infeasible(request.study, size)
-        held, watched = service.start(), observe.Observer(course)
-        course.changed = lambda: screen.update(watched.state)
+        held, watched, share = service.start(), observe.Observer(course), request.study.resources.trial
+        shown = gauges.SweepGauges(request.study.name, share.gpu * max(1, share.workers), (PENDING, RUNNING, *ENDED))
+
+        def changed() -> None:
+            screen.update(watched.state)
+            shown.show(course.board.trials)
+
+        course.changed = changed
         launch.run(request, course)
         del held  # the search actors live as long as their handle
 

@@ -4,7 +4,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any
 from trainables.artifacts import Store
 
 from ..study.extension import refused
+from ..study.placing import Node
 from ..study.plan import shared_slots
 from ..study.resolve import meaning, resolved
 from ..study.schema import Study
@@ -47,6 +48,7 @@ class Request:
     storage: Path
     probe_fingerprint: str = ""
     address: str = ""
+    grows: Sequence[Node] = ()
     fresh: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
 

@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..study.faults import redacted
 from .rows import DONE, ENDED, FAILED, PENDING, RUNNING, EpochRow, Launch, Setting, Trial
 
 LEDGER = "ledger.db"
@@ -297,14 +298,14 @@ class Ledger:
             self._connection.execute(
                 f"UPDATE trials SET state = ?, error = ?, ended = ?, sequence = {_NEXT} "
                 "WHERE launch = ? AND key = ? AND state NOT IN (?, ?)",
-                (FAILED, error, time.time(), launch, launch, key, DONE, FAILED),
+                (FAILED, redacted(error), time.time(), launch, launch, key, DONE, FAILED),
             )
 
     def stop(
         self, launch: int, key: str, state: str, reason: str, metrics: Mapping[str, float], seconds: float
     ) -> None:
         """PRUNED or COLLAPSED, with the metrics of the last epoch; what has ended already stays as it is."""
-        values = (state, reason, _text(metrics), seconds, time.time(), launch, launch, key, *ENDED)
+        values = (state, redacted(reason), _text(metrics), seconds, time.time(), launch, launch, key, *ENDED)
         with self._writing():
             self._connection.execute(
                 f"UPDATE trials SET state = ?, error = ?, metrics = ?, seconds = ?, ended = ?, sequence = {_NEXT} "

@@ -1,13 +1,22 @@
 """What is wrong in a study file: every fault with its place, the key, the rule, the value and the way out."""
 
 import difflib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-# What must not be shown: the password of scheme://user:password@host, and the value of ?password=...
+# What must not be shown: the password of scheme://user:password@host, the value of ?password=... and of the signatures
+# in the addresses that object stores hand out, what follows "Bearer", and what secret environment variables hold.
 _USER = re.compile(r"://[^/?#\s:@]*:(?!\d+/)(\S+)@")
-_QUERY = re.compile(r"\b(?:password|passwd|token|secret|api_?key)=([^&\s'\"]+)", re.IGNORECASE)
+_QUERY = re.compile(
+    r"\b(?:[\w-]*(?:password|passwd|token|secret|(?:api|access|secret)[_-]?key|signature|credential)|sig)=([^&\s'\"]+)",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"\bBearer\s+([\w.~+/=-]{8,})", re.IGNORECASE)
+_SECRET_NAME = re.compile(r".*(PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIALS|_KEY)")
+_SHORTEST = 8
+"""A shorter value of a secret variable would also be found inside harmless words."""
 _REFERENCE = re.compile(r"\$\{ENV:[A-Za-z_][A-Za-z0-9_]*\}")
 _FEW = 12
 
@@ -18,8 +27,10 @@ def has_secret(text: str) -> bool:
 
 
 def redacted(text: str) -> str:
-    """``text`` with every password or token of a URI replaced by ``***``; ``${ENV:NAME}`` stays."""
-    for secret in _secrets(text):
+    """``text`` with every password or token replaced by ``***``; ``${ENV:NAME}`` stays."""
+    held = (value for name, value in os.environ.items() if _SECRET_NAME.fullmatch(name) and len(value) >= _SHORTEST)
+    # The longest first: one secret may be a part of another.
+    for secret in sorted({*_secrets(text), *held}, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
 
@@ -27,8 +38,8 @@ def redacted(text: str) -> str:
 def _secrets(text: str) -> list[str]:
     # A reference has a colon of its own, which would pass for the one before a password.
     hidden = _REFERENCE.sub("\0", text)
-    found = [part for match in _USER.findall(hidden) + _QUERY.findall(hidden) for part in match.split("\0")]
-    return [part for part in found if part]
+    matches = [match for pattern in (_USER, _QUERY, _BEARER) for match in pattern.findall(hidden)]
+    return [part for match in matches for part in match.split("\0") if part]
 
 
 @dataclass(frozen=True)

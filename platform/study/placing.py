@@ -3,6 +3,7 @@
 The FAISS service takes no share of a GPU from Ray's books (see ``trainables.service``), only memory: see ``memory``.
 """
 
+import argparse
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,21 @@ class Node:
             whole = math.floor(self.gpus)
             found.append(whole // int(share.gpu) if share.gpu >= 1 else whole * math.floor(1 / share.gpu + 1e-9))
         return min(found) if found else int(self.cpus)
+
+
+def machines(text: str) -> tuple[Node, ...]:
+    """Machines from the command line: "8:16:1" is eight of them with 16 CPUs and one GPU each.
+
+    Raises:
+        ArgumentTypeError: it is not three whole numbers, or no machine, or more than 10,000 of them.
+    """
+    parts = text.split(":")
+    if len(parts) != 3 or not all(part.isdecimal() and len(part) < 6 for part in parts):
+        raise argparse.ArgumentTypeError(f"machines are N:CPUS:GPUS, such as 8:16:1, but here is {text!r}")
+    number, cpus, gpus = map(int, parts)
+    if not 1 <= number <= 10_000 or cpus + gpus == 0:
+        raise argparse.ArgumentTypeError(f"1 to 10,000 machines, each with a CPU or a GPU, but here is {text!r}")
+    return (Node(cpus, gpus),) * number
 
 
 def unplaceable(resources: Resources, nodes: Sequence[Node]) -> list[str]:

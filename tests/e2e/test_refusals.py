@@ -166,6 +166,18 @@ def test_a_storage_that_is_no_folder_is_refused(
     Path("page.yaml").write_text("method: scan\n")
     said = refused(["page.yaml", "--storage", "s3://bucket/runs"], capsys)
     assert said.startswith("--storage s3://bucket/runs: only a folder is supported so far")
+    said = refused(["page.yaml", "--storage", "s3://me:hunter2@bucket/runs"], capsys)
+    assert said.startswith("--storage s3://me:***@bucket/runs: only a folder")
+
+
+def test_machines_that_nobody_can_add_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    Path("page.yaml").write_text("method: scan\n")
+    said = refused(["page.yaml", "--grow", "8:16:1"], capsys)
+    assert said == "--grow is for a cluster that is joined: add --address, or leave it out\n"
 
 
 def test_a_file_that_is_missing_is_refused(

@@ -1,8 +1,10 @@
 """What a cluster can carry, judged before anything is placed on it."""
 
 from collections.abc import Callable
+from platform.run import cluster
 from platform.run.cluster import Infeasible, Size, refuse_infeasible
 from platform.study.pages import Share
+from platform.study.placing import Node
 from platform.study.schema import Study
 
 import pytest
@@ -52,3 +54,37 @@ def test_a_prepare_group_above_the_cluster_is_refused(make_study: MakeStudy) -> 
 
 def test_what_fits_is_not_refused(make_study: MakeStudy) -> None:
     refuse_infeasible(make_study("method: spc\nresources: {prepare: {workers: 2, gpu: 1}}\n"), NODE)
+
+
+def test_machines_that_may_be_added_count_as_if_they_were_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [{"Alive": True, "Resources": {"CPU": 4.0}}, {"Alive": False, "Resources": {"CPU": 64.0, "GPU": 8.0}}]
+    asked: dict[str, object] = {}
+    monkeypatch.setattr("ray.init", lambda **options: asked.update(options))
+    monkeypatch.setattr("ray.nodes", lambda: there)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    found = cluster.size("auto", (Node(16, 1), Node(16, 1)))
+    assert asked["address"] == "auto"
+    assert found == Size(36, 2, (Node(4, 0), Node(16, 1), Node(16, 1)))
+
+
+def test_a_cluster_that_is_joined_is_measured_and_not_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 3)
+    assert cluster.size("").cpus == 3
+    monkeypatch.setattr("ray.init", lambda **options: None)
+    monkeypatch.setattr("ray.nodes", lambda: [{"Alive": True, "Resources": {"CPU": 64.0}}])
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    assert cluster.size("auto").cpus == 64
+
+
+def test_a_cluster_without_a_token_is_joined_with_a_word(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("ray.init", lambda **options: None)
+    monkeypatch.setattr("ray.nodes", lambda: [])
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    cluster.size("auto")
+    assert "asks for no token" in capsys.readouterr().err
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    cluster.size("auto")
+    assert capsys.readouterr().err == ""

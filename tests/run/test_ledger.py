@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.run import ledger as module
 from platform.run.ledger import Ledger, LedgerBusy, StudyChanged, StudyHeld
-from platform.run.rows import DONE, FAILED, PENDING, RUNNING, Setting, Trial
+from platform.run.rows import DONE, FAILED, PENDING, PRUNED, RUNNING, Setting, Trial
 from typing import Any
 
 import pytest
@@ -122,6 +122,21 @@ def test_a_failed_trial_that_runs_after_all_is_done(ledger: Ledger, launch: int)
     ledger.fail(launch, "a", "lost")
     ledger.finish(launch, "a", {"acc": 0.5}, [], 1.0)
     assert (of(ledger, launch).state, of(ledger, launch).error) == (DONE, "")
+
+
+def test_a_password_in_an_error_is_not_kept(ledger: Ledger, launch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "opensesame")
+    entered(ledger, launch, "a", "b")
+    ledger.fail(launch, "a", "OSError: s3://me:hunter2@host/runs cannot be written with opensesame")
+    ledger.stop(launch, "b", PRUNED, "postgresql://me:hunter2@host/db is away", {}, 1.0)
+    errors = [trial.error for trial in ledger.trials(launch)]
+    assert errors == [
+        "OSError: s3://me:***@host/runs cannot be written with ***",
+        "postgresql://me:***@host/db is away",
+    ]
+    ledger.close()
+    kept = b"".join(path.read_bytes() for path in ledger.path.parent.iterdir())
+    assert b"hunter2" not in kept and b"opensesame" not in kept
 
 
 def test_trials_are_numbered_in_the_order_in_which_they_end(ledger: Ledger, launch: int) -> None:

@@ -35,6 +35,11 @@ def test_control_letters_cannot_forge_a_second_line() -> None:
         ("postgresql://me:hunter2@host/db", "postgresql://me:***@host/db"),
         ("postgresql://me:p@ss@host/db", "postgresql://me:***@host/db"),
         ("https://host/api?token=abc123&x=1", "https://host/api?token=***&x=1"),
+        ("s3://b/k?X-Amz-Signature=abc123&X-Amz-Date=1", "s3://b/k?X-Amz-Signature=***&X-Amz-Date=1"),
+        ("s3://b?access_key=abc123&secret_key=def456", "s3://b?access_key=***&secret_key=***"),
+        ("https://b.blob.core.windows.net/c?sv=1&sig=abc%3D", "https://b.blob.core.windows.net/c?sv=1&sig=***"),
+        ("AWS_SECRET_ACCESS_KEY=abc123 is wrong", "AWS_SECRET_ACCESS_KEY=*** is wrong"),
+        ("401 for Authorization: Bearer abc.def-123", "401 for Authorization: Bearer ***"),
     ],
 )
 def test_a_password_is_found_and_hidden(text: str, shown: str) -> None:
@@ -50,11 +55,33 @@ def test_a_password_is_found_and_hidden(text: str, shown: str) -> None:
         "postgresql://me:${ENV:PG}@host/db",
         "postgresql://${ENV:USER}:${ENV:PG}@host/db",
         "a plain sentence: with a colon",
+        "s3://bucket/folder?region=eu-west-1",
+        "the bearer of this is nobody",
     ],
 )
 def test_ports_and_references_are_no_passwords(text: str) -> None:
     assert not has_secret(text)
     assert redacted(text) == text
+
+
+@pytest.mark.parametrize(
+    "name", ["RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_FLASK_SERVER_SECRET_KEY"]
+)
+def test_what_a_secret_variable_holds_is_hidden_wherever_it_stands(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, "opensesame")
+    assert redacted("cannot log in as me/opensesame; twice opensesame") == "cannot log in as me/***; twice ***"
+
+
+def test_the_longer_of_two_secrets_is_hidden_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_TOKEN", "opensesame")
+    monkeypatch.setenv("B_TOKEN", "opensesame-and-more")
+    assert redacted("opensesame-and-more") == "***"
+
+
+@pytest.mark.parametrize(("name", "value"), [("RAY_AUTH_TOKEN_PATH", "/home/me/token"), ("MY_TOKEN", "short")])
+def test_paths_and_short_values_are_no_secrets(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    assert redacted(f"see {value}") == f"see {value}"
 
 
 def test_the_nearest_name_is_suggested_whatever_its_case() -> None:

@@ -1,12 +1,13 @@
 """What machines can never carry, and how much memory a trial needs."""
 
+import argparse
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from platform.study import memory
 from platform.study.faults import StudyFaults
 from platform.study.pages import Resources, Share
-from platform.study.placing import Node, unplaceable
+from platform.study.placing import Node, machines, unplaceable
 from platform.study.plan import rows
 from platform.study.schema import load_study
 
@@ -78,3 +79,16 @@ def test_a_million_combinations_are_counted_and_not_expanded(write: Write) -> No
     assert "settings   5 by random (seed 0) out of 1,000,000" in rows(load_study(write(text + "random\ntrials: 5\n")))
     with pytest.raises(StudyFaults, match=r"1,000,000 settings with 1 seed are 1,000,000 trials, but at most 100,000"):
         load_study(write(text + "grid\n"))
+
+
+def test_machines_of_the_command_line_are_number_cpus_and_gpus() -> None:
+    assert machines("2:16:1") == (Node(16, 1), Node(16, 1))
+    assert machines("1:4:0") == (Node(4, 0),)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8", "8:16", "8:16:1:1", "0:8:1", "8:0:0", "-1:8:1", "8:x:1", "8:16:0.5", "20000:1:0"]
+)
+def test_machines_that_are_none_are_refused_with_what_was_written(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"but here is '{text}'"):
+        machines(text)

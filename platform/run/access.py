@@ -1,0 +1,64 @@
+"""Who may use Ray: the token of the clusters that are started here, and a word about a cluster that asks for none.
+
+Whoever reaches the ports of a cluster without a token can run any code on it. Ray would make a token by itself, in a
+file that everybody on the machine can read; so it is made here first, for its owner alone.
+"""
+
+import os
+import secrets
+from collections.abc import MutableMapping
+from pathlib import Path
+
+MODE = "RAY_AUTH_MODE"
+TOKEN = "RAY_AUTH_TOKEN"
+TOKEN_PATH = "RAY_AUTH_TOKEN_PATH"
+
+OPEN_CLUSTER = (
+    "This Ray cluster asks for no token: whoever reaches its ports can run code on it. "
+    f"Start its nodes with {MODE}=token."
+)
+
+_OWNER_ONLY = 0o600
+_OTHERS = 0o077
+
+
+def require_token(environment: MutableMapping[str, str], home: Path) -> None:
+    """Make the cluster about to be started ask for a token, and make a token where there is none.
+
+    A mode that is set already stays: who writes ``disabled`` has said so.
+
+    Raises:
+        ValueError: RAY_AUTH_TOKEN_PATH names no file, or the token's file is another user's.
+    """
+    if environment.setdefault(MODE, "token").casefold() != "token" or environment.get(TOKEN):
+        return
+    named = environment.get(TOKEN_PATH)
+    path = Path(named) if named else home / ".ray" / "auth_token"
+    if not path.exists():
+        if named:
+            raise ValueError(f"{TOKEN_PATH}={named}: there is no such file. Write a token to it, or unset it.")
+        _make(path)
+    found = path.stat()
+    if found.st_uid != os.getuid():
+        raise ValueError(f"{path}: the Ray token belongs to another user. Name one of your own with {TOKEN_PATH}.")
+    if found.st_mode & _OTHERS:
+        path.chmod(_OWNER_ONLY)
+
+
+def is_open(environment: MutableMapping[str, str]) -> bool:
+    """Whether this process has joined a cluster that asks for no token. Ray notes the mode in the environment."""
+    return environment.get(MODE, "").casefold() != "token"
+
+
+def _make(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    # Linked into place whole: of two that start at once, one makes the token and the other finds it.
+    fresh = path.with_name(f".{path.name}-{os.getpid()}")
+    with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _OWNER_ONLY), "w") as handle:
+        handle.write(secrets.token_hex(32))
+    try:
+        os.link(fresh, path)
+    except FileExistsError:
+        pass
+    finally:
+        fresh.unlink()
