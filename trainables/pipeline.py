@@ -20,6 +20,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "deepcluster": ("deepcluster",),
     "uad": ("uad",),
     "dec": ("autoencoder", "dec"),
+    "swav": ("swav",),
 }
 
 PRETEXTS: tuple[str, ...] = ("simclr", "moco", "rotnet", "instdisc", "checkpoint")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import checks, metrics
@@ -192,10 +193,23 @@ class Refiner:
         self._reset()
         return self._reported
 
-    def state(self) -> dict[str, Any]:
+    def arrays(self, rows_NC: Tensor, batch_size: int) -> dict[str, NDArray[np.float32]]:
+        """refined_eval (N, C): what correction makes of these rows, in about equal batches as they lie there; for figures alone.
+
+        Empty where nothing is corrected. Prior and queue are those of now and stay so.
+        """
+        if self._config.an in ("none", "reweight"):
+            return {}
+        parts = [
+            refine.refine_assignments(part_BC, self._options, self._prior_C, self._queue_QC).targets_BC
+            for part_BC in rows_NC.to(self._device).tensor_split(max(1, len(rows_NC) // batch_size))
+        ]
+        return {"refined_eval": torch.cat(parts).float().cpu().numpy()}
+
+    def state_dict(self) -> dict[str, Any]:
         return {"prior": self._prior_C, "queue": self._queue_QC, "reported": self._reported}
 
-    def load(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._prior_C = state["prior"].to(self._device)
         self._queue_QC = state["queue"].to(self._device)
         self._reported = dict(state["reported"])

@@ -131,7 +131,7 @@ def train(
     if saved is not None:
         setup.model.load_state_dict(saved["model"])
         setup.optimizer.load_state_dict(saved["optimizer"])
-        setup.refiner.load(saved["refiner"])
+        setup.refiner.load_state_dict(saved["refiner"])
         tensors = (saved["progress"][name].to(runtime.device) for name in ("target", "entropy", "labels"))
         progress, losses = _Progress(*tensors, **saved["numbers"]), dict(saved["losses"])
     while progress.epoch < config.epochs and not progress.is_settled:
@@ -199,7 +199,7 @@ def _state(
         "losses": losses,
         "model": setup.model.state_dict(),
         "optimizer": setup.optimizer.state_dict(),
-        "refiner": setup.refiner.state(),
+        "refiner": setup.refiner.state_dict(),
     }
 
 
