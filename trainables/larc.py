@@ -25,7 +25,7 @@ class Larc(torch.optim.SGD):
         self.decay = weight_decay
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> Any:  # type: ignore[override]
+    def step(self, closure: Callable[[], float] | None = None) -> Any:
         for group in self.param_groups:
             for weights in group["params"]:
                 if weights.grad is not None:

@@ -25,7 +25,7 @@ class PrototypeModel(models.ContrastiveModel):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(backbone.seed)
             if hidden_dim:
-                self.head: nn.Module = nn.Sequential(
+                self.head = nn.Sequential(
                     nn.Linear(backbone.width, hidden_dim),
                     nn.BatchNorm1d(hidden_dim),
                     nn.ReLU(inplace=True),
@@ -39,9 +39,7 @@ class PrototypeModel(models.ContrastiveModel):
         """Make every prototype's length one again, in place."""
         self.prototypes.weight.copy_(functional.normalize(self.prototypes.weight))
 
-    def forward(  # type: ignore[override]
-        self, images: Tensor | Sequence[Tensor], what: str = "embeddings"
-    ) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor | Sequence[Tensor], what: str = "embeddings") -> Tensor | tuple[Tensor, Tensor]:
         """Of one batch of images, what a ContrastiveModel gives.
 
         Of a list of V crops, each (B, C, H, W), in any sizes: (embeddings, scores) of shapes (V B, E) and (V B, K),

@@ -1,9 +1,9 @@
 """SwAV: views of an image predict each other's codes, which deal every batch to prototypes in equal parts.
 
-Source: Caron et al. 2020 (SwAV), Eq. 1-3, multi-crop (section 3.2) and its public code: prototypes are made unit vectors
-before every step and stay where they are in the first ones; with small batches codes are computed together with a queue
-of earlier embeddings, once it is full; LARC with a warm-up and a cosine. All images are trained on, unlabeled ones too.
-Clusters are the prototypes: an image belongs to the nearest. With more prototypes than classes this is
+Source: Caron et al. 2020 (SwAV), Eq. 1-3, multi-crop (section 3.2) and its public code: prototypes are made unit
+vectors before every step and stay where they are in the first ones; with small batches codes are computed together with
+a queue of earlier embeddings, once it is full; LARC with a warm-up and a cosine. All images are trained on, unlabeled
+ones too. Clusters are the prototypes: an image belongs to the nearest. With more prototypes than classes this is
 over-clustering, of which ``acc_majority`` is to be read, and what was learned is better judged by
 ``probes: [linear_probe]``. The last epoch is kept.
 
@@ -214,7 +214,7 @@ def train(
         arrays={
             "probabilities_eval": eval_NK.numpy(),
             "features_eval": embeddings_NE.cpu().numpy(),
-            **setup.refiner.arrays(eval_NK, config.batch_size),
+            **setup.refiner.arrays(eval_NK),
         },
         facts={"network": setup.model.backbone.name, "num_clusters": config.num_prototypes},
         metrics=found,
@@ -230,7 +230,7 @@ def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
     ).to(runtime.device)
     length = config.queue_length // config.batch_size * config.batch_size if config.queue else 0
     queue = nets.CropQueue(NUM_CODES, length, config.feature_dim, runtime.device)
-    refiner = refining.Refiner(config, config.num_prototypes, len(data.class_names), runtime.device)
+    refiner = refining.Refiner(config, config.num_prototypes, len(data.class_names), config.batch_size, runtime.device)
     return _Setup(config, data, data.pretext, model, model, _optimizer(config, model), queue, refiner, runtime)
 
 
