@@ -60,21 +60,35 @@ def confidence(first_N: NDArray[np.float32], last_N: NDArray[np.float32]) -> Fig
 
 def embedding(features_ND: NDArray[np.float32], labels_N: NDArray[np.int64]) -> Figure:
     """t-SNE of unit features of up to 1,000 images, colored by true class; looks at labels."""
-    from sklearn.decomposition import PCA
-    from sklearn.manifold import TSNE
-
-    rows = np.sort(np.random.default_rng(0).permutation(len(features_ND))[:MOST_POINTS])
-    points_ND = features_ND[rows] / np.maximum(np.linalg.norm(features_ND[rows], axis=1, keepdims=True), 1e-12)
-    # Features that are all alike have no direction to start from.
-    if len(rows) < 4 or np.ptp(points_ND, axis=0).max() < 1e-6:
-        places_N2 = np.zeros((len(rows), 2))
-    else:
-        reduced = PCA(min(50, *points_ND.shape), random_state=0).fit_transform(points_ND)
-        perplexity = min(30.0, (len(rows) - 1) / 3)
-        places_N2 = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced)
+    rows = sampled(len(features_ND))
+    places_N2 = tsne(unit(features_ND[rows]))
     figure = Figure(figsize=(5.0, 5.0), layout="constrained")
     axes = figure.add_subplot()
     axes.scatter(places_N2[:, 0], places_N2[:, 1], c=labels_N[rows], cmap="tab20", s=6)
     axes.set(xticks=[], yticks=[])
     axes.set_title("t-SNE of the features, colored by true class", fontsize=10)
     return figure
+
+
+def sampled(num_images: int) -> NDArray[np.int64]:
+    """Numbers of the images that are drawn: all, or MOST_POINTS of them, in order and always the same."""
+    return np.sort(np.random.default_rng(0).permutation(num_images)[:MOST_POINTS])
+
+
+def unit(features_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length one; a row of zeros stays."""
+    points_ND: NDArray[np.float32] = features_ND / np.maximum(np.linalg.norm(features_ND, axis=1, keepdims=True), 1e-12)
+    return points_ND
+
+
+def tsne(points_ND: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Places (N, 2), from a PCA to 50 dimensions; perplexity 30, or less for few points."""
+    from sklearn.decomposition import PCA
+    from sklearn.manifold import TSNE
+
+    # Features that are all alike have no direction to start from.
+    if len(points_ND) < 4 or np.ptp(points_ND, axis=0).max() < 1e-6:
+        return np.zeros((len(points_ND), 2))
+    reduced = PCA(min(50, *points_ND.shape), random_state=0).fit_transform(points_ND)
+    perplexity = min(30.0, (len(points_ND) - 1) / 3)
+    return np.asarray(TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(reduced), dtype=np.float64)
