@@ -42,6 +42,7 @@ SMALL: dict[str, dict[str, checks.Plain]] = {
     "linear_probe": {"batch_size": 60, "epochs": 1},
     "mlp_probe": {"batch_size": 60, "epochs": 1},
     "knn_probe": {"num_neighbors": 5},
+    "finetune_probe": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
     "autoencoder": {"widths": "64-64", "batch_size": 60, "epochs": 1, "layer_epochs": 1},
     "dec": {"batch_size": 60, "epochs": 1, "tolerance": 0.0, "an_batch_size": 50},
     "swav": {

@@ -355,6 +355,7 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
     draws = {name: runtime.generator(name, epoch) for name in ("views", "strong", "mix")}
     weighs = setup.refiner.weighs(epoch)
     targets_NC = labels.targets_NC.to(runtime.device, copy=weighs)
+    entropy_N = labels.entropy_N.to(runtime.device)
     mix = _hierarchical if hierarchical else _within_batch
     order = stream.batches(
         len(weak_W),
@@ -370,8 +371,9 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
         weak = stream.Batch(weak_W[batch.rows_B], batch.start, batch.total)
         if weighs:
             # Cross entropy is linear in its target: a weak image is met once an epoch, so its target takes the weight.
-            entropy_T = runtime.gather(labels.entropy_N.to(runtime.device)[weak.rows_B])
-            weights_B = setup.refiner.weights(entropy_T)[batch.start : batch.start + len(batch.rows_B)]
+            weights_B = setup.refiner.weights(runtime.gather(entropy_N[weak.rows_B]))[
+                batch.start : batch.start + len(batch.rows_B)
+            ]
             targets_NC[weak.rows_B] *= weights_B[:, None]
         strong = _strong_batch(strong_S, num_strong, draws["strong"], runtime)
         for group in setup.optimizer.param_groups:

@@ -204,6 +204,7 @@ def train(
         lambda epoch: _rate(setup, epoch * setup.steps),
         lambda epoch: _epoch(setup, epoch) | _judged(setup),
     )
+    setup.model.normalize_prototypes()
     embeddings_NE, eval_NK = _predicted(setup)
     return Result(
         weights={
@@ -368,7 +369,9 @@ def _agreement(setup: _Setup, clusters_N: Tensor) -> float:
     norm, views, found = augment.Norm(data.mean, data.std), runtime.generator("agreement"), []
     crop = replace(_large(setup, (AGREEMENT_MIN_AREA, 1.0), 1.0), blur=False)
     model.eval()
-    for rows_B in torch.arange(len(data.eval), device=runtime.device).split(_EVALUATION_BATCH):
+    rows_N = torch.arange(len(data.eval), device=runtime.device)
+    stream.announce(data.eval, rows_N)
+    for rows_B in rows_N.split(_EVALUATION_BATCH):
         images_BCHW, draws = data.eval.images_NCHW[rows_B], Draws(views, len(rows_B))
         if setup.config.augmentation == "affine":
             view_BCHW = augment.affine(images_BCHW, draws, norm)
