@@ -324,6 +324,8 @@ def _refined(setup: _Setup, propagated_NC: Tensor, epoch: int) -> tuple[Tensor, 
     reached_N1 = (propagated_NC > 0).any(dim=1, keepdim=True)
     rows_NC = scan_NC if is_own else torch.where(reached_N1, propagated_NC, scan_NC.to(propagated_NC))
     refined_NC, entropy_N = setup.refiner.in_batches(rows_NC, labels_N, epoch, order_N)
+    if not setup.refiner.corrects(epoch):
+        return propagated_NC, scan_NC, entropy_N
     return (propagated_NC, refined_NC, entropy_N) if is_own else (refined_NC, scan_NC, entropy_N)
 
 
