@@ -20,7 +20,7 @@ from trainables.faiss_search import FaissSearch
 from trainables.maths import contrast
 from trainables.nets import backbones
 from trainables.session import Alone, Group, StageRuntime
-from trainables.stages import instdisc, moco, rotnet, scan, selflabel, simclr, spc
+from trainables.stages import instdisc, moco, rotnet, scan, selflabel, simclr, spc, swav
 
 RANKS = 2
 CPU = torch.device("cpu")
@@ -232,6 +232,60 @@ STAGES: dict[str, tuple[Any, Any]] = {
         selflabel,
         selflabel.Config(
             augmentation="affine", batch_size=16, epochs=2, optimizer="sgd", lr=0.1, confidence_threshold=0.4
+        ),
+    ),
+    "swav": (
+        swav,
+        swav.Config(
+            network="small",
+            augmentation="affine",
+            batch_size=16,
+            epochs=2,
+            head="linear",
+            num_prototypes=5,
+            queue_length=32,
+            queue_start_epoch=0,
+            optimizer="sgd",
+            lr=0.1,
+            an="both",
+        ),
+    ),
+    "scan_refined": (
+        scan,
+        scan.Config(
+            augmentation="affine",
+            num_neighbors=5,
+            batch_size=16,
+            epochs=2,
+            optimizer="sgd",
+            lr=0.1,
+            an="both",
+            an_class_prior="running",
+        ),
+    ),
+    "selflabel_refined": (
+        selflabel,
+        selflabel.Config(
+            augmentation="affine",
+            batch_size=16,
+            epochs=2,
+            optimizer="sgd",
+            lr=0.1,
+            confidence_threshold=0.4,
+            an="both",
+        ),
+    ),
+    "spc_reweighted": (
+        spc,
+        spc.Config(
+            strong_augmentation="affine",
+            weak_augmentation="affine",
+            strong_threshold=0.4,
+            graph_neighbors=5,
+            top_fraction_per_class=0.1,
+            batch_size=16,
+            epochs=2,
+            an="both",
         ),
     ),
     "spc": (

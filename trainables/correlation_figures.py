@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from .contract import ImageData, Result
-from .embedding import MOST_POINTS, tsne_places
+from .embedding import sampled, tsne_places, unit
 from .palette import BLUE, ORANGE
 
 
@@ -58,9 +58,8 @@ def confidence(first_N: NDArray[np.float32], last_N: NDArray[np.float32]) -> Fig
 
 def embedding(features_ND: NDArray[np.float32], labels_N: NDArray[np.int64]) -> Figure:
     """t-SNE of unit features of up to 1,000 images, colored by true class; looks at labels."""
-    rows = np.sort(np.random.default_rng(0).permutation(len(features_ND))[:MOST_POINTS])
-    points_ND = features_ND[rows] / np.maximum(np.linalg.norm(features_ND[rows], axis=1, keepdims=True), 1e-12)
-    places_N2 = tsne_places(points_ND)
+    rows = sampled(len(features_ND))
+    places_N2 = tsne_places(unit(features_ND[rows]))
     figure = Figure(figsize=(5.0, 5.0), layout="constrained")
     axes = figure.add_subplot()
     axes.scatter(places_N2[:, 0], places_N2[:, 1], c=labels_N[rows], cmap="tab20", s=6)

@@ -25,7 +25,18 @@ LARGE_PX = 64
 def chosen(data: ImageData) -> NDArray[np.int64]:
     """Rows of the evaluation split that are drawn, by chance and in order."""
     most = MOST_LARGE if not data.shape.is_features and data.shape.image_size_px > LARGE_PX else MOST_POINTS
-    return np.sort(np.random.default_rng(0).permutation(data.shape.num_eval)[:most])
+    return sampled(data.shape.num_eval, most)
+
+
+def sampled(num_images: int, most: int = MOST_POINTS) -> NDArray[np.int64]:
+    """Numbers of the images that are drawn: all, or so many of them by chance, in order and always the same."""
+    return np.sort(np.random.default_rng(0).permutation(num_images)[:most])
+
+
+def unit(features_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rows of length one; a row of zeros stays."""
+    points_ND: NDArray[np.float32] = features_ND / np.maximum(np.linalg.norm(features_ND, axis=1, keepdims=True), 1e-12)
+    return points_ND
 
 
 def features(results: Sequence[Result], data: ImageData, rows_N: NDArray[np.int64]) -> NDArray[np.float32] | None:
@@ -55,7 +66,7 @@ def drawn(
     Args:
         labels_N: -1 where unknown.
     """
-    points_ND = features_ND / np.maximum(np.linalg.norm(features_ND, axis=1, keepdims=True), 1e-12)
+    points_ND = unit(features_ND)
     return {
         "embedding_pca": _figure("PCA", pca_places(points_ND), clusters_N, labels_N),
         "embedding_tsne": _figure("t-SNE", tsne_places(points_ND), clusters_N, labels_N),

@@ -22,11 +22,12 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "deepcluster": ("deepcluster",),
     "uad": ("uad",),
     "dec": ("autoencoder", "dec"),
+    "swav": ("swav",),
 }
 
 PRETEXTS: tuple[str, ...] = ("simclr", "moco", "rotnet", "instdisc", "checkpoint")
 
-PROBES: tuple[str, ...] = ("linear_probe", "mlp_probe", "knn_probe")
+PROBES: tuple[str, ...] = ("linear_probe", "mlp_probe", "knn_probe", "finetune_probe")
 """Stages that may follow any method. Their one input, "probed", is the last slot that leaves a backbone."""
 
 WITHOUT_BACKBONE: frozenset[str] = frozenset({"neighbors", "kmeans", "autoencoder", "dec"})

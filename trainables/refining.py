@@ -2,7 +2,7 @@
 
 A stage's Config inherits ``Settings``, so that study files say ``dec.an: both``; where it has a batch of assignments
 that serve as targets, it calls a ``Refiner``. Sites: DEC refines q at each target update, SCAN the neighbor's
-prediction, self-labeling the prediction on the weak view.
+prediction, self-labeling the prediction on the weak view, SwAV the codes, and SPC the propagated labels.
 
 Source: see ``maths.refine``. Its published text names none of top_k, threshold, power and iterations: the defaults
 are ours.
@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from . import checks, metrics
@@ -104,8 +105,12 @@ class Refiner:
     Give it the rows of the whole batch on every rank: then all ranks hold the same prior and queue.
     """
 
-    def __init__(self, config: Settings, num_clusters: int, num_classes: int, device: torch.device) -> None:
+    def __init__(
+        self, config: Settings, num_clusters: int, num_classes: int, batch_size: int, device: torch.device
+    ) -> None:
+        """batch_size: rows that are refined together where a whole split is, as ``in_batches`` and ``arrays`` do."""
         self._config = config
+        self._batch_size = batch_size
         self._options = config.an_options()
         self._prior_C = torch.full((num_clusters,), 1 / num_clusters, dtype=torch.float64, device=device)
         self._queue_QC = torch.empty(0, num_clusters, dtype=torch.float64, device=device)
@@ -142,6 +147,13 @@ class Refiner:
         if self._config.an_empty_reference == "queue":
             self._queue_QC = refine.next_queue(self._queue_QC, rows_BC, ~found.unsure_B)
         return targets_BC, found.entropy_B
+
+    def in_batches(self, rows_NC: Tensor, labels_N: Tensor, epoch: int, order_N: Tensor) -> tuple[Tensor, Tensor]:
+        """Targets (N, C) and entropies (N,), float64, of a whole split, in batches as ``order_N`` deals its rows."""
+        refined_NC, entropy_N = torch.empty_like(rows_NC), torch.empty_like(rows_NC[:, 0], dtype=torch.float64)
+        for rows_B in order_N.split(self._batch_size):
+            refined_NC[rows_B], entropy_N[rows_B] = self(rows_NC[rows_B], labels_N[rows_B], epoch)
+        return refined_NC, entropy_N
 
     def weights(self, entropy_B: Tensor) -> Tensor:
         """(B,) float32 weights of mean 1 over the batch, larger where a row is less sure."""
@@ -192,10 +204,23 @@ class Refiner:
         self._reset()
         return self._reported
 
-    def state(self) -> dict[str, Any]:
+    def arrays(self, rows_NC: Tensor) -> dict[str, NDArray[np.float32]]:
+        """refined_eval (N, C): what correction makes of these rows, in about equal batches; for figures alone.
+
+        Empty where nothing is corrected. Prior and queue are those of now and stay so.
+        """
+        if self._config.an in ("none", "reweight"):
+            return {}
+        parts = [
+            refine.refine_assignments(part_BC, self._options, self._prior_C, self._queue_QC).targets_BC
+            for part_BC in rows_NC.to(self._device).tensor_split(max(1, len(rows_NC) // self._batch_size))
+        ]
+        return {"refined_eval": torch.cat(parts).float().cpu().numpy()}
+
+    def state_dict(self) -> dict[str, Any]:
         return {"prior": self._prior_C, "queue": self._queue_QC, "reported": self._reported}
 
-    def load(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._prior_C = state["prior"].to(self._device)
         self._queue_QC = state["queue"].to(self._device)
         self._reported = dict(state["reported"])

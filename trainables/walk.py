@@ -36,6 +36,7 @@ from . import (
     figures,
     figures_clusters,
     figures_pseudolabels,
+    figures_refined,
     metrics,
     pipeline,
     seeds,
@@ -277,7 +278,7 @@ def _paint(folder: Path, result: Result, data: ImageData, history: list[dict[str
         drawn = figures_pseudolabels.drawn(result, data, history) | figures_clusters.drawn(result, data)
         if "probabilities_eval" in result.arrays:
             drawn |= _of_clustering(result, data, history)
-        drawn |= correlation_figures.drawn(result, data, history)
+        drawn |= correlation_figures.drawn(result, data, history) | figures_refined.drawn(result, data)
         figures.save(drawn, folder)
     except Exception as error:  # a figure that cannot be drawn must not cost the hours behind it
         warnings.warn(f"figures of this stage were not drawn: {error!r}", stacklevel=2)

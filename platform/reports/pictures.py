@@ -29,6 +29,9 @@ _OF_A_STAGE = {
     "embedding_tsne": "The features in two dimensions (t-SNE), colored by cluster and by true class",
     "clusters": "The most confident images of each cluster, one row per cluster",
     "confusion": "Which clusters the images of each class went to",
+    "confusion_refined": "The same after unsure assignments were refined",
+    "refined_pca": "The features in two dimensions (PCA), colored by cluster before and after refinement",
+    "refined_tsne": "The features in two dimensions (t-SNE), colored by cluster before and after refinement",
     "epochs": "Accuracy and the share of confident images over the epochs",
     "least_confident": "The least confident images, with probability, cluster and true class",
 }

@@ -101,3 +101,25 @@ def test_selection_loss_in_chunks_equals_the_loss_over_all_pairs(monkeypatch: py
 def test_a_neighbor_table_of_another_split_is_refused_with_both_lengths() -> None:
     with pytest.raises(ValueError, match=r"each of the 4 images, but has 3; it must be mined within the same split"):
         consistency.selection_loss(torch.ones(4, 2) / 2, torch.zeros(3, 1, dtype=torch.int64))
+
+
+def test_weights_multiply_each_pair_s_term_and_leave_the_entropy_alone() -> None:
+    weights_B = torch.tensor([2.0, 0.0, 1.0, 1.0], dtype=torch.float64)
+    terms_B = consistency.neighbor_disagreement(ANCHORS_BC, NEIGHBORS_BC)
+    plain = consistency.scan_loss(ANCHORS_BC, NEIGHBORS_BC, entropy_weight=5.0)
+    total, agreement, entropy = consistency.scan_loss(ANCHORS_BC, NEIGHBORS_BC, entropy_weight=5.0, weights=[weights_B])
+    assert float(agreement) == pytest.approx(float((weights_B * terms_B).sum()) / 4)
+    assert float(entropy) == float(plain[2])
+    assert float(total) == pytest.approx(float(agreement) - 5 * float(entropy))
+
+
+def test_cross_entropy_takes_the_neighbor_as_a_fixed_target() -> None:
+    own_BC, theirs_BC = ANCHORS_BC.clone().requires_grad_(), NEIGHBORS_BC.clone().requires_grad_()
+    loss_B = consistency.neighbor_cross_entropy(own_BC, theirs_BC)
+    for row in range(4):
+        target, logits = NEIGHBORS_BC[row].softmax(0).tolist(), ANCHORS_BC[row].log_softmax(0).tolist()
+        assert float(loss_B[row].detach()) == pytest.approx(-sum(t * z for t, z in zip(target, logits, strict=True)))
+    loss_B.sum().backward()  # type: ignore[no-untyped-call]
+    assert own_BC.grad is not None and theirs_BC.grad is None
+    _, agreement, _ = consistency.scan_loss(ANCHORS_BC, NEIGHBORS_BC, entropy_weight=5.0, agreement="ce")
+    assert float(agreement) == pytest.approx(float(loss_B.detach().mean()))

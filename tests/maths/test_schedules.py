@@ -35,3 +35,18 @@ def test_rampdown_of_spc_is_above_zero_at_the_last_step() -> None:
 def test_the_plain_cosine_falls_from_the_rate_over_its_half_to_0() -> None:
     rates = [schedules.cosine(0.4, epoch, epochs=10) for epoch in (0, 5, 10)]
     assert rates == pytest.approx([0.4, 0.2, 0.0])
+
+
+def test_swav_s_rate_rises_on_a_line_and_falls_along_a_cosine() -> None:
+    rates = [
+        schedules.warmup_cosine(4.0, step, iterations=13, warmup=5, start_lr=2.0, final_lr=1.0) for step in range(14)
+    ]
+    assert rates[:5] == pytest.approx([2.0, 2.5, 3.0, 3.5, 4.0])
+    assert rates[5] == 4.0
+    assert rates[9] == pytest.approx(2.5)  # half way between 4 and 1
+    assert rates[13] == pytest.approx(1.0)
+
+
+def test_without_a_warm_up_the_rate_begins_at_its_height() -> None:
+    assert schedules.warmup_cosine(4.0, 0, iterations=10) == 4.0
+    assert schedules.warmup_cosine(4.0, 0, iterations=10, warmup=1, start_lr=2.0) == 2.0

@@ -62,3 +62,18 @@ def test_no_gradient_reaches_the_weak_view() -> None:
 def test_views_of_different_shapes_are_refused_with_both_shapes() -> None:
     with pytest.raises(ValueError, match=r"\(4, 3\) and \(2, 3\)"):
         confident_cross_entropy(WEAK_BC, STRONG_BC[:2], threshold=0.6, balanced=True)
+
+
+@pytest.mark.parametrize("balanced", [True, False])
+def test_weights_multiply_class_weights_and_a_common_factor_changes_nothing(balanced: bool) -> None:
+    weights_B = torch.tensor([2.0, 1.0, 5.0, 0.5], dtype=torch.float64)
+    loss, confident_B = confident_cross_entropy(
+        WEAK_BC, STRONG_BC, threshold=0.68, balanced=balanced, weights_B=weights_B
+    )
+    label_B = WEAK_BC.argmax(1)
+    cross_B = torch.nn.functional.cross_entropy(STRONG_BC, label_B, reduction="none")
+    # Confident are rows 0, 1 and 3 with labels 1, 2 and 2: in the balanced form the last two count half.
+    weight_B = weights_B * confident_B * (torch.tensor([1.0, 0.5, 1.0, 0.5]) if balanced else 1.0)
+    assert float(loss) == pytest.approx(float((weight_B * cross_B).sum() / weight_B.sum()))
+    scaled, _ = confident_cross_entropy(WEAK_BC, STRONG_BC, threshold=0.68, balanced=balanced, weights_B=7 * weights_B)
+    assert float(scaled) == pytest.approx(float(loss))

@@ -42,8 +42,18 @@ SMALL: dict[str, dict[str, checks.Plain]] = {
     "linear_probe": {"batch_size": 60, "epochs": 1},
     "mlp_probe": {"batch_size": 60, "epochs": 1},
     "knn_probe": {"num_neighbors": 5},
+    "finetune_probe": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
     "autoencoder": {"widths": "64-64", "batch_size": 60, "epochs": 1, "layer_epochs": 1},
     "dec": {"batch_size": 60, "epochs": 1, "tolerance": 0.0, "an_batch_size": 50},
+    "swav": {
+        "augmentation": "affine",
+        "num_prototypes": 6,
+        "hidden_dim": 32,
+        "batch_size": 40,
+        "epochs": 1,
+        "queue_length": 80,
+        "queue_start_epoch": 0,
+    },
 }
 
 # Numbers that switch something on or off, beside the choices.
@@ -74,6 +84,10 @@ EXTRA: list[tuple[str, str, checks.Plain]] = [
     ("dec", "target_update_interval", 1),
     ("dec", "reconstruction_weight", 1.0),
     ("dec", "an_start_epoch", 1),
+    ("scan", "an_start_epoch", 1),
+    ("swav", "num_small_crops", 0),
+    ("swav", "freeze_iterations", 2),
+    ("swav", "sinkhorn_iterations", 1),
     ("spc", "num_augs", 3),
     ("spc", "propagation_decay", 0.0),
     ("spc", "mixed_loss_weight", 0.0),

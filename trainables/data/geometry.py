@@ -68,14 +68,19 @@ def draw_crops(draws: Draws, size_HW: tuple[int, int], area: tuple[float, float]
     return torch.stack([top_B, left_B, height_B, width_B], dim=1)
 
 
-def resized_crop(images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor) -> Tensor:
-    """Cut each image's crop, resize it to the size of a view and mirror it where ``flip_B``; float32 in and out.
+def resized_crop(
+    images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor, size_HW: tuple[int, int] | None = None
+) -> Tensor:
+    """Cut each image's crop, resize it to ``size_HW`` and mirror it where ``flip_B``; float32 in and out.
+
+    size_HW: None for the size of a view.
 
     Bilinear, and never reading outside the crop. Enlarging is what Pillow does, without its rounding to whole grey
-    levels. Nothing is reduced but by a window (256 px to 224 px at most), so antialiasing has no part.
+    levels. To the size of a view nothing is reduced but by a window (256 px to 224 px at most), so antialiasing has no
+    part.
     """
     top_B, left_B, height_B, width_B = crop_B4.unbind(1)
-    height, width = view_size(images_BCHW)
+    height, width = size_HW or view_size(images_BCHW)
     y_BH = _source_positions(top_B, height_B, height)
     x_BW = _source_positions(left_B, width_B, width)
     x_BW = _mirror(x_BW, flip_B)

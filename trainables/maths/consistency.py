@@ -4,6 +4,9 @@ Axes: B anchors of a batch, N images, C clusters, K neighbors of an image. Furth
 stay as they are: every head has its own loss.
 """
 
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -34,6 +37,12 @@ def neighbor_disagreement(logits_BC: Tensor, neighbor_logits_BC: Tensor) -> Tens
     return -torch.logsumexp(log_joint_BC, dim=-1).clamp(min=SMALLEST_LOG_AGREEMENT)
 
 
+def neighbor_cross_entropy(logits_BC: Tensor, target_logits_BC: Tensor) -> Tensor:
+    """Cross entropy of an image's prediction against its neighbor's: shape (..., B), nats; the neighbor's is fixed."""
+    targets_BC = _log_softmax(target_logits_BC).exp().detach()
+    return -(targets_BC * _log_softmax(logits_BC)).sum(-1)
+
+
 def mean_entropy(probabilities_BC: Tensor) -> Tensor:
     """Entropy of the mean prediction: shape (...), in [0, log C] nats. Source: SCAN, Eq. 2, second term."""
     mean_C = probabilities_BC.mean(dim=-2).clamp(min=SMALLEST_MEAN_PROBABILITY)
@@ -60,7 +69,12 @@ def prior_divergence(probabilities_BC: Tensor, prior_C: Tensor) -> Tensor:
 
 
 def scan_loss(
-    logits_BC: Tensor, *neighbor_logits_BC: Tensor, entropy_weight: float, prior_C: Tensor | None = None
+    logits_BC: Tensor,
+    *neighbor_logits_BC: Tensor,
+    entropy_weight: float,
+    prior_C: Tensor | None = None,
+    weights: Sequence[Tensor] | None = None,
+    agreement: Literal["dot", "ce"] = "dot",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """SCAN's loss of a batch of anchors with one or more neighbors each.
 
@@ -70,6 +84,8 @@ def scan_loss(
         entropy_weight: how much the entropy of the anchors' mean prediction counts (the paper's lambda); at least 0.
         prior_C: the known share of each cluster; then KL(mean prediction || prior) takes the place of the negative
             entropy, with the same weight.
+        weights: for each neighbor, of every pair's term: shape (..., B), at least 0; None for ones.
+        agreement: -log of the dot product, or the cross entropy with the neighbor as a fixed target.
 
     Returns:
         (total, consistency, entropy) in nats, each of shape (...). The neighbors' terms are summed, the anchors'
@@ -81,8 +97,11 @@ def scan_loss(
     Source: SCAN, Eq. 2 and the remark on a known prior in section 2.2. Differs: the mean is over the batch, as its
     authors ran it, not over the data set.
     """
-    disagreements = [neighbor_disagreement(logits_BC, each).mean(-1) for each in neighbor_logits_BC]
-    consistency = torch.stack(disagreements).sum(0)
+    measure = neighbor_disagreement if agreement == "dot" else neighbor_cross_entropy
+    terms = [measure(logits_BC, each) for each in neighbor_logits_BC]
+    if weights is not None:
+        terms = [term_B * weights_B for term_B, weights_B in zip(terms, weights, strict=True)]
+    consistency = torch.stack([term_B.mean(-1) for term_B in terms]).sum(0)
     probabilities_BC = _log_softmax(logits_BC).exp()
     entropy = mean_entropy(probabilities_BC)
     imbalance = -entropy if prior_C is None else prior_divergence(probabilities_BC, prior_C)

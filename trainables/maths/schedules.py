@@ -39,3 +39,20 @@ def cosine_rampdown_spc(base_lr: float, epoch: int, iteration: int, *, epochs: i
     Source: LaplaceNet, as SPC's refinement uses it.
     """
     return base_lr * 0.5 * (1 + math.cos(math.pi * (epoch + iteration / iterations) / (epochs + 10)))
+
+
+def warmup_cosine(
+    base_lr: float, iteration: int, *, iterations: int, warmup: int = 0, start_lr: float = 0.0, final_lr: float = 0.0
+) -> float:
+    """A straight line from start_lr to base_lr, then half a cosine towards final_lr, at every iteration.
+
+    Args:
+        iterations: of the whole run; final_lr is reached at ``iteration = iterations``, one after the last.
+        warmup: iterations of the line, whose last one has base_lr; below ``iterations``.
+
+    Source: SwAV's public code.
+    """
+    if iteration < warmup:
+        return start_lr + (base_lr - start_lr) * iteration / max(1, warmup - 1)
+    share = (iteration - warmup) / (iterations - warmup)
+    return final_lr + (base_lr - final_lr) * (1 + math.cos(math.pi * share)) / 2

@@ -9,7 +9,12 @@ from torch.nn import functional
 
 
 def confident_cross_entropy(
-    weak_probabilities_BC: Tensor, strong_logits_BC: Tensor, *, threshold: float, balanced: bool
+    weak_probabilities_BC: Tensor,
+    strong_logits_BC: Tensor,
+    *,
+    threshold: float,
+    balanced: bool,
+    weights_B: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Cross entropy of the strong view against the confident labels of the weak view.
 
@@ -18,6 +23,8 @@ def confident_cross_entropy(
         strong_logits_BC: the same images, strongly augmented.
         threshold: an image counts if its largest probability is above this (strictly).
         balanced: every label present weighs the same; otherwise every confident image does.
+        weights_B: a further factor for each image, above 0; None for ones. A common factor changes nothing, since the
+            loss is divided by the sum of the weights that count.
 
     Returns:
         (loss, confident_B). The loss is a scalar in nats, confident_B is bool. With no confident image the loss is 0
@@ -42,6 +49,8 @@ def confident_cross_entropy(
         count_C = torch.zeros(strong_logits_BC.shape[1], dtype=dtype, device=weight_B.device)
         count_C.index_add_(0, label_B, weight_B)
         weight_B = weight_B / count_C[label_B].clamp(min=1.0)
+    if weights_B is not None:
+        weight_B = weight_B * weights_B.to(dtype)
     loss_B = functional.cross_entropy(strong_logits_BC.to(dtype), label_B, reduction="none")
     # Without a confident image 0 is divided by a number above 0; asking first would wait for the device at every step.
     return (weight_B * loss_B).sum() / weight_B.sum().clamp(min=torch.finfo(dtype).tiny), confident_B

@@ -123,7 +123,8 @@ def train(
 
     Returns:
         weights: clustering (encoder, decoder and centers). arrays: probabilities_train, probabilities_eval (N, C) and
-        embedding_train, embedding_eval (N, E), float32. facts: those of the autoencoder, num_clusters, is_settled.
+        embedding_train, embedding_eval (N, E), float32; where assignments were corrected also refined_eval (N, C).
+        facts: those of the autoencoder, num_clusters, is_settled.
     """
     saved = runtime.resume()
     setup, progress = _set_up(config, data, inputs["pretext"], runtime, is_fresh=saved is None)
@@ -131,7 +132,7 @@ def train(
     if saved is not None:
         setup.model.load_state_dict(saved["model"])
         setup.optimizer.load_state_dict(saved["optimizer"])
-        setup.refiner.load(saved["refiner"])
+        setup.refiner.load_state_dict(saved["refiner"])
         tensors = (saved["progress"][name].to(runtime.device) for name in ("target", "entropy", "labels"))
         progress, losses = _Progress(*tensors, **saved["numbers"]), dict(saved["losses"])
     while progress.epoch < config.epochs and not progress.is_settled:
@@ -151,6 +152,7 @@ def train(
     arrays = {f"embedding_{part}": rows for part, rows in embedding.items()}
     arrays["probabilities_train"] = q_train_NC.float().cpu().numpy()
     arrays["probabilities_eval"] = arrays["probabilities_train"] if data.is_union else q_eval_NC.float().cpu().numpy()
+    arrays |= setup.refiner.arrays(q_eval_NC)
     return Result(
         weights={"clustering": setup.model.state_dict()},
         arrays=arrays,
@@ -184,7 +186,7 @@ def _set_up(
         keeps_decoder=config.reconstruction_weight > 0,
     ).to(runtime.device)
     optimizer = clusterer.optimizer(config, [p for p in model.parameters() if p.requires_grad])
-    refiner = refining.Refiner(config, num_clusters, len(data.class_names), runtime.device)
+    refiner = refining.Refiner(config, num_clusters, len(data.class_names), config.an_batch_size, runtime.device)
     setup = _Setup(config, data, model, runtime.prepare(model), optimizer, refiner, runtime)
     nothing = torch.zeros(0, device=runtime.device)
     return setup, _Progress(nothing, nothing, torch.tensor(labels_N, device=runtime.device))
@@ -199,7 +201,7 @@ def _state(
         "losses": losses,
         "model": setup.model.state_dict(),
         "optimizer": setup.optimizer.state_dict(),
-        "refiner": setup.refiner.state(),
+        "refiner": setup.refiner.state_dict(),
     }
 
 
@@ -241,11 +243,7 @@ def _refined(setup: _Setup, rows_NC: Tensor, progress: _Progress) -> tuple[Tenso
     """Refined rows (N, C) and entropies (N,), in batches drawn anew."""
     generator = setup.runtime.generator("refined together", progress.updates)
     order_N = torch.randperm(len(rows_NC), generator=generator, device=generator.device)
-    refined_NC, entropy_N = torch.empty_like(rows_NC), torch.empty_like(rows_NC[:, 0])
-    labels_N = setup.data.train.labels_N
-    for rows_B in order_N.split(setup.config.an_batch_size):
-        refined_NC[rows_B], entropy_N[rows_B] = setup.refiner(rows_NC[rows_B], labels_N[rows_B], progress.epoch)
-    return refined_NC, entropy_N
+    return setup.refiner.in_batches(rows_NC, setup.data.train.labels_N, progress.epoch, order_N)
 
 
 def _epoch(setup: _Setup, progress: _Progress) -> dict[str, float]:

@@ -3,6 +3,7 @@
 All layers are judged in one pass over the images, each by its own classifier on its pooled map (about 9,600 numbers of
 AlexNet). Source: Zhang et al. 2016 and DeepCluster's linear evaluation: SGD with a learning rate that falls as
 lr / sqrt(1 + lr * weight_decay * steps), ten crops at the end; UAD's table captions.
+SwAV's linear evaluation is ``schedule: cosine`` with a rate of 0.3, a decay of 1e-6 and 100 epochs, layer "output".
 Differs: the last epoch is reported, where DeepCluster's code reports the epoch that suits the evaluation labels best;
 crops of 7/8 of the side are enlarged to the images' size; other networks than AlexNet are pooled to about as much.
 
@@ -20,6 +21,7 @@ from torch import nn
 
 from .. import checks, probing
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from ..maths import schedules
 from ..nets import taps
 
 NAMESPACE = "linear_probe"
@@ -46,7 +48,11 @@ class Config:
     batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
     lr: float = checks.setting(0.01, "learning rate of SGD at the start", above=0)
     momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1)
-    weight_decay: float = checks.setting(1e-4, "L2 penalty; also how fast the learning rate falls", low=0)
+    weight_decay: float = checks.setting(1e-4, "L2 penalty; also how fast the rate of lecun falls", low=0)
+    schedule: str = checks.setting(
+        "lecun", "how the rate falls: as lr / sqrt(1 + lr * weight_decay * steps), or along a cosine over the epochs",
+        choices=("lecun", "cosine"),
+    )  # fmt: skip
     augmentation: str = checks.setting(
         "crop", "training images: a random crop of 7/8 of the side, mirrored half the time; or as they are",
         choices=("crop", "plain"),
@@ -94,8 +100,10 @@ def train(
     probe = probing.Probe(backbone, runtime.prepare(heads), tuple(shapes), data, runtime, config.augmentation)
 
     def before_step() -> None:
-        falling = math.sqrt(1 + config.lr * config.weight_decay * progress["steps"])
-        optimizer.param_groups[0]["lr"] = config.lr / falling
+        lr = config.lr / math.sqrt(1 + config.lr * config.weight_decay * progress["steps"])
+        if config.schedule == "cosine":
+            lr = schedules.cosine(config.lr, progress["epoch"], epochs=config.epochs)
+        optimizer.param_groups[0]["lr"] = lr
         progress["steps"] += 1
 
     def state() -> dict[str, Any]:

@@ -7,6 +7,9 @@ selection loss: the same two terms, entropy weight 1, on mined neighbors of the 
 With a frozen backbone and ``augmentation: eval`` an image has the same features in every epoch: they are computed once
 and the heads train on them, with the losses that the whole network would have had.
 
+Refined assignments (see ``refining``) take the place of the neighbors' predictions, for each head its own, and weights
+by uncertainty multiply the pairs' terms; the entropy of the anchors' mean prediction stays as it is.
+
 Axes: N images, B batch, H heads, C clusters, D feature width, K neighbors, M neighbors drawn per image.
 """
 
@@ -21,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import checks, clusterer, metrics
+from .. import checks, clusterer, metrics, refining
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..data import augment, stream
 from ..data.draws import Draws
@@ -37,6 +40,7 @@ METRICS = (
     "entropy",
     "selection_loss",
     "epoch_seconds",
+    *refining.METRICS,
     *metrics.EVALUATION_METRICS,
 )
 CRITERION = ("selection_loss", "min")
@@ -75,7 +79,7 @@ _ONE: Mapping[str, tuple[checks.Plain, ...]] = {"neighbor_sampling": ("one_with_
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(clusterer.OptimizerConfig):
+class Config(refining.Settings, clusterer.OptimizerConfig):
     entropy_weight: float = checks.setting(5.0, "weight of the entropy of the mean prediction", low=0, symbol="λ")
     class_prior: str = checks.setting(
         "",
@@ -112,6 +116,12 @@ class Config(clusterer.OptimizerConfig):
     )  # fmt: skip
     affine_scale: float = checks.setting(
         1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
+    )
+    an_agreement: str = checks.setting(
+        "dot",
+        "how a prediction is held against a refined one: -log of the dot product, or cross entropy",
+        choices=("dot", "ce"),
+        when={"an": ("correction", "both")},
     )
     selection_split: str = checks.setting(
         "eval", "images whose neighbors select epoch and head", choices=("eval", "train")
@@ -159,7 +169,8 @@ class _Setup:
 
     model: the bare one. trained: the same, or its heads alone where there are features; wrapped for several ranks.
     table_NK, count_N: partners of each training image, of which the first ``count`` columns may be met.
-    prior_C: the known shares of the clusters, or None. train_ND, eval_ND: features that never change, or None.
+    prior_C: the known shares of the clusters, or None. refiners: one for each head.
+    train_ND, eval_ND: features that never change, or None.
     """
 
     config: Config
@@ -172,6 +183,7 @@ class _Setup:
     table_NK: Tensor
     count_N: Tensor
     prior_C: Tensor | None
+    refiners: list[refining.Refiner]
     train_ND: Tensor | None
     eval_ND: Tensor | None
 
@@ -182,8 +194,9 @@ def train(
     """Train backbone and heads; see the module's docstring.
 
     Returns:
-        weights: backbone, head (the best one). arrays: probabilities_train, probabilities_eval (N, C), float32.
-        facts: network, num_clusters, best_epoch, best_head, looks_at_labels (whether labels chose its pairs).
+        weights: backbone, head (the best one). arrays: probabilities_train, probabilities_eval (N, C), float32; where
+        predictions were corrected also refined_eval (N, C). facts: network, num_clusters, best_epoch, best_head,
+        looks_at_labels (whether labels chose its pairs).
     """
     setup = _set_up(config, data, inputs, runtime)
     best: dict[str, Any] = {"selection_loss": float("inf")}
@@ -192,6 +205,8 @@ def train(
         done, losses, best = saved["epoch"], dict(saved["losses"]), saved["best"]
         setup.model.load_state_dict(saved["model"])
         setup.optimizer.load_state_dict(saved["optimizer"])
+        for refiner, state in zip(setup.refiners, saved["refiners"], strict=True):
+            refiner.load_state_dict(state)
     for epoch in range(done, config.epochs):
         started = time.perf_counter()
         losses = _epoch(setup, epoch)
@@ -202,15 +217,17 @@ def train(
             kept = copy.deepcopy(setup.model.state_dict())
             best = {"selection_loss": selection, "epoch": epoch + 1, "head": head, "model": kept}
         found = clusterer.judged(eval_HNC[head], data, config.confidence_threshold)
-        found |= losses | {"selection_loss": selection, "epoch_seconds": time.perf_counter() - started}
+        found |= losses | [refiner.report() for refiner in setup.refiners][head]
+        found |= {"selection_loss": selection, "epoch_seconds": time.perf_counter() - started}
         state = partial(_state, setup, {"epoch": epoch + 1, "losses": losses, "best": best})
         yield Epoch(epoch + 1, config.epochs, found, state)
     setup.model.load_state_dict(best["model"])
     arrays = clusterer.of_both_splits(setup.model, data, best["head"])
+    refiner = setup.refiners[best["head"]]
     found = clusterer.judged(arrays["probabilities_eval"], data, config.confidence_threshold)
     return Result(
         weights=clusterer.parts(setup.model, best["head"]),
-        arrays=arrays,
+        arrays=arrays | refiner.arrays(torch.tensor(arrays["probabilities_eval"])),
         facts={
             "network": setup.model.backbone.name,
             "num_clusters": arrays["probabilities_eval"].shape[1],
@@ -218,7 +235,7 @@ def train(
             "best_head": best["head"],
             "looks_at_labels": _is_oracle(config),
         },
-        metrics=found | losses | {"selection_loss": best["selection_loss"]},
+        metrics=found | losses | refiner.report() | {"selection_loss": best["selection_loss"]},
     )
 
 
@@ -242,9 +259,13 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
     if config.class_prior:
         prior_C = torch.tensor(_shares(config.class_prior), device=runtime.device)
         prior_C /= prior_C.sum()
+    refiners = [
+        refining.Refiner(config, num_clusters, len(data.class_names), config.batch_size, runtime.device)
+        for _ in range(config.num_heads)
+    ]
     return _Setup(
         config, data, inputs["neighbors"], model, runtime.prepare(trained), optimizer, runtime,
-        table_NK, count_N, prior_C, train_ND, eval_ND,
+        table_NK, count_N, prior_C, refiners, train_ND, eval_ND,
     )  # fmt: skip
 
 
@@ -260,7 +281,11 @@ def _table(config: Config, data: ImageData, neighbors: Result, device: torch.dev
 
 
 def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
-    return progress | {"model": setup.model.state_dict(), "optimizer": setup.optimizer.state_dict()}
+    return progress | {
+        "model": setup.model.state_dict(),
+        "optimizer": setup.optimizer.state_dict(),
+        "refiners": [refiner.state_dict() for refiner in setup.refiners],
+    }
 
 
 def _partners(setup: _Setup, batch: stream.Batch, generator: torch.Generator) -> Tensor:
@@ -296,15 +321,15 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     )
     sums, steps = torch.zeros(3, device=runtime.device), 0
     for batch in order:
-        logits = []
-        for rows in (batch.rows_B, *_partners(setup, batch, pairs).unbind(1)):
+        logits, met = [], (batch.rows_B, *_partners(setup, batch, pairs).unbind(1))
+        for rows in met:
             if setup.train_ND is not None:
                 seen = setup.train_ND[rows]
             else:
                 draws = Draws(views, batch.total, batch.start, len(rows))
                 seen = view(data.train.images_NCHW[rows], draws, norm, strength)
             logits.append(runtime.gather(setup.trained(seen).transpose(0, 1)).transpose(0, 1))
-        terms = consistency.scan_loss(*logits, entropy_weight=config.entropy_weight, prior_C=setup.prior_C)
+        terms = _terms(setup, logits, met[1:], epoch)
         setup.optimizer.zero_grad(set_to_none=True)
         terms[0].sum().backward()
         setup.optimizer.step()
@@ -312,6 +337,36 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
         steps += 1
     total, consistent, entropy = (sums / steps).tolist()
     return {"loss": total, "consistency": consistent, "entropy": entropy}
+
+
+def _terms(
+    setup: _Setup, logits: list[Tensor], partner_rows: tuple[Tensor, ...], epoch: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(total, consistency, entropy), each (H,), of the anchors' logits (H, T, C) and then the partners'.
+
+    partner_rows: this rank's rows of each kind of partner.
+    """
+    config, runtime = setup.config, setup.runtime
+    if not setup.refiners[0].is_active(epoch):
+        return consistency.scan_loss(*logits, entropy_weight=config.entropy_weight, prior_C=setup.prior_C)
+    targets, weights = [], []
+    for logits_HTC, rows_B in zip(logits[1:], partner_rows, strict=True):
+        labels_T = runtime.gather(setup.data.train.labels_N[rows_B])
+        refined = [
+            refiner.of_logits(logits_TC, labels_T, epoch)
+            for refiner, logits_TC in zip(setup.refiners, logits_HTC, strict=True)
+        ]
+        targets.append(torch.stack([each for each, _ in refined]))
+        weights.append(torch.stack([each for _, each in refined]))
+    corrects = setup.refiners[0].corrects(epoch)
+    return consistency.scan_loss(
+        logits[0],
+        *targets,
+        entropy_weight=config.entropy_weight,
+        prior_C=setup.prior_C,
+        weights=weights,
+        agreement=config.an_agreement if corrects else "dot",  # type: ignore[arg-type]
+    )
 
 
 def _probabilities(setup: _Setup, split: Split, features_ND: Tensor | None) -> Tensor:

@@ -5,6 +5,9 @@ Source: SCAN §2.3 and §3.1. As in SCAN's code the plain view is predicted in t
 a smaller learning rate. The last epoch is kept, or with ``stop_rule: plateau`` the one after which the number of
 confident images no longer grew.
 
+Refined assignments (see ``refining``) take the place of the predictions on plain images before the threshold is asked;
+weights by uncertainty multiply the class weights, so that they are shared out among the confident images of a batch.
+
 Axes: N images, B batch, H heads (one here), C clusters.
 """
 
@@ -18,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import checks, clusterer, metrics
+from .. import checks, clusterer, metrics, refining
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
 from ..data import augment, stream
 from ..data.draws import Draws
@@ -34,6 +37,7 @@ METRICS = (
     "train_confident_fraction",
     "guarded_confidence",
     "epoch_seconds",
+    *refining.METRICS,
     *metrics.EVALUATION_METRICS,
 )
 CRITERION = ("guarded_confidence", "max")
@@ -67,7 +71,7 @@ SMALLEST_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(clusterer.OptimizerConfig):
+class Config(refining.Settings, clusterer.OptimizerConfig):
     confidence_threshold: float = checks.setting(
         0.99, "a prediction above it becomes a label", above=0, below=1, unit="as a probability", symbol="τ"
     )
@@ -117,6 +121,7 @@ class _Setup:
     trained: nn.Module
     average: models.ClusteringModel | None
     optimizer: torch.optim.Optimizer
+    refiner: refining.Refiner
     runtime: Runtime
 
     @property
@@ -132,8 +137,8 @@ def train(
     """Train backbone and head on their own confident predictions.
 
     Returns:
-        weights: backbone, head. arrays: probabilities_train, probabilities_eval (N, C), float32.
-        facts: network, num_clusters, kept_epoch.
+        weights: backbone, head. arrays: probabilities_train, probabilities_eval (N, C), float32; where predictions
+        were corrected also refined_eval (N, C). facts: network, num_clusters, kept_epoch.
 
     Raises:
         RuntimeError: no image of a whole epoch was confident.
@@ -142,20 +147,23 @@ def train(
     model = clusterer.restored(start, data.shape, runtime.seed).to(runtime.device)
     average = None if config.ema_mode == "off" else copy.deepcopy(model)
     optimizer = clusterer.optimizer(config, list(model.parameters()))
-    setup = _Setup(config, data, model, runtime.prepare(model), average, optimizer, runtime)
+    num_clusters = start.facts["num_clusters"]
+    refiner = refining.Refiner(config, num_clusters, len(data.class_names), config.batch_size, runtime.device)
+    setup = _Setup(config, data, model, runtime.prepare(model), average, optimizer, refiner, runtime)
     best: dict[str, Any] = {"confident": -1.0, "epoch": 0}
     done, saved = 0, runtime.resume()
     if saved is not None:
         done, best = saved["epoch"], saved["best"]
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
+        refiner.load_state_dict(saved["refiner"])
         if average is not None:
             average.load_state_dict(saved["average"])
     for epoch in range(done, config.epochs):
         if config.stop_rule == "plateau" and epoch - best["epoch"] >= config.patience_epochs:
             break
         started = time.perf_counter()
-        found = _epoch(setup, epoch) | _evaluate(setup)
+        found = _epoch(setup, epoch) | _evaluate(setup) | refiner.report()
         if config.stop_rule == "last" or found["train_confident_fraction"] > best["confident"] * (1 + PLATEAU_GAIN):
             best = {"confident": found["train_confident_fraction"], "epoch": epoch + 1, "found": dict(found)}
             if config.stop_rule == "plateau":
@@ -164,12 +172,13 @@ def train(
         yield Epoch(epoch + 1, config.epochs, found, partial(_state, setup, {"epoch": epoch + 1, "best": best}))
     if "model" in best:
         setup.judged.load_state_dict(best["model"])
+    arrays = clusterer.of_both_splits(setup.judged, data)
     return Result(
         weights=clusterer.parts(setup.judged),
-        arrays=clusterer.of_both_splits(setup.judged, data),
+        arrays=arrays | refiner.arrays(torch.tensor(arrays["probabilities_eval"])),
         facts={
             "network": start.facts["network"],
-            "num_clusters": start.facts["num_clusters"],
+            "num_clusters": num_clusters,
             "kept_epoch": best["epoch"],
         },
         metrics=best["found"],
@@ -182,6 +191,7 @@ def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
         "model": setup.model.state_dict(),
         "optimizer": setup.optimizer.state_dict(),
         "average": average,
+        "refiner": setup.refiner.state_dict(),
     }
 
 
@@ -207,8 +217,16 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
         setup.trained.train()
         strong = augment.AUGMENTATIONS[config.augmentation](images, draws, norm, strength)
         strong_BC = runtime.gather(setup.trained(strong)[0])
+        weights_B = None
+        if setup.refiner.is_active(epoch):
+            weak_BC, entropy_B = setup.refiner(weak_BC, runtime.gather(data.train.labels_N[batch.rows_B]), epoch)
+            weights_B = setup.refiner.weights(entropy_B) if setup.refiner.weighs(epoch) else None
         loss, confident_B = selflabel.confident_cross_entropy(
-            weak_BC, strong_BC, threshold=config.confidence_threshold, balanced=config.class_balancing
+            weak_BC,
+            strong_BC,
+            threshold=config.confidence_threshold,
+            balanced=config.class_balancing,
+            weights_B=weights_B,
         )
         setup.optimizer.zero_grad(set_to_none=True)
         loss.backward()

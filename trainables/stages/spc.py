@@ -8,6 +8,10 @@ Differs, each behind a setting: the text mixes strong with weak (Eq. 11-16, ``mi
 printed code mixes within one batch (``mix: code``); the text intersects (image, label) pairs, the code images
 (``intersection_requires_label_agreement``); λ_M is unpublished (1 here); no selection rule is published (last epoch).
 
+Not in the paper: refined assignments (see ``refining``) take the place of the labels that reach an image before they
+become its weak label, in batches of ``an_batch_size`` drawn anew each epoch; weights by uncertainty multiply the weak
+labels' cross entropies. The strong set is drawn without them.
+
 Axes: N images, B batch, C clusters, K graph neighbors, D feature width, S strong, W weak.
 """
 
@@ -20,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import checks, clusterer, metrics
+from .. import checks, clusterer, metrics, refining
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
 from ..data import augment, stream
 from ..data.draws import Draws
@@ -41,15 +45,17 @@ METRICS = (
     "selection_loss",
     "strong_acc",
     "epoch_seconds",
+    *refining.METRICS,
     *metrics.EVALUATION_METRICS,
 )
 CRITERION = ("selection_loss", "min")  # The training loss means something else at every δ and r.
 
 _REFINED: Mapping[str, tuple[checks.Plain, ...]] = {"refine": (True,)}
+_REFINES = ("correction", "reweight", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(refining.Settings):
     refine: bool = checks.setting(True, "false leaves SCAN's model as it is (the ablation without L_p)")
     strong_threshold: float = checks.setting(
         0.95, "a prediction above it may be a strong label", above=0, below=1, unit="as a probability", symbol="δ",
@@ -131,6 +137,13 @@ class Config:
     lr: float = checks.setting(0.03, "learning rate of SGD at the start; falls along a cosine", above=0, when=_REFINED)
     momentum: float = checks.setting(0.9, "Nesterov momentum of SGD", low=0, below=1, when=_REFINED)
     weight_decay: float = checks.setting(5e-4, "L2 penalty, on every parameter", low=0, when=_REFINED)
+    an: str = checks.setting(
+        "none",
+        "alternating normalization: correct unsure weak labels, weigh them by how unsure they are, or both",
+        choices=("none", *_REFINES),
+        when=_REFINED,
+    )
+    an_batch_size: int = checks.setting(256, "images refined together", low=2, unit="images", when={"an": _REFINES})
     confidence_threshold: float = checks.setting(
         0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
     )
@@ -165,18 +178,22 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class _Labels:
-    """Pseudo-labels of one epoch: who is strong, every image's target distribution, and its hard label."""
+    """Pseudo-labels of one epoch: who is strong, every image's target distribution, its hard label.
+
+    entropy_N: how unsure each image's label was before it was refined; empty where nothing is refined.
+    """
 
     strong: strata.Strong
     targets_NC: Tensor
     hard_N: Tensor
+    entropy_N: Tensor
 
     def state(self) -> dict[str, Any]:
-        return {"strong": vars(self.strong), "targets_NC": self.targets_NC, "hard_N": self.hard_N}
+        return {**vars(self), "strong": vars(self.strong)}
 
     @staticmethod
     def of(state: Mapping[str, Any]) -> "_Labels":
-        return _Labels(strata.Strong(**state["strong"]), state["targets_NC"], state["hard_N"])
+        return _Labels(**{**state, "strong": strata.Strong(**state["strong"])})
 
 
 @dataclass(frozen=True)
@@ -188,6 +205,7 @@ class _Setup:
     model: models.ClusteringModel
     trained: nn.Module
     optimizer: torch.optim.Optimizer
+    refiner: refining.Refiner
     runtime: Runtime
     scan_NC: Tensor
     neighbors_eval_NK: Tensor
@@ -200,7 +218,8 @@ def train(
 
     Returns:
         weights: backbone, head. arrays: probabilities_train, probabilities_eval (N, C), float32; where refined also
-        strong_train (N,) bool and targets_train (N, C). facts: network, num_clusters.
+        strong_train (N,) bool and targets_train (N, C), and where labels were corrected refined_eval (N, C).
+        facts: network, num_clusters.
     """
     setup = _set_up(config, data, inputs, runtime)
     extra: dict[str, Any] = {}
@@ -210,9 +229,10 @@ def train(
         done, labels, found = saved["epoch"], _Labels.of(saved["labels"]), dict(saved["found"])
         setup.model.load_state_dict(saved["model"])
         setup.optimizer.load_state_dict(saved["optimizer"])
+        setup.refiner.load_state_dict(saved["refiner"])
     for epoch in range(done, config.epochs if config.refine else 0):
         started = time.perf_counter()
-        labels, sorting = _sort(setup, labels)
+        labels, sorting = _sort(setup, labels, epoch)
         found = sorting | _epoch(setup, labels, epoch) | _evaluate(setup)
         timed = found | {"epoch_seconds": time.perf_counter() - started}
         state = partial(_state, setup, {"epoch": epoch + 1, "labels": labels.state(), "found": found})
@@ -220,9 +240,12 @@ def train(
     if labels is not None:
         extra = {"strong_train": labels.strong.mask_N.numpy(), "targets_train": labels.targets_NC.numpy()}
     start = inputs["scan"].facts
+    arrays = clusterer.of_both_splits(setup.model, data)
+    if config.refine:
+        extra |= setup.refiner.arrays(torch.tensor(arrays["probabilities_eval"]))
     return Result(
         weights=clusterer.parts(setup.model),
-        arrays=clusterer.of_both_splits(setup.model, data) | extra,
+        arrays=arrays | extra,
         facts={"network": start["network"], "num_clusters": start["num_clusters"]},
         metrics=found,
     )
@@ -240,14 +263,21 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
     )
     scan_NC = torch.tensor(start.arrays["probabilities_train"])
     neighbors_eval_NK = torch.tensor(inputs["neighbors"].arrays["neighbors_eval"])
-    return _Setup(config, data, model, runtime.prepare(model), optimizer, runtime, scan_NC, neighbors_eval_NK)
+    refiner = refining.Refiner(
+        config, scan_NC.shape[1], len(data.class_names), config.an_batch_size, torch.device("cpu")
+    )
+    return _Setup(config, data, model, runtime.prepare(model), optimizer, refiner, runtime, scan_NC, neighbors_eval_NK)
 
 
 def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
-    return progress | {"model": setup.model.state_dict(), "optimizer": setup.optimizer.state_dict()}
+    return progress | {
+        "model": setup.model.state_dict(),
+        "optimizer": setup.optimizer.state_dict(),
+        "refiner": setup.refiner.state_dict(),
+    }
 
 
-def _sort(setup: _Setup, before: _Labels | None) -> tuple[_Labels, dict[str, float]]:
+def _sort(setup: _Setup, before: _Labels | None, epoch: int) -> tuple[_Labels, dict[str, float]]:
     """Propagate labels over the present features; draw the strong set where it is due."""
     config, scan_NC = setup.config, setup.scan_NC
     draw = before is None or config.refresh == "every_epoch"
@@ -263,6 +293,7 @@ def _sort(setup: _Setup, before: _Labels | None) -> tuple[_Labels, dict[str, flo
         strong = strata.intersect(
             strong, leaders_NC, require_label_agreement=config.intersection_requires_label_agreement
         )
+    propagated_NC, scan_NC, entropy_N = _refined(setup, propagated_NC, epoch)
     hard_N = strata.hard_labels(propagated_NC, scan_NC, strong)
     targets_NC = strata.targets(propagated_NC, scan_NC, strong, config.weak_label)  # type: ignore[arg-type]
     found = {
@@ -276,7 +307,26 @@ def _sort(setup: _Setup, before: _Labels | None) -> tuple[_Labels, dict[str, flo
     if bool(judged_N.any()):
         sizes = (scan_NC.shape[1], len(setup.data.class_names))
         found["strong_acc"] = metrics.evaluate_labels(hard_N[judged_N].numpy(), true_N[judged_N].numpy(), *sizes)["acc"]
-    return _Labels(strong, targets_NC, hard_N), found
+    return _Labels(strong, targets_NC, hard_N, entropy_N), found | setup.refiner.report()
+
+
+def _refined(setup: _Setup, propagated_NC: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Propagated labels and SCAN's probabilities, those refined that weak labels are made of; and entropies (N,).
+
+    An image that no label reached takes SCAN's prediction instead.
+    """
+    config, scan_NC = setup.config, setup.scan_NC
+    if not setup.refiner.is_active(epoch):
+        return propagated_NC, scan_NC, torch.empty(0)
+    generator = setup.runtime.generator("refined together", epoch)
+    order_N = torch.randperm(len(scan_NC), generator=generator, device=generator.device).cpu()
+    labels_N, is_own = setup.data.train.labels_N.cpu(), config.weak_label == "model_soft"
+    reached_N1 = (propagated_NC > 0).any(dim=1, keepdim=True)
+    rows_NC = scan_NC if is_own else torch.where(reached_N1, propagated_NC, scan_NC.to(propagated_NC))
+    refined_NC, entropy_N = setup.refiner.in_batches(rows_NC, labels_N, epoch, order_N)
+    if not setup.refiner.corrects(epoch):
+        return propagated_NC, scan_NC, entropy_N
+    return (propagated_NC, refined_NC, entropy_N) if is_own else (refined_NC, scan_NC, entropy_N)
 
 
 def _graph(setup: _Setup) -> Any:
@@ -305,7 +355,9 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
             "raise spc.strong_threshold or lower spc.top_fraction_per_class"
         )
     draws = {name: runtime.generator(name, epoch) for name in ("views", "strong", "mix")}
-    targets_NC = labels.targets_NC.to(runtime.device)
+    weighs = setup.refiner.weighs(epoch)
+    targets_NC = labels.targets_NC.to(runtime.device, copy=weighs)
+    entropy_N = labels.entropy_N.to(runtime.device)
     mix = _hierarchical if hierarchical else _within_batch
     order = stream.batches(
         len(weak_W),
@@ -319,6 +371,12 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
     sums, steps, num_steps = torch.zeros(3, device=runtime.device), 0, len(weak_W) // num_weak
     for batch in order:
         weak = stream.Batch(weak_W[batch.rows_B], batch.start, batch.total)
+        if weighs:
+            # Cross entropy is linear in its target: a weak image is met once an epoch, so its target takes the weight.
+            weights_B = setup.refiner.weights(runtime.gather(entropy_N[weak.rows_B]))[
+                batch.start : batch.start + len(batch.rows_B)
+            ]
+            targets_NC[weak.rows_B] *= weights_B[:, None]
         strong = _strong_batch(strong_S, num_strong, draws["strong"], runtime)
         for group in setup.optimizer.param_groups:
             group["lr"] = schedules.cosine_rampdown_spc(

@@ -1,0 +1,86 @@
+"""Figures of refined assignments (AN): clusters against classes, and clusters among the features, before and after.
+
+Only results that carry refined assignments have them. The images are those of the evaluation split; how they lie is
+decided by their features alone, so that both halves of a figure show the same places.
+
+Axes: N images, P of them that are drawn, C clusters, D feature width.
+"""
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from . import clusterer, embedding, figures, metrics
+from .contract import ImageData, Result
+from .nets import models
+
+_FEATURES = ("features_eval", "embedding_eval")
+
+
+def drawn(result: Result, data: ImageData) -> dict[str, Figure]:
+    """Name -> figure; empty for a result without refined assignments."""
+    if "refined_eval" not in result.arrays:
+        return {}
+    refined_NC = np.asarray(result.arrays["refined_eval"])
+    before_N, after_N = (np.asarray(rows_NC).argmax(1) for rows_NC in (result.arrays["probabilities_eval"], refined_NC))
+    labels_N, names = data.eval.labels_N.cpu().numpy(), data.class_names
+    found: dict[str, Figure] = {}
+    counts_CY = metrics.contingency(after_N, labels_N, refined_NC.shape[1], len(names))
+    if counts_CY.any():
+        found["confusion_refined"] = figures.confusion(counts_CY, names, data.class_groups)
+    features_ND = _features(result, data)
+    if features_ND is not None:
+        rows_P = embedding.sampled(len(features_ND))
+        points_PD = embedding.unit(features_ND[rows_P])
+        clusters = (before_N[rows_P], after_N[rows_P])
+        places_P2, explained = pca(points_PD)
+        title = f"PCA of the features ({explained:.0%} of their variance)"
+        found["refined_pca"] = before_and_after(places_P2, *clusters, title)
+        places_P2 = embedding.tsne_places(points_PD)
+        found["refined_tsne"] = before_and_after(places_P2, *clusters, "t-SNE of the features")
+    return found
+
+
+def _features(result: Result, data: ImageData) -> NDArray[np.float32] | None:
+    """Features (N, D) of the evaluation images: those that were kept, or those of the network that was."""
+    for name in _FEATURES:
+        if name in result.arrays:
+            return np.asarray(result.arrays[name])
+    if data.shape.is_features or not {"backbone", "head"} <= set(result.weights):
+        return None
+    model = clusterer.restored(result, data.shape, seed=0)
+    return models.predict(model, data.eval.images_NCHW, data.mean, data.std).cpu().numpy()
+
+
+def pca(points_PD: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
+    """Places (P, 2) along the two directions of largest variance, and the share of the variance that they hold."""
+    centered_PD = torch.from_numpy(points_PD).double()
+    centered_PD = centered_PD - centered_PD.mean(0)
+    values_PK, spread_K, _ = torch.linalg.svd(centered_PD, full_matrices=False)
+    places_PK = values_PK * spread_K
+    total = float(spread_K.square().sum())
+    places_P2 = np.zeros((len(points_PD), 2))
+    places_P2[:, : places_PK.shape[1]] = places_PK[:, :2].numpy()
+    return places_P2, float(spread_K[:2].square().sum()) / total if total else 1.0
+
+
+def before_and_after(
+    places_P2: NDArray[np.float64], before_P: NDArray[np.int64], after_P: NDArray[np.int64], title: str
+) -> Figure:
+    """The same places twice, colored by cluster before and after; images that changed theirs are ringed on the right.
+
+    Colors repeat from twenty clusters on.
+    """
+    figure = Figure(figsize=(9.0, 4.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    changed_P = before_P != after_P
+    for axes, clusters_P, name in ((left, before_P, "before"), (right, after_P, "after")):
+        axes.scatter(places_P2[:, 0], places_P2[:, 1], c=clusters_P % 20, cmap="tab20", vmin=0, vmax=19, s=6)
+        axes.set(xticks=[], yticks=[])
+        axes.set_title(name, fontsize=10)
+    ringed_P2 = places_P2[changed_P]
+    right.scatter(ringed_P2[:, 0], ringed_P2[:, 1], s=28, facecolors="none", edgecolors="black", linewidths=0.6)
+    right.set_title(f"after: {changed_P.sum():,} of {len(changed_P):,} changed their cluster", fontsize=10)
+    figure.suptitle(f"{title}, colored by cluster, before and after refinement", fontsize=11)
+    return figure

@@ -1,0 +1,135 @@
+"""Fine-tuning: how well the classes are told apart when the whole network goes on learning, with labels, from here.
+
+Source: SwAV's semi-supervised evaluation: SGD with one rate for the network and a larger one for the new linear layer,
+both along a cosine, crops and mirroring, no decay. The last epoch is reported. Differs: every label is used, and rates
+fall once an epoch.
+
+Axes: N images, B batch, Y classes.
+"""
+
+import time
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .. import checks, clusterer, probing
+from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..data import augment, stream
+from ..data.draws import Draws
+from ..maths import schedules
+from ..nets import models
+
+NAMESPACE = "finetune_probe"
+INPUTS = ("probed",)
+VERSION = 1
+METRICS = ("loss", "output_train_acc", "output_acc", "lr", "epoch_seconds")
+CRITERION = None  # It looks at labels.
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    epochs: int = checks.setting(20, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    lr: float = checks.setting(0.01, "learning rate of the network at the start", above=0)
+    head_lr: float = checks.setting(0.2, "learning rate of the linear layer at the start", above=0)
+    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1)
+    weight_decay: float = checks.setting(0.0, "L2 penalty, on every parameter", low=0)
+    augmentation: str = checks.setting(
+        "standard", "how training images are drawn; affine is for tiny grey images",
+        choices=("standard", "affine", "eval"),
+    )  # fmt: skip
+
+    def __post_init__(self) -> None:
+        checks.check(self)
+
+
+def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
+    yield from probing.limits(config.batch_size, shape)
+
+
+def train(
+    config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
+) -> Generator[Epoch, None, Result]:
+    """Train the backbone and a linear layer on all labels.
+
+    Returns:
+        weights: backbone, head. metrics: the loss and the accuracy on both splits.
+
+    Raises:
+        ValueError: no backbone, or no labels.
+    """
+    backbone = probing.frozen(inputs["probed"], data, runtime).requires_grad_(True)
+    model = models.ClusteringModel(backbone, len(data.class_names), seed=runtime.seed).to(runtime.device)
+    optimizer = torch.optim.SGD(
+        [{"params": list(backbone.parameters())}, {"params": list(model.heads.parameters())}],
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+    )
+    done, found, saved = 0, {}, runtime.resume()
+    if saved is not None:
+        done, found = saved["epoch"], dict(saved["found"])
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+    trained = runtime.prepare(model)
+
+    def state() -> dict[str, Any]:
+        return {"epoch": done, "found": found, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
+
+    for epoch in range(done, config.epochs):
+        started = time.perf_counter()
+        for group, lr in zip(optimizer.param_groups, (config.lr, config.head_lr), strict=True):
+            group["lr"] = schedules.cosine(lr, epoch, epochs=config.epochs)
+        loss = _epoch(config, data, trained, optimizer, runtime, epoch)
+        found = {"loss": loss, "output_acc": _accuracy(model, data.eval, data)}
+        found |= {"lr": optimizer.param_groups[0]["lr"], "epoch_seconds": time.perf_counter() - started}
+        done = epoch + 1
+        yield Epoch(done, config.epochs, found, state)
+    return Result(
+        weights=clusterer.parts(model), metrics={**found, "output_train_acc": _accuracy(model, data.train, data)}
+    )
+
+
+def _epoch(
+    config: Config,
+    data: ImageData,
+    trained: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    runtime: Runtime,
+    epoch: int,
+) -> float:
+    """The mean loss of one pass over the labeled training images."""
+    rows_N = probing.labeled_rows(data.train).to(runtime.device)
+    norm, views = augment.Norm(data.mean, data.std), runtime.generator("views", epoch)
+    trained.train()
+    total, steps = torch.zeros((), device=runtime.device), 0
+    batches = stream.batches(
+        len(rows_N),
+        config.batch_size,
+        runtime.generator("order", epoch),
+        rank=runtime.rank,
+        world_size=runtime.world_size,
+        drop_last=False,
+    )
+    for batch in stream.announced(data.train, rows_N, batches):
+        rows_B = rows_N[batch.rows_B]
+        draws = Draws(views, batch.total, batch.start, len(rows_B))
+        images_BCHW = augment.AUGMENTATIONS[config.augmentation](data.train.images_NCHW[rows_B], draws, norm)
+        loss = functional.cross_entropy(trained(images_BCHW)[0], data.train.labels_N[rows_B])
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        total += runtime.gather(loss.detach()[None]).mean()
+        steps += 1
+    return float(total / steps)
+
+
+def _accuracy(model: models.ClusteringModel, split: Split, data: ImageData) -> float:
+    """Share of the labeled images that the model has right."""
+    rows_N = probing.labeled_rows(split).cpu()
+    predicted_N: Tensor = clusterer.probabilities(model, split, data)[0].argmax(1)
+    return float((predicted_N[rows_N] == split.labels_N.cpu()[rows_N]).double().mean())

@@ -1,0 +1,386 @@
+"""SwAV: views of an image predict each other's codes, which deal every batch to prototypes in equal parts.
+
+Source: Caron et al. 2020 (SwAV), Eq. 1-3, multi-crop (section 3.2) and its public code: prototypes are made unit
+vectors before every step and stay where they are in the first ones; with small batches codes are computed together with
+a queue of earlier embeddings, once it is full; LARC with a warm-up and a cosine. All images are trained on, unlabeled
+ones too. Clusters are the prototypes: an image belongs to the nearest. With more prototypes than classes this is
+over-clustering, of which ``acc_majority`` is to be read, and what was learned is better judged by
+``probes: [linear_probe]``. The last epoch is kept.
+
+Refined assignments (see ``refining``) take the place of the codes of a batch, without its queue; weights by uncertainty
+multiply each of the cross entropies in which a code is the target.
+
+Not in the paper: ``view_agreement``, by which settings are chosen. The loss means something else at every temperature,
+epsilon and number of prototypes.
+
+Axes: N images, B batch of this rank, T of all ranks, V crops, E embedding width, K prototypes.
+"""
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .. import checks, clusterer, larc, metrics, pretext, refining
+from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..data import augment, multicrop, stream
+from ..data.draws import Draws
+from ..maths import schedules, sinkhorn
+from ..nets import backbones, models
+from ..nets import swav as nets
+
+NAMESPACE = "swav"
+INPUTS: tuple[str, ...] = ()
+VERSION = 1
+METRICS = ("loss", "lr", "view_agreement", "epoch_seconds", *refining.METRICS, *metrics.EVALUATION_METRICS)
+CRITERION = ("view_agreement", "max")
+
+PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
+    "repo": {
+        "imagenet": {
+            "network": "resnet50", "epochs": 400, "batch_size": 4096, "lr": 4.8, "warmup_epochs": 10, "warmup_lr": 0.3,
+            "final_lr": 0.0048, "queue": False, "freeze_iterations": 313, "crop_min_area": 0.14, "num_small_crops": 6,
+        },
+    },
+    "small_batch": {
+        "imagenet": {
+            "network": "resnet50", "epochs": 400, "batch_size": 256, "lr": 0.6, "final_lr": 0.0006, "queue": True,
+            "freeze_iterations": 5005, "crop_min_area": 0.14, "num_small_crops": 6,
+        },
+    },
+}  # fmt: skip
+"""What SwAV's code ran: on 64 GPUs, and on 4 with a queue."""
+
+REHEARSAL: Mapping[str, checks.Plain] = {
+    "warmup_epochs": 0,
+    "num_small_crops": 0,
+    "num_prototypes": 30,
+    "queue_start_epoch": 1,
+    "freeze_iterations": 7,
+}
+"""Two epochs of 8 px images: no time to warm up or to fill a long queue, and no room for smaller crops."""
+
+NUM_CODES = 2
+"""Large crops, which are those that codes are computed of."""
+AGREEMENT_MIN_AREA = 0.2
+"""Smallest share of an image in the views by which settings are chosen; SimCLR's."""
+_EVALUATION_BATCH = 512
+
+_MULTI_CROP = {"augmentation": ("swav",)}
+_QUEUE = {"queue": (True,)}
+_COSINE = {"schedule": ("warmup_cosine",)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(refining.Settings, pretext.Common):
+    num_prototypes: int = checks.setting(3000, "prototypes, which are the clusters", low=2, high=100_000, symbol="K")
+    temperature: float = checks.setting(0.1, "divides the scores in a prediction", above=0, high=10, symbol="τ")
+    epsilon: float = checks.setting(0.05, "softness of the codes", above=0, high=10, symbol="ε")
+    sinkhorn_iterations: int = checks.setting(3, "passes that make prototypes be used alike", low=1, high=100)
+    feature_dim: int = checks.setting(128, "width of the embedding", low=2, high=4096)
+    head: str = checks.setting(
+        "mlp", "projection: a hidden layer with batch norm, or one linear layer", choices=("mlp", "linear")
+    )
+    hidden_dim: int = checks.setting(2048, "width of the hidden layer", low=2, high=65_536, when={"head": ("mlp",)})
+    freeze_iterations: int = checks.setting(313, "first steps in which prototypes do not move", low=0, unit="steps")
+    queue: bool = checks.setting(True, "compute codes together with earlier embeddings; for batches below about 1,000")
+    queue_length: int = checks.setting(
+        3840, "embeddings in the queue; trimmed to a multiple of the batch", low=2, unit="images", when=_QUEUE
+    )
+    queue_start_epoch: int = checks.setting(
+        15, "epochs before the queue begins to fill", low=0, unit="epochs", when=_QUEUE
+    )
+    epochs: int = checks.setting(200, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    optimizer: str = checks.setting(
+        "larc", "larc scales each tensor's step to its length, for large batches", choices=("larc", "sgd", "adam")
+    )
+    lr: float = checks.setting(0.6, "learning rate, after the warm-up", above=0)
+    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1, when={"optimizer": ("larc", "sgd")})
+    weight_decay: float = checks.setting(1e-6, "L2 penalty, on every parameter", low=0)
+    schedule: str = checks.setting(
+        "warmup_cosine", "how the rate changes, step by step", choices=("warmup_cosine", "constant")
+    )
+    warmup_epochs: int = checks.setting(0, "epochs in which the rate rises", low=0, unit="epochs", when=_COSINE)
+    warmup_lr: float = checks.setting(0.0, "learning rate at the first step of a warm-up", low=0, when=_COSINE)
+    final_lr: float = checks.setting(0.0006, "learning rate at the end", low=0, when=_COSINE)
+    augmentation: str = checks.setting(
+        "swav", "how a view is drawn; affine is for tiny grey images, two views each", choices=("swav", "affine")
+    )
+    crop_min_area: float = checks.setting(
+        0.08, "smallest share of the image that a large crop covers; 0.14 beside small crops", above=0, below=1,
+        when=_MULTI_CROP,
+    )  # fmt: skip
+    jitter_scale: float = checks.setting(
+        1.0, "multiplies the reach of color jitter: 0.8, and 0.2 of the hue", low=0, high=2, when=_MULTI_CROP
+    )
+    blur: bool = checks.setting(True, "blur half of the views; not meant for images of 32 px", when=_MULTI_CROP)
+    num_small_crops: int = checks.setting(
+        0, "small crops beside the two large ones; 6 on ImageNet", low=0, high=32, when=_MULTI_CROP, symbol="V - 2"
+    )
+    small_crop_px: int = checks.setting(96, "side of a small crop", low=8, unit="px", when=_MULTI_CROP)
+    small_crop_min_area: float = checks.setting(
+        0.05, "smallest share of the image that a small crop covers", above=0, below=1, when=_MULTI_CROP
+    )
+    small_crop_max_area: float = checks.setting(
+        0.14, "largest share of the image that a small crop covers", above=0, high=1, when=_MULTI_CROP
+    )
+    confidence_threshold: float = checks.setting(
+        0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
+    )
+
+    def __post_init__(self) -> None:
+        checks.check(self)
+        faults = []
+        if self.small_crop_min_area >= self.small_crop_max_area:
+            rule = f"small_crop_min_area must be below small_crop_max_area ({self.small_crop_max_area:g})"
+            faults.append(("small_crop_min_area", f"{rule}, but is {self.small_crop_min_area:g}."))
+        if self.schedule == "warmup_cosine" and self.warmup_epochs >= self.epochs:
+            rule = f"warmup_epochs must be below epochs ({self.epochs})"
+            faults.append(("warmup_epochs", f"{rule}, but is {self.warmup_epochs}."))
+        if faults:
+            raise checks.SettingsError(faults)
+
+    @property
+    def has_small_crops(self) -> bool:
+        return self.augmentation == "swav" and self.num_small_crops > 0
+
+
+def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
+    yield from pretext.limits(config, shape)
+    if config.queue and config.queue_length < config.batch_size:
+        yield (
+            "queue_length",
+            f"queue_length must be at least batch_size ({config.batch_size}), but is {config.queue_length}",
+        )
+    if config.has_small_crops:
+        try:
+            backbones.check_size(backbones.resolve(config.network, shape), config.small_crop_px)
+        except ValueError as error:
+            yield "small_crop_px", f"small_crop_px is {config.small_crop_px}: {error}"
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What an epoch needs. model: the bare one; trained: the same, wrapped for several ranks."""
+
+    config: Config
+    data: ImageData
+    images: Split
+    model: nets.PrototypeModel
+    trained: nn.Module
+    optimizer: torch.optim.Optimizer
+    queue: nets.CropQueue
+    refiner: refining.Refiner
+    runtime: Runtime
+
+    @property
+    def steps(self) -> int:
+        """Steps of an epoch."""
+        return len(self.images) // self.config.batch_size
+
+
+def train(
+    config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
+) -> Generator[Epoch, None, Result]:
+    """Train backbone, projection and prototypes; see the module's docstring.
+
+    Returns:
+        weights: backbone, projection, prototypes. arrays, float32: probabilities_eval (N, K), features_eval (N, E) of
+        length 1; where codes were corrected also refined_eval (N, K). facts: network, num_clusters.
+    """
+    setup = _set_up(config, data, runtime)
+    parts: dict[str, pretext.Stateful] = {
+        "model": setup.model, "optimizer": setup.optimizer, "queue": setup.queue, "refiner": setup.refiner
+    }  # fmt: skip
+    start = pretext.restore(runtime.resume(), parts)
+    setup = replace(setup, trained=runtime.prepare(setup.model))
+    found = yield from pretext.epochs(
+        config,
+        start,
+        parts,
+        lambda epoch: _rate(setup, epoch * setup.steps),
+        lambda epoch: _epoch(setup, epoch) | _judged(setup),
+    )
+    setup.model.normalize_prototypes()
+    embeddings_NE, eval_NK = _predicted(setup)
+    return Result(
+        weights={
+            "backbone": setup.model.backbone.state_dict(),
+            "projection": setup.model.head.state_dict(),
+            "prototypes": setup.model.prototypes.state_dict(),
+        },
+        arrays={
+            "probabilities_eval": eval_NK.numpy(),
+            "features_eval": embeddings_NE.cpu().numpy(),
+            **setup.refiner.arrays(eval_NK),
+        },
+        facts={"network": setup.model.backbone.name, "num_clusters": config.num_prototypes},
+        metrics=found,
+    )
+
+
+def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
+    """Everything at its start; the model not yet wrapped, so that a saved state can be loaded."""
+    network = backbones.resolve(config.network, data.shape)
+    hidden_dim = config.hidden_dim if config.head == "mlp" else 0
+    model = nets.PrototypeModel(
+        pretext.backbone(network, data.shape, runtime.seed), config.feature_dim, hidden_dim, config.num_prototypes
+    ).to(runtime.device)
+    length = config.queue_length // config.batch_size * config.batch_size if config.queue else 0
+    queue = nets.CropQueue(NUM_CODES, length, config.feature_dim, runtime.device)
+    refiner = refining.Refiner(config, config.num_prototypes, len(data.class_names), config.batch_size, runtime.device)
+    return _Setup(config, data, data.pretext, model, model, _optimizer(config, model), queue, refiner, runtime)
+
+
+def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
+    if config.optimizer == "adam":
+        return torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    kind = larc.Larc if config.optimizer == "larc" else torch.optim.SGD
+    return kind(model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def _rate(setup: _Setup, iteration: int) -> float:
+    config = setup.config
+    if config.schedule == "constant":
+        return config.lr
+    return schedules.warmup_cosine(
+        config.lr,
+        iteration,
+        iterations=config.epochs * setup.steps,
+        warmup=config.warmup_epochs * setup.steps,
+        start_lr=config.warmup_lr,
+        final_lr=config.final_lr,
+    )
+
+
+def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
+    config, runtime, model = setup.config, setup.runtime, setup.model
+    views = runtime.generator("views", epoch)
+    setup.trained.train()
+    total, step = torch.zeros(1, device=runtime.device), epoch * setup.steps
+    for batch in stream.batches(
+        setup.images,
+        config.batch_size,
+        runtime.generator("order", epoch),
+        rank=runtime.rank,
+        world_size=runtime.world_size,
+        drop_last=True,
+    ):
+        for group in setup.optimizer.param_groups:
+            group["lr"] = _rate(setup, step)
+        model.normalize_prototypes()
+        draws = Draws(views, batch.total, batch.start, len(batch.rows_B))
+        crops = _crops(setup, setup.images.images_NCHW[batch.rows_B], draws)
+        embeddings, scores = setup.trained(crops)
+        scores_VBK = scores.chunk(len(crops))
+        codes, weights = _targets(setup, embeddings.chunk(len(crops)), scores_VBK, batch, epoch)
+        loss = sinkhorn.swapped_prediction(codes, scores_VBK, temperature=config.temperature, weights_AB=weights)
+        setup.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if step < config.freeze_iterations:
+            model.prototypes.weight.grad = None
+        setup.optimizer.step()
+        total += loss.detach()
+        step += 1
+    (loss_mean,) = pretext.mean_over_ranks(total, setup.steps, runtime)
+    return {"loss": loss_mean}
+
+
+def _crops(setup: _Setup, images_BCHW: Tensor, draws: Draws) -> list[Tensor]:
+    """The large crops, then the small ones."""
+    config, norm = setup.config, augment.Norm(setup.data.mean, setup.data.std)
+    if config.augmentation == "affine":
+        strength = augment.Strength(affine=config.affine_scale)
+        return [augment.affine(images_BCHW, draws, norm, strength) for _ in range(NUM_CODES)]
+    large = _large(setup, (config.crop_min_area, 1.0), config.jitter_scale)
+    area = (config.small_crop_min_area, config.small_crop_max_area)
+    small = replace(large, size_px=config.small_crop_px, area=area)
+    kinds = [large] * NUM_CODES + [small] * config.num_small_crops
+    return [multicrop.view(images_BCHW, draws, norm, kind) for kind in kinds]
+
+
+def _large(setup: _Setup, area: tuple[float, float], jitter: float) -> multicrop.Crop:
+    return multicrop.Crop(setup.data.shape.image_size_px, area, jitter, setup.config.blur)
+
+
+def _targets(
+    setup: _Setup,
+    embeddings_VBE: tuple[Tensor, ...],
+    scores_VBK: tuple[Tensor, ...],
+    batch: stream.Batch,
+    epoch: int,
+) -> tuple[list[Tensor], list[Tensor] | None]:
+    """This rank's codes of the large crops, and the weights of their terms; the queue takes the batch in."""
+    config, runtime, refiner = setup.config, setup.runtime, setup.refiner
+    uses_queue = config.queue and epoch >= config.queue_start_epoch
+    own = slice(batch.start, batch.start + len(batch.rows_B))
+    labels_T = runtime.gather(setup.images.labels_N[batch.rows_B]) if refiner.is_active(epoch) else None
+    codes, weights = [], []
+    for crop in range(NUM_CODES):
+        scores_TK = runtime.gather(scores_VBK[crop].detach())
+        rows_XK = scores_TK
+        if uses_queue and setup.queue.is_full:
+            earlier_QK = setup.queue.rows(crop) @ setup.model.prototypes.weight.detach().T
+            rows_XK = torch.cat((earlier_QK, scores_TK))
+        codes_XK = sinkhorn.codes(rows_XK, epsilon=config.epsilon, iterations=config.sinkhorn_iterations)
+        codes_TK = codes_XK[-batch.total :]
+        if labels_T is not None:
+            codes_TK, entropy_T = refiner(codes_TK, labels_T, epoch)
+            weights.append(refiner.weights(entropy_T)[own])
+        codes.append(codes_TK[own])
+    if uses_queue:
+        setup.queue.put(torch.stack([runtime.gather(each.detach()) for each in embeddings_VBE[:NUM_CODES]]))
+    return codes, weights if refiner.weighs(epoch) else None
+
+
+def _judged(setup: _Setup) -> dict[str, float]:
+    """The metrics of an epoch on the evaluation images."""
+    _, eval_NK = _predicted(setup)
+    found = clusterer.judged(eval_NK, setup.data, setup.config.confidence_threshold)
+    return found | {"view_agreement": _agreement(setup, eval_NK.argmax(1))} | setup.refiner.report()
+
+
+def _predicted(setup: _Setup) -> tuple[Tensor, Tensor]:
+    """Embeddings (N, E) of the evaluation images as they are, and their probabilities (N, K) on the CPU."""
+    data = setup.data
+    embeddings_NE = models.predict(setup.model, data.eval.images_NCHW, data.mean, data.std, what="embeddings")
+    probabilities = [_scores(setup, part_BE).softmax(1).cpu() for part_BE in embeddings_NE.split(_EVALUATION_BATCH)]
+    return embeddings_NE, clusterer.finite(torch.cat(probabilities))
+
+
+@torch.no_grad()
+def _scores(setup: _Setup, embeddings_BE: Tensor) -> Tensor:
+    unit_KE = functional.normalize(setup.model.prototypes.weight)
+    return embeddings_BE @ unit_KE.T / setup.config.temperature
+
+
+@torch.no_grad()
+def _agreement(setup: _Setup, clusters_N: Tensor) -> float:
+    """How far a random view of an image lies in the image's own cluster: NMI of the two clusterings, above chance.
+
+    0 where they have nothing to do with each other or all images share one cluster, 1 where they are the same. The
+    views are the same in every epoch, and drawn at the published strength whatever the training's is, so that
+    settings can be compared. Chance is what images put in another order have, which grows with the prototypes.
+    """
+    model, data, runtime = setup.model, setup.data, setup.runtime
+    norm, views, found = augment.Norm(data.mean, data.std), runtime.generator("agreement"), []
+    crop = replace(_large(setup, (AGREEMENT_MIN_AREA, 1.0), 1.0), blur=False)
+    model.eval()
+    rows_N = torch.arange(len(data.eval), device=runtime.device)
+    stream.announce(data.eval, rows_N)
+    for rows_B in rows_N.split(_EVALUATION_BATCH):
+        images_BCHW, draws = data.eval.images_NCHW[rows_B], Draws(views, len(rows_B))
+        if setup.config.augmentation == "affine":
+            view_BCHW = augment.affine(images_BCHW, draws, norm)
+        else:
+            view_BCHW = multicrop.view(images_BCHW, draws, norm, crop)
+        embeddings_BE = model(view_BCHW, "embeddings")
+        assert isinstance(embeddings_BE, Tensor)
+        found.append(_scores(setup, embeddings_BE).argmax(1))
+    seen_N = torch.cat(found).cpu()
+    order_N = torch.randperm(len(seen_N), generator=torch.Generator().manual_seed(0))
+    nmi, chance = (metrics.assignment_nmi(clusters_N.numpy(), each.numpy()) for each in (seen_N, seen_N[order_N]))
+    return max(0.0, (nmi - chance) / (1 - chance)) if chance < 1 else 0.0
