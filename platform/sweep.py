@@ -90,7 +90,7 @@ def rehearse_plan(study: Study, data: ImageData, address: str) -> int:
     """
     print("\n".join(rows(study)))
     print(f"{'images':<10} {data.shape.num_train:,} to train on, {data.shape.num_eval:,} to judge")
-    needs = [memory.need(configs(study, changes), data) for changes in study.extremes]
+    needs = [memory.need(configs(part, changes), data) for part, changes in study.bounds]
     largest = max(needs, key=lambda each: each.total)
     print("\n".join(memory.rows(largest, study.resources.trial.gpu)))
     sentences = placing.unplaceable(study.resources, _machines(address))
