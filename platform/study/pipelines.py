@@ -31,7 +31,8 @@ def chosen(method: str, pretext: str, row: Mapping[str, Any]) -> tuple[str, str]
 
 def identity(method: str, pretext: str) -> tuple[str, ...]:
     """The same for two ways of writing one pipeline: the method and the names of its stages."""
-    return (method, *map(pipeline.name_of, pipeline.stages(method, pretext).values()))
+    slots = zip(pipeline.stages(method), pipeline.METHODS[method], strict=True)
+    return (method, *(pretext if pretext and slot == "pretext" else name for slot, name in slots))
 
 
 def settings_of(stages: Stages, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -66,7 +67,9 @@ def row_faults(document: Document, page: Any, label: str) -> list[Fault]:
     if page.preset and any(key in row for key in KEYS):
         sentence = "a preset is for one pipeline, but this row has another. Write its settings out instead of preset."
         return [document.fault((*where, next(key for key in KEYS if key in row)), sentence)]
-    return faults(document, *chosen(page.method, page.pretext, row), where)
+    method = row.get("method", page.method)
+    named = chosen(page.method, page.pretext, row) if method in pipeline.METHODS else (method, "")
+    return faults(document, *named, where)
 
 
 def _own_pretext(method: str) -> str:

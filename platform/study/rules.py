@@ -5,14 +5,13 @@ from typing import Any
 
 from trainables import checks, metrics
 from trainables.checks import Plain
-from trainables.pipeline import name_of
 
 from .contents import Reading, Row, for_pipelines, for_row
 from .document import Where
 from .domains import Domain, grid_size
 from .faults import did_you_mean
 from .pages import Objective, Resources, Scheduler
-from .pipelines import settings_of
+from .pipelines import identity, settings_of
 from .settings import Given, Stages, build, extremes, shared_prefix
 
 MAX_TRIALS = 100_000
@@ -250,9 +249,10 @@ def _judge_built(
 def _judge_rows(reading: Reading, fixed: Mapping[str, Plain], rows: Sequence[Row]) -> None:
     first: dict[str, str] = {}
     for row in rows:
-        stages = for_row(reading, row.name).stages
+        own = for_row(reading, row.name)
+        stages, named = own.stages, identity(own.page.method, own.page.pretext)
         configs, _ = build(stages, {**settings_of(stages, fixed), **row.changes})
-        meaning = repr({(slot, name_of(stages[slot])): checks.effective(each) for slot, each in configs.items()})
+        meaning = repr((named, {slot: checks.effective(config) for slot, config in configs.items()}))
         if meaning in first:
             sentence = f"the row {row.name!r} has the same settings as {first[meaning]!r}. Take one of them out."
             reading.note(("ablate", row.name), sentence, at_key=True)

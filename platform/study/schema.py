@@ -164,8 +164,9 @@ def load_study(path: Path, overrides: Sequence[str] = ()) -> Study:
     name = page.name or path.stem
     if sentence := name_fault(name):
         faults.append(document.fault(("name",), sentence))
-    faults += _pipeline_faults(document, page)
-    if _pipeline_faults(document, page):
+    unusable = _pipeline_faults(document, page)
+    faults += unusable
+    if unusable or any(fault.key.partition(".")[0] in ("method", "pretext", "probes") for fault in faults):
         raise StudyFaults(faults)
     reading = Reading(document, page, pipeline.stages(page.method, page.pretext, page.probes), faults)
     study = _assemble(reading, name)
