@@ -68,8 +68,10 @@ def row_faults(document: Document, page: Any, label: str) -> list[Fault]:
         sentence = "a preset is for one pipeline, but this row has another. Write its settings out instead of preset."
         return [document.fault((*where, next(key for key in KEYS if key in row)), sentence)]
     method = row.get("method", page.method)
-    named = chosen(page.method, page.pretext, row) if method in pipeline.METHODS else (method, "")
-    return faults(document, *named, where)
+    if method not in pipeline.METHODS:
+        return faults(document, method, "", where)
+    method, pretext = chosen(page.method, page.pretext, row)
+    return faults(document, method, pretext, where)
 
 
 def _own_pretext(method: str) -> str:
