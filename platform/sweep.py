@@ -113,7 +113,7 @@ def rehearse_plan(
     print(f"{'images':<10} {data.shape.num_train:,} to train on, {data.shape.num_eval:,} to judge")
     if probed is not None:
         print(f"{'probes':<10} {probed.shape.num_train:,} images to learn from, {probed.shape.num_eval:,} to judge")
-    needs = [memory.need(configs(study, changes), data, probed) for changes in study.extremes]
+    needs = [memory.need(configs(part, changes), data, probed) for part, changes in study.bounds]
     largest = max(needs, key=lambda each: each.total)
     print("\n".join(memory.rows(largest, study.resources.trial.gpu)))
     sentences = placing.unplaceable(study.resources, _machines(address, grows))

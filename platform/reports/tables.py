@@ -20,6 +20,7 @@ from ..run.labels import setting_label
 from ..run.ledger import Ledger
 from ..run.outcomes import counts_as_result, status
 from ..run.rows import COLLAPSED, DONE, FAILED, PRUNED, Launch, Setting, Trial
+from ..study import pipelines
 from ..study.faults import redacted
 from ..study.published import values_of
 from ..study.told import objectives
@@ -278,9 +279,13 @@ def _cells(
 
 def _meaning(launch: Launch, setting: Setting) -> list[dict[str, Any]]:
     told = launch.resolved
-    changes = {**told.get("fixed", {}), **setting.params}
-    configs = pipeline.configs(told["method"], told.get("pretext", ""), changes, told.get("probes", ()))
-    return [checks.effective(config) for config in configs.values()]
+    row = {name: value for name, value in setting.params.items() if name in pipelines.KEYS}
+    named = pipelines.chosen(told["method"], told.get("pretext", ""), row)
+    stages = pipeline.stages(*named, told.get("probes", ()))
+    fixed = pipelines.settings_of(stages, told.get("fixed", {})) if row else told.get("fixed", {})
+    changes = {**fixed, **{name: value for name, value in setting.params.items() if name not in row}}
+    configs = pipeline.configs(*named, changes, told.get("probes", ()))
+    return [*({"stage": name} for name in pipelines.identity(*named)), *map(checks.effective, configs.values())]
 
 
 def _setting_row(launch: Launch, setting: Setting, trials: tuple[Trial, ...]) -> SettingRow:

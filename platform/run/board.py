@@ -13,6 +13,8 @@ from typing import Any
 
 from trainables import walk
 
+from ..study.pipelines import KEYS
+from ..study.plan import Shared
 from ..study.schema import Study
 from .ledger import Ledger
 from .outcomes import counts_as_result
@@ -28,7 +30,7 @@ class Board:
     """The cells of one launch.
 
     fingerprints: "fingerprint" of the data set, and "probe_fingerprint" of the probes' where it is another one.
-    shared: slots that are prepared once per seed ("" where there are none).
+    shared: what is prepared once per seed, of each pipeline of the study.
     """
 
     def __init__(
@@ -38,7 +40,7 @@ class Board:
         study: Study,
         *,
         fingerprints: Mapping[str, str],
-        shared: Sequence[str],
+        shared: Sequence[Shared],
         storage: str,
     ) -> None:
         self._ledger, self.launch, self.study = ledger, launch, study
@@ -52,12 +54,12 @@ class Board:
         self.running: set[str] = set()
         self._told: list[Told] = []
         self.num_failures = 0
-        self.prepare: dict[int, str] = {}
-        if shared:
-            cells = [self._cell("prepare", {}, seed, until=shared[-1]) for seed in study.seeds]
-            self._enter(cells, None)
+        self._parts = {row.name: part for part in study.parts for row in part.ablate}
+        self.prepare: dict[tuple[int, str, str], str] = {}
+        for part, slots in shared:
+            self._enter([self._cell(part, {}, seed, until=slots[-1]) for seed in study.seeds], None)
         for setting in self.settings:
-            self._enter([self._cell("trial", setting.params, seed) for seed in study.seeds], setting.number)
+            self._enter_setting(setting)
 
     # Out
 
@@ -93,7 +95,8 @@ class Board:
     @property
     def prepare_cells(self) -> list[tuple[str, Cell]]:
         """The prepare cells that are still to be run."""
-        return [(key, dict(self._trials[key].cell)) for key in self.prepare.values() if key in self._queue]
+        keys = dict.fromkeys(self.prepare.values())  # two pipelines may share the same stages
+        return [(key, dict(self._trials[key].cell)) for key in keys if key in self._queue]
 
     @property
     def trials(self) -> list[Trial]:
@@ -141,13 +144,19 @@ class Board:
         if self._trials[key].kind == "prepare":
             self._give_up_unprepared()
 
-    def _cell(self, kind: str, params: Mapping[str, Any], seed: int, until: str = "") -> Cell:
-        study = self.study
+    def _enter_setting(self, setting: Setting) -> None:
+        part = self._parts.get(setting.variant, self.study)
+        # A row's params name its pipeline too, which the part has already.
+        changes = {name: value for name, value in setting.params.items() if name not in KEYS}
+        self._enter([self._cell(part, changes, seed) for seed in self.study.seeds], setting.number)
+
+    def _cell(self, study: Study, changes: Mapping[str, Any], seed: int, until: str = "") -> Cell:
+        """A cell of a part of the study: of a trial, or with ``until`` of what its trials share."""
         made = {
-            "kind": kind,
+            "kind": "prepare" if until else "trial",
             "method": study.method,
             "pretext": study.pretext,
-            "changes": {**study.fixed, **params},
+            "changes": {**study.fixed, **changes},
             "dataset": dict(study.dataset),
             **self._fingerprints,
             "seed": seed,
@@ -158,14 +167,14 @@ class Board:
         }
         if study.probe_dataset:
             made["probe_dataset"] = dict(study.probe_dataset)
-        return made if kind == "prepare" else made | _watched(study)
+        return made if until else made | _watched(study)
 
     def _enter(self, cells: Sequence[Cell], setting: int | None) -> None:
         keyed = [(_key(cell), cell) for cell in cells]
         self._ledger.add_trials(self.launch.id, keyed, setting=setting)
         for key, cell in keyed:
             if setting is None:
-                self.prepare[cell["seed"]] = key
+                self.prepare[_family(cell)] = key
             else:
                 self._by_setting.setdefault(setting, []).append(key)
             if key not in self._trials:
@@ -179,8 +188,8 @@ class Board:
     def _give_up_unprepared(self) -> None:
         """Fail every waiting cell whose shared stages have failed: it could never start."""
         for key in list(self._queue):
-            seed = self._trials[key].seed
-            shared = self._trials[self.prepare[seed]] if seed in self.prepare else None
+            seed, family = self._trials[key].seed, _family(self._trials[key].cell)
+            shared = self._trials[self.prepare[family]] if family in self.prepare else None
             if shared is not None and shared.key != key and shared.state == FAILED:
                 self._fail(key, f"the stages shared by seed {seed} failed: {shared.error}")
 
@@ -197,7 +206,7 @@ class Board:
         trial = self._trials[key]
         if trial.state != PENDING or key in self.running:
             return False
-        shared = self.prepare.get(trial.seed)
+        shared = self.prepare.get(_family(trial.cell))
         return trial.kind == "prepare" or shared is None or self._trials[shared].state == DONE
 
     def _draw(self) -> bool:
@@ -213,7 +222,7 @@ class Board:
         setting = Setting(number, variant, params)
         self._ledger.add_setting(self.launch.id, setting)
         self.settings.append(setting)
-        self._enter([self._cell("trial", params, seed) for seed in self.study.seeds], number)
+        self._enter_setting(setting)
         return True
 
     @property
@@ -256,6 +265,11 @@ def _watched(study: Study) -> Cell:
     if study.guard.collapse is not None:
         found["collapse"] = study.guard.collapse.model_dump()
     return found if study.time_limit is None else found | {"time_limit_s": study.time_limit}
+
+
+def _family(cell: Cell | Mapping[str, Any]) -> tuple[int, str, str]:
+    """Seed, method and pretext: what a trial has in common with the cell that prepares its shared stages."""
+    return cell["seed"], cell["method"], cell["pretext"]
 
 
 def _key(cell: Cell) -> str:

@@ -15,7 +15,7 @@ from trainables.artifacts import Store
 
 from ..study.extension import refused
 from ..study.placing import Node
-from ..study.plan import shared_slots
+from ..study.plan import shared_parts
 from ..study.resolve import meaning, resolved
 from ..study.schema import Study
 from . import cluster, vocabulary
@@ -80,10 +80,8 @@ def open_launch(ledger: Ledger, request: Request, size: cluster.Size) -> Launch:
 def course(ledger: Ledger, request: Request, launch: Launch, size: cluster.Size) -> Iterator[Course]:
     """The launch's board, held by a heartbeat; closed in the ledger however it ends."""
     study = request.study
-    shared = shared_slots(study) if study.swept or study.ablate else ()
-    board = Board(
-        ledger, launch, study, fingerprints=request.fingerprints, shared=shared, storage=str(request.storage.resolve())
-    )
+    storage, shared = str(request.storage.resolve()), shared_parts(study)
+    board = Board(ledger, launch, study, fingerprints=request.fingerprints, shared=shared, storage=storage)
     running = Course(launch, board, max(1, size.slots(study.resources.trial)), judge=Judge(study, ledger, launch))
     stop = threading.Event()
     beats = threading.Thread(target=_beat, args=(ledger.path, launch.id, stop), daemon=True)

@@ -65,9 +65,9 @@ class Searcher:
         """
         if self._study.ablate:
             # By what is there already, not by place: a row may have been added above others.
-            rest = [row for row in self._study.ablate if dict(row.changes) not in taken]
+            rest = [row for row in self._study.ablate if row.params not in taken]
             row = rest[number - len(taken)]
-            return row.name, dict(row.changes)
+            return row.name, row.params
         own, block = divmod(number, self._blocks)
         outer = domains.grid_setting(self._grid, block) if self._grid else {}
         if not self._search:

@@ -1,10 +1,10 @@
 """What stands under fixed, search, ablate, published and dataset, checked against the stages and the data sets."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from trainables import checks
+from trainables import checks, pipeline
 from trainables.checks import Plain
 from trainables.data import sets
 
@@ -13,16 +13,33 @@ from .document import Document, Where
 from .domains import Domain, read_domain
 from .faults import Fault, did_you_mean
 from .pages import Page
+from .pipelines import KEYS, chosen, identity
 from .settings import Stages, config_of, unknown, value_fault
 
 
 @dataclass(frozen=True)
 class Row:
-    """One named setting of an ablation. published: metric -> value, as printed, and ``published.NOTES``."""
+    """One named setting of an ablation. published: metric -> value, as printed, and ``published.NOTES``.
+
+    method, pretext: of the row's pipeline; None where it is the study's (see ``pipelines.chosen``).
+    """
 
     name: str
     changes: Mapping[str, Plain]
     published: Mapping[str, Any] = field(default_factory=dict)
+    method: str | None = None
+    pretext: str | None = None
+
+    @property
+    def pipeline(self) -> dict[str, str]:
+        """The row's ``pipelines.KEYS``, as far as it has them."""
+        found = {"method": self.method, "pretext": self.pretext}
+        return {key: value for key, value in found.items() if value is not None}
+
+    @property
+    def params(self) -> dict[str, Plain]:
+        """Everything in which the row differs from the study: its pipeline, then its settings."""
+        return {**self.pipeline, **self.changes}
 
 
 @dataclass(frozen=True)
@@ -43,20 +60,45 @@ class Reading:
         self.faults.append(self.document.fault(where, sentence, key=key, at_key=at_key))
 
 
-def read_values(reading: Reading, where: Where, given: Mapping[str, Any]) -> dict[str, Plain]:
-    """The settings under ``where`` that are right; whole numbers become floats where a float is declared."""
+def for_row(reading: Reading, label: str) -> Reading:
+    """The same page as a row of its ablation sees it, with the row's pipeline; faults go to the same list."""
+    page = reading.page
+    if not any(key in page.ablate[label] for key in KEYS):
+        return reading
+    method, pretext = chosen(page.method, page.pretext, page.ablate[label])
+    own = page.model_copy(update={"method": method, "pretext": pretext})
+    return replace(reading, page=own, stages=pipeline.stages(method, pretext, page.probes))
+
+
+def for_pipelines(reading: Reading) -> list[Reading]:
+    """The page as seen by each pipeline that is run, each once, in the order of the rows."""
+    found: dict[tuple[str, ...], Reading] = {}
+    for each in [for_row(reading, label) for label in reading.page.ablate] or [reading]:
+        found.setdefault(identity(each.page.method, each.page.pretext), each)
+    return list(found.values())
+
+
+def read_values(
+    reading: Reading, where: Where, given: Mapping[str, Any], pipelines: Sequence[Reading] = ()
+) -> dict[str, Plain]:
+    """The settings under ``where`` that are right; whole numbers become floats where a float is declared.
+
+    ``pipelines``: where there are several, each of which may own a setting; all owners must take its value.
+    """
     values: dict[str, Plain] = {}
     for name, value in given.items():
-        missing = unknown(reading.stages, name, reading.page.method)
-        if missing:
-            reading.note((*where, name), missing, at_key=True)
+        views = pipelines or [reading]
+        missing = [unknown(view.stages, name, view.page.method) for view in views]
+        if all(missing):
+            reading.note((*where, name), missing[0] or "", at_key=True)
             continue
-        config, own = config_of(reading.stages, name), name.partition(".")[2]
-        sentence = value_fault(config, own, value, name)
-        if sentence:
-            reading.note((*where, name), sentence)
+        owners = [view.stages for view, sentence in zip(views, missing, strict=True) if not sentence]
+        configs, own = [config_of(stages, name) for stages in owners], name.partition(".")[2]
+        sentences = [each for config in configs if (each := value_fault(config, own, value, name))]
+        if sentences:
+            reading.note((*where, name), sentences[0])
         else:
-            values[name] = float(value) if checks.kind_of(config, own) is float else value
+            values[name] = float(value) if all(checks.kind_of(each, own) is float for each in configs) else value
     return values
 
 
@@ -113,7 +155,10 @@ def read_row(reading: Reading, label: str) -> Row:
         reading.note(where, "a row's name has 1 to 100 printable letters. Rename it.", at_key=True)
     given = dict(reading.page.ablate[label])
     printed = given.pop("published", {})
-    return Row(label, read_values(reading, where, given), read_published(reading, (*where, "published"), printed))
+    own = for_row(reading, label)
+    named = {key: given.pop(key) for key in KEYS if key in given}
+    published = read_published(own, (*where, "published"), printed)
+    return Row(label, read_values(own, where, given), published, named.get("method"), named.get("pretext"))
 
 
 def read_published(reading: Reading, where: Where, given: Any) -> dict[str, Any]:

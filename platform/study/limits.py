@@ -31,13 +31,15 @@ def data_faults(study: Study, shape: DataShape, probed: DataShape | None = None)
     """Every setting that a data set of this shape cannot carry, each once, at its line of the study file.
 
     probed: the shape of the probes' data set, where that is another one.
-    Judged at the extremes: every choice, both ends of every range, every row of an ablation.
+    Judged at the extremes: every choice, both ends of every range, every row of an ablation in its own pipeline.
     """
     faults = []
-    for changes in study.extremes:
-        built = configs(study, changes)
-        for name, sentence in pipeline.limits(study.method, study.pretext, built, shape, study.probes, probed):
-            where = place_of(name, changes, study.fixed, study.swept, study.ablate, study.grid)
+    for part, changes in study.bounds:
+        built = configs(part, changes)
+        for name, sentence in pipeline.limits(part.method, part.pretext, built, shape, part.probes, probed):
+            where = place_of(name, changes, part.fixed, part.swept, part.ablate, part.grid)
             key = name if where == ("method",) else ""
+            if where == ("method",) and len(study.parts) > 1:
+                where = ("ablate", part.ablate[0].name)
             faults.append(study.document.fault(where, f"{sentence.rstrip('.')}.", key=key))
     return list(dict.fromkeys(faults))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trainables import metrics
+from trainables.pipeline import name_of
 from trainables.seeds import is_crossed, label, of_slot
 
 from . import domains
@@ -18,6 +19,27 @@ def shared_slots(study: Study) -> tuple[str, ...]:
     return shared_prefix(study.stages, study.touched)
 
 
+Shared = tuple[Study, tuple[str, ...]]
+"""A part of a study (one pipeline) and the slots that all of its cells share."""
+
+
+def shared_parts(study: Study) -> list[Shared]:
+    """What is prepared before the trials, for each pipeline of the study; empty where nothing is shared.
+
+    A pipeline with one row still has its pretext prepared: rows with another method on the same pretext share it.
+    """
+    if not (study.swept or study.ablate):
+        return []
+    parts = study.parts
+    found = []
+    for part in parts:
+        slots = shared_slots(part)
+        if len(parts) > 1 and len(part.ablate) == 1:
+            slots = slots[: min(1, len(part.stages) - 1)]
+        found.append((part, slots))
+    return [(part, slots) for part, slots in found if slots]
+
+
 def grid_size(study: Study) -> int | None:
     """Settings in the full grid over ``search``, counted and not expanded; None if a range is continuous."""
     return domains.grid_size(study.search)
@@ -29,6 +51,10 @@ def rows(study: Study) -> list[str]:
     own = [slot for slot in study.stages if slot not in shared]
     trials = study.num_settings * seeds
     once = len({tuple(of_slot(seed, slot) for slot in shared) for seed in study.seeds})
+    work = [
+        ("once", f"{', '.join(shared)}: {_count(once, 'run')}, one per seed" if shared else "no stage is shared"),
+        ("per trial", f"{', '.join(own)}: {_count(trials, 'run')}" if own else "nothing beyond the shared stages"),
+    ]
     lines = [
         ("study", f"{study.name} ({study.file})"),
         ("method", f"{study.method}: {' -> '.join(study.stages)}" + _swapped(study)),
@@ -37,8 +63,7 @@ def rows(study: Study) -> list[str]:
         ("settings", _settings(study)),
         ("seeds", ", ".join(map(label, study.seeds)) + (" (pretext/method)" if is_crossed(study.seeds[0]) else "")),
         ("trials", f"{_count(study.num_settings, 'setting')} x {_count(seeds, 'seed')} = {trials:,}"),
-        ("once", f"{', '.join(shared)}: {_count(once, 'run')}, one per seed" if shared else "no stage is shared"),
-        ("per trial", f"{', '.join(own)}: {_count(trials, 'run')}" if own else "nothing beyond the shared stages"),
+        *(_pipelines(study) if len(study.parts) > 1 else work),
         ("objective", " and ".join(f"{each.metric}, {each.mode}" for each in study.objectives) + _oracle(study)),
         ("prepare", _share(study.resources.prepare)),
         ("trial", _share(study.resources.trial)),
@@ -47,10 +72,24 @@ def rows(study: Study) -> list[str]:
     swept = [("grid", f"{name}: {domain.as_dict()}") for name, domain in study.grid.items()]
     swept += [("search", f"{name}: {domain.as_dict()}") for name, domain in study.search.items()]
     swept += [("start", ", ".join(f"{name}: {value}" for name, value in each.items())) for each in study.start]
-    ablated = [("ablate", f"{row.name}: {dict(row.changes) or 'the base'}") for row in study.ablate]
+    ablated = [("ablate", f"{row.name}: {row.params or 'the base'}") for row in study.ablate]
     limited = [("stops", f"{name}: {value}") for name, value in stopping(study).items()]
     changed = [("rehearsal", note) for note in study.notes]
     return [f"{label:<10} {text}" for label, text in lines + swept + ablated + limited + changed]
+
+
+def _pipelines(study: Study) -> list[tuple[str, str]]:
+    """What each pipeline of the rows shares and runs by itself; equal shared stages run once for all of them."""
+    shared = {part.ablate[0].name: slots for part, slots in shared_parts(study)}
+    lines, prepared = [], set()
+    for part in study.parts:
+        slots, names = shared.get(part.ablate[0].name, ()), {s: name_of(each) for s, each in part.stages.items()}
+        told = f"{part.method}: {' -> '.join(names.values())} ({_count(len(part.ablate), 'row')})"
+        lines.append(("pipeline", f"{told}; shared: {', '.join(names[slot] for slot in slots) or 'nothing'}"))
+        values = [tuple((name, part.fixed.get(name)) for name in part.fixed if name.partition(".")[0] in slots)]
+        prepared |= {(tuple(names[s] for s in slots), *values, *(of_slot(seed, s) for s in slots))
+                     for seed in study.seeds if slots}  # fmt: skip
+    return [*lines, ("once", f"{_count(len(prepared), 'run')} of shared stages, those of each pipeline once per seed")]
 
 
 def _swapped(study: Study) -> str:

@@ -77,11 +77,10 @@ def _trained(study: Study, notes: list[str]) -> Study:
 def _short(study: Study, notes: list[str]) -> Study:
     """Every stage's epochs cut to EPOCHS; a swept number of epochs is fixed."""
     fixed, search = dict(study.fixed), dict(study.search)
-    for name in names(study.stages):
-        if name.partition(".")[2] != "epochs":
-            continue
+    known = [(name, part) for part in study.parts for name in names(part.stages) if name.endswith(".epochs")]
+    for name, part in known:
         given = search.pop(name, None)
-        usual = fixed.get(name, study.given.default(name))
+        usual = fixed.get(name, part.given.default(name))
         if given is not None or _above(usual):
             fixed[name] = EPOCHS
             notes.append(f"{name}: {EPOCHS} instead of {usual if given is None else given.as_dict()}")
@@ -95,7 +94,8 @@ def _short(study: Study, notes: list[str]) -> Study:
 
 def _eased(study: Study, notes: list[str]) -> Study:
     """Settings that a stage has a value of its own for after so few epochs, fixed at it wherever they stand."""
-    values = {f"{slot}.{name}": value for slot, stage in study.stages.items() for name, value in _eases(stage).items()}
+    slots = [(slot, stage) for part in study.parts for slot, stage in part.stages.items()]
+    values = {f"{slot}.{name}": value for slot, stage in slots for name, value in _eases(stage).items()}
     if not values:
         return study
     notes += [f"{name}: {value!r}, for after {EPOCHS} epochs no other does" for name, value in values.items()]
@@ -145,9 +145,13 @@ def _carried(study: Study, shape: DataShape, notes: list[str]) -> Study:
     for section, before, after in _sections(original, study):
         for name, value in after.items():
             if before.get(name) != value:
-                old = before.get(name, original.given.default(name))
+                old = before.get(name, _default(original, name))
                 notes.append(f"{section}{name}: {_shown(value)} instead of {_shown(old)}, for digits carries no more")
     return study
+
+
+def _default(study: Study, name: str) -> Plain:
+    return next(part.given.default(name) for part in study.parts if name in names(part.stages))
 
 
 def _sections(old: Study, new: Study) -> list[tuple[str, Mapping[str, Any], Mapping[str, Any]]]:
@@ -162,13 +166,13 @@ def _shown(value: Any) -> Any:
 
 def _smaller(study: Study, shape: DataShape) -> Study | None:
     """The study with the first forbidden value made smaller; None if nothing is forbidden or nothing can be done."""
-    for changes in study.extremes:
-        for name, _ in pipeline.limits(study.method, study.pretext, configs(study, changes), shape, study.probes):
-            value = {**study.fixed, **changes}.get(name, study.given.default(name))
-            less = _less(study, name, value)
+    for part, changes in study.bounds:
+        for name, _ in pipeline.limits(part.method, part.pretext, configs(part, changes), shape, part.probes):
+            value = {**part.fixed, **changes}.get(name, part.given.default(name))
+            less = _less(part, name, value)
             if less is None:
                 continue
-            where = place_of(name, changes, study.fixed, study.search, study.ablate)
+            where = place_of(name, changes, part.fixed, part.search, part.ablate)
             if where[0] == "search":
                 return replace(study, search={**study.search, name: _capped(study.search[name], value, less)})
             if where[0] == "ablate":

@@ -6,6 +6,7 @@ from typing import Any
 from trainables import checks, pipeline, seeds
 from trainables.data import sets
 
+from .pipelines import settings_of
 from .schema import Row, Study
 from .settings import Given, config_of, names
 from .told import objectives as objectives
@@ -17,7 +18,7 @@ def resolved(study: Study) -> dict[str, Any]:
     ``fixed`` holds every setting that can count and is not swept. ``tracking.uri`` keeps its ``${ENV:NAME}``.
     """
     rows = {
-        row.name: {**row.changes, **({"published": dict(row.published)} if row.published else {})}
+        row.name: {**row.params, **({"published": dict(row.published)} if row.published else {})}
         for row in study.ablate
     }
     return {
@@ -30,7 +31,7 @@ def resolved(study: Study) -> dict[str, Any]:
         "dataset": dict(study.dataset),
         **({"probe_dataset": dict(study.probe_dataset)} if study.probe_dataset else {}),
         "seeds": seeds.written(study.seeds),
-        "fixed": _settings(study),
+        "fixed": {name: values[0] for name, values in _settings(study).items() if _agree(study, name, values)},
         **({"grid": {name: domain.as_dict() for name, domain in study.grid.items()}} if study.grid else {}),
         "search": {name: domain.as_dict() for name, domain in study.search.items()},
         **({"start": [dict(each) for each in study.start]} if study.start else {}),
@@ -54,9 +55,9 @@ def meaning(study: Study) -> dict[str, Any]:
         "method": study.method,
         "stages": _stage_names(study),
         "dataset": sets.meaning(study.dataset),
-        "fixed": {name: value for name, value in full["fixed"].items() if not _is_place(study, name)},
+        "fixed": {name: value for name, (value, *_) in _settings(study).items() if not _is_place(study, name)},
         "search": full["search"],
-        "ablate": {row.name: dict(row.changes) for row in study.ablate},
+        "ablate": {row.name: row.params for row in study.ablate},
         "objective": full["objective"],
     }
     part |= {key: full[key] for key in ("grid", "start") if key in full}
@@ -68,7 +69,8 @@ def meaning(study: Study) -> dict[str, Any]:
 
 def _is_place(study: Study, name: str) -> bool:
     """Whether a setting says where something is, not what it is."""
-    return checks.rules(config_of(study.stages, name))[name.partition(".")[2]].place
+    stages = next(part.stages for part in study.parts if settings_of(part.stages, {name: None}))
+    return checks.rules(config_of(stages, name))[name.partition(".")[2]].place
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -115,9 +117,18 @@ def _stage_names(study: Study) -> dict[str, str]:
     return own | ({"pretext": study.pretext} if study.pretext else {})
 
 
-def _settings(study: Study) -> dict[str, Any]:
-    stages = study.stages
-    views = [Given(stages, {**study.fixed, **row.changes}, study.swept) for row in study.ablate or (Row("", {}),)]
-    counting = {name for view in views for name in view.counting()} - set(study.swept)
-    given = study.given
-    return {name: study.fixed.get(name, given.default(name)) for name in names(stages) if name in counting}
+def _settings(study: Study) -> dict[str, list[Any]]:
+    """What every setting that can count and is not swept is given, by each pipeline that knows it."""
+    found: dict[str, list[Any]] = {}
+    counting: set[str] = set()
+    for part in study.parts:
+        views = [Given(part.stages, {**part.fixed, **row.changes}, part.swept) for row in part.ablate or (Row("", {}),)]
+        counting |= {name for view in views for name in view.counting()} - set(study.swept)
+        for name in names(part.stages):
+            found.setdefault(name, []).append(part.fixed.get(name, part.given.default(name)))
+    return {name: values for name, values in found.items() if name in counting}
+
+
+def _agree(study: Study, name: str, values: list[Any]) -> bool:
+    """Whether a value under ``fixed`` says the same; where two pipelines have two defaults, none is written."""
+    return name in study.fixed or all(repr(value) == repr(values[0]) for value in values)

@@ -6,12 +6,13 @@ from typing import Any
 from trainables import checks, metrics
 from trainables.checks import Plain
 
-from .contents import Reading, Row
+from .contents import Reading, Row, for_pipelines, for_row
 from .document import Where
 from .domains import Domain, grid_size
 from .faults import did_you_mean
 from .pages import Objective, Resources, Scheduler
-from .settings import Given, build, extremes, shared_prefix
+from .pipelines import identity, settings_of
+from .settings import Given, Stages, build, extremes, shared_prefix
 
 MAX_TRIALS = 100_000
 DEFAULT_TRIALS = 20
@@ -57,11 +58,15 @@ def read_objectives(reading: Reading, swept: Sequence[str]) -> tuple[Objective, 
 def _trained_on_labels(reading: Reading) -> list[tuple[Where, str]]:
     """Place and full name of every setting that gets a value with which its stage trains on labels."""
     page, found = reading.page, []
-    blocks: list[tuple[Where, Mapping[str, Any]]] = [(("fixed",), page.fixed), (("grid",), page.grid)]
-    blocks += [(("search",), page.search), *((("ablate", label), row) for label, row in page.ablate.items())]
-    for where, block in blocks:
+    blocks: list[tuple[Where, Mapping[str, Any], Reading]] = [
+        ((section,), getattr(page, section), view)
+        for section in ("fixed", "grid", "search")
+        for view in for_pipelines(reading)
+    ]
+    blocks += [(("ablate", label), row, for_row(reading, label)) for label, row in page.ablate.items()]
+    for where, block, view in blocks:
         for name, written in block.items():
-            stage = reading.stages.get(name.partition(".")[0])
+            stage = view.stages.get(name.partition(".")[0])
             rule = checks.rules(stage.Config).get(name.partition(".")[2]) if stage else None
             if rule and any(
                 each == value and type(each) is type(value) for each in _scalars(written) for value in rule.oracle
@@ -87,7 +92,9 @@ def _criterion(reading: Reading) -> Objective | None:
 
 def _objective_fault(reading: Reading, objective: Objective, swept: Sequence[str]) -> str | None:
     metric, oracle = objective.metric, reading.page.oracle
-    known = [f"{slot}/{name}" for slot, stage in reading.stages.items() for name in stage.METRICS]
+    views = [reading, *for_pipelines(reading)]
+    names = (f"{slot}/{name}" for view in views for slot, stage in view.stages.items() for name in stage.METRICS)
+    known = list(dict.fromkeys(names))
     if metric not in known:
         return f"metric {metric!r} does not exist in this pipeline. {did_you_mean(metric, known)}"
     slot, looks = metric.partition("/")[0], metrics.looks_at_labels(metric)
@@ -205,33 +212,47 @@ def judge_together(
     reading: Reading, fixed: Mapping[str, Plain], search: Mapping[str, Domain], rows: Sequence[Row]
 ) -> None:
     """Note settings that are right alone and not together: never counting, equal rows, refused by their Config."""
-    stages, nothing = reading.stages, Row("", {})
-    views = {row.name: Given(stages, {**fixed, **row.changes}, search) for row in rows or [nothing]}
+    stages = {row.name: for_row(reading, row.name).stages for row in rows} or {"": reading.stages}
+    changed = {row.name: row.changes for row in rows}
+    views = {
+        name: Given(own, {**settings_of(own, fixed), **changed.get(name, {})}, search) for name, own in stages.items()
+    }
     # What a preset says and a value of the page switches off is no fault: nobody wrote it.
     for name in reading.page.fixed:
-        obstacles = [view.obstacle(name) for view in views.values()]
+        obstacles = [view.obstacle(name) for view in views.values() if settings_of(view.stages, {name: None})]
         if all(obstacles):
             reading.note(("fixed", name), obstacles[0] or "", at_key=True)
     for name in search:
-        if obstacle := Given(stages, fixed, search).obstacle(name):
+        if obstacle := Given(reading.stages, fixed, search).obstacle(name):
             reading.note(("grid" if name in reading.page.grid else "search", name), obstacle, at_key=True)
     for row in rows:
         for name in row.changes:
             if obstacle := views[row.name].obstacle(name):
                 reading.note(("ablate", row.name, name), obstacle, at_key=True)
+    for label, own in stages.items():
+        mine = [row for row in rows if row.name == label]
+        _judge_built(reading, own, fixed, search, mine)
+    _judge_rows(reading, fixed, rows)
+
+
+def _judge_built(
+    reading: Reading, stages: Stages, fixed: Mapping[str, Plain], search: Mapping[str, Domain], rows: Sequence[Row]
+) -> None:
+    """Note what the Configs of one row, or of a study without rows, refuse."""
     for changes in extremes(search, [row.changes for row in rows]):
-        _, refused = build(stages, {**fixed, **changes})
+        _, refused = build(stages, {**settings_of(stages, fixed), **changes})
         for name, sentence in refused:
             where = place_of(name, changes, fixed, search, rows, reading.page.grid)
             reading.note(where, f"{sentence.rstrip('.')}.")
-    _judge_rows(reading, fixed, rows)
 
 
 def _judge_rows(reading: Reading, fixed: Mapping[str, Plain], rows: Sequence[Row]) -> None:
     first: dict[str, str] = {}
     for row in rows:
-        configs, _ = build(reading.stages, {**fixed, **row.changes})
-        meaning = repr({slot: checks.effective(config) for slot, config in configs.items()})
+        own = for_row(reading, row.name)
+        stages, named = own.stages, identity(own.page.method, own.page.pretext)
+        configs, _ = build(stages, {**settings_of(stages, fixed), **row.changes})
+        meaning = repr((named, {slot: checks.effective(config) for slot, config in configs.items()}))
         if meaning in first:
             sentence = f"the row {row.name!r} has the same settings as {first[meaning]!r}. Take one of them out."
             reading.note(("ablate", row.name), sentence, at_key=True)

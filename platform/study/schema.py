@@ -1,18 +1,19 @@
 """A study: a checked file, ready to be planned and run. Every fault of the file is found here, at once."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from trainables import checks, pipeline
 from trainables.checks import Plain
 
-from . import ablation, checkpoints, rules
+from . import ablation, checkpoints, pipelines, rules
 from . import overrides as overriding
 from .contents import (
     Reading,
     Row,
+    for_pipelines,
     read_dataset,
     read_probe_dataset,
     read_published,
@@ -83,6 +84,26 @@ class Study:
         return stages
 
     @property
+    def parts(self) -> "tuple[Study, ...]":
+        """The study cut into parts of one pipeline each, in the order of its rows; itself where it has only one.
+
+        A part has its own method, pretext and rows, and those of the fixed settings that its pipeline knows.
+        """
+        if not any(row.pipeline for row in self.ablate):
+            return (self,)
+        grouped: dict[tuple[str, ...], list[Row]] = {}
+        chosen = {row.name: pipelines.chosen(self.method, self.pretext, row.pipeline) for row in self.ablate}
+        for row in self.ablate:
+            grouped.setdefault(pipelines.identity(*chosen[row.name]), []).append(row)
+        found = []
+        for rows in grouped.values():
+            method, pretext = chosen[rows[0].name]
+            fixed = pipelines.settings_of(pipeline.stages(method, pretext, self.probes), self.fixed)
+            plain = tuple(replace(row, method=None, pretext=None) for row in rows)
+            found.append(replace(self, method=method, pretext=pretext, fixed=fixed, ablate=plain, trials=len(rows)))
+        return tuple(found)
+
+    @property
     def objective(self) -> Objective:
         """The one that ranks."""
         return self.objectives[0]
@@ -109,8 +130,13 @@ class Study:
 
     @property
     def extremes(self) -> tuple[Mapping[str, Plain], ...]:
-        """Changes that bound the study; all of them can really be run."""
+        """Changes that bound a study of one pipeline (see ``parts``); all of them can really be run."""
         return tuple(extremes(self.swept, [*self.start, *(row.changes for row in self.ablate)]))
+
+    @property
+    def bounds(self) -> "tuple[tuple[Study, Mapping[str, Plain]], ...]":
+        """The extremes of every part, each with its part."""
+        return tuple((part, changes) for part in self.parts for changes in part.extremes)
 
 
 def configs(study: Study, changes: Mapping[str, Plain]) -> dict[str, Any]:
@@ -147,8 +173,9 @@ def load_study(path: Path, overrides: Sequence[str] = (), best_of: ablation.Best
     name = page.name or path.stem
     if sentence := name_fault(name):
         faults.append(document.fault(("name",), sentence))
-    faults += _pipeline_faults(document, page)
-    if any(fault.key.partition(".")[0] in ("method", "pretext", "probes") for fault in faults):
+    unusable = _pipeline_faults(document, page)
+    faults += unusable
+    if unusable or any(fault.key.partition(".")[0] in ("method", "pretext", "probes") for fault in faults):
         raise StudyFaults(faults)
     reading = Reading(document, page, pipeline.stages(page.method, page.pretext, page.probes), faults)
     study = _assemble(reading, name)
@@ -161,11 +188,11 @@ def load_study(path: Path, overrides: Sequence[str] = (), best_of: ablation.Best
 
 
 def _pipeline_faults(document: Document, page: Page) -> list[Fault]:
-    methods = list(pipeline.METHODS)
-    if page.method not in methods:
-        sentence = f"method {page.method!r} does not exist. {did_you_mean(page.method, methods)}"
-        return [document.fault(("method",), sentence)]
-    return _pretext_faults(document, page) + _probe_faults(document, page)
+    found = pipelines.faults(document, page.method, page.pretext)
+    if found and found[0].key == "method":
+        return found
+    rows = [fault for label in page.ablate for fault in pipelines.row_faults(document, page, label)]
+    return found + rows + _probe_faults(document, page)
 
 
 def _probe_faults(document: Document, page: Page) -> list[Fault]:
@@ -179,19 +206,8 @@ def _probe_faults(document: Document, page: Page) -> list[Fault]:
     return faults
 
 
-def _pretext_faults(document: Document, page: Page) -> list[Fault]:
-    if not page.pretext:
-        return []
-    if "pretext" not in pipeline.stages(page.method):
-        return [document.fault(("pretext",), f"method {page.method!r} has no pretext stage. Take the line out.")]
-    own = dict(zip(pipeline.stages(page.method), pipeline.METHODS[page.method], strict=True))["pretext"]
-    if own not in (*pipeline.PRETEXTS, page.pretext):
-        sentence = f"method {page.method!r} starts from {own} and no other pretext. Take the line out."
-        return [document.fault(("pretext",), sentence)]
-    if page.pretext not in (*pipeline.PRETEXTS, own):
-        sentence = f"pretext {page.pretext!r} does not exist. {did_you_mean(page.pretext, pipeline.PRETEXTS)}"
-        return [document.fault(("pretext",), sentence)]
-    return []
+def _fixed(reading: Reading) -> dict[str, Plain]:
+    return read_values(reading, ("fixed",), reading.page.fixed, for_pipelines(reading))
 
 
 def _assemble(reading: Reading, name: str) -> Study:
@@ -217,7 +233,7 @@ def _assemble(reading: Reading, name: str) -> Study:
         dataset=read_dataset(reading),
         probe_dataset=read_probe_dataset(reading),
         seeds=tuple(page.seeds),
-        fixed={**read_preset(reading), **read_values(reading, ("fixed",), page.fixed)},
+        fixed={**read_preset(reading), **_fixed(reading)},
         grid=grid,
         search=search,
         start=read_start(reading, search),

@@ -6,7 +6,7 @@ from pathlib import Path
 from platform.run.board import Board
 from platform.run.ledger import Ledger
 from platform.run.rows import Launch
-from platform.study.plan import shared_slots
+from platform.study.plan import shared_parts
 from platform.study.schema import Study, load_study
 
 import pytest
@@ -33,7 +33,7 @@ def make_board(tmp_path: Path) -> Callable[..., Board]:
     def made(study: Study, name: str = "l.db", lookahead: int = 3) -> Board:
         ledger = Ledger(tmp_path / name)
         launch: Launch = ledger.open_launch(study.name, {}, {}, lookahead=lookahead)
-        shared = shared_slots(study) if study.search or study.ablate else ()
+        shared = shared_parts(study)
         return Board(ledger, launch, study, fingerprints={"fingerprint": "f"}, shared=shared, storage=str(tmp_path))
 
     return made

@@ -6,7 +6,7 @@ from platform.run.board import Board
 from platform.run.ledger import Ledger
 from platform.run.mirror import mirror
 from platform.run.rows import DONE
-from platform.study.plan import shared_slots
+from platform.study.plan import shared_parts
 from platform.study.resolve import meaning, resolved
 from platform.study.schema import Study
 
@@ -44,7 +44,7 @@ def run(study: Study, storage: Path, ledger: Ledger) -> Board:
     fingerprint = sets.load(sets.Spec(**study.dataset)).fingerprint
     launch = ledger.open_launch(study.name, meaning(study), resolved(study), lookahead=2, facts={})
     fingerprints, kept = {"fingerprint": fingerprint}, str(storage)
-    board = Board(ledger, launch, study, fingerprints=fingerprints, shared=shared_slots(study), storage=kept)
+    board = Board(ledger, launch, study, fingerprints=fingerprints, shared=shared_parts(study), storage=kept)
     walker = Walker(str(storage), session.Alone(), session.local().search)
     while (found := board.next()) is not None:
         key, cell = found

@@ -1,0 +1,94 @@
+"""Which pipeline a study names, and which one each row of its ablation.
+
+A row may write ``method`` and ``pretext`` beside its settings. One that changes only the method keeps the study's
+pretext where the new method starts from an exchangeable one, and has the method's own where not. Settings under
+``fixed`` hold for every row whose pipeline knows them and are left out of the others; a setting that the row itself
+writes must be one of its own pipeline.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from trainables import pipeline
+
+from .document import Document, Where
+from .faults import Fault, did_you_mean
+from .settings import Stages
+
+KEYS = ("method", "pretext")
+"""What a row may write beside settings."""
+
+
+def chosen(method: str, pretext: str, row: Mapping[str, Any]) -> tuple[str, str]:
+    """(method, pretext) of a row with its ``KEYS`` in a study of ``method`` and ``pretext``."""
+    own = row.get("method", method)
+    if "pretext" in row:
+        return own, row["pretext"]
+    if own == method:
+        return method, pretext
+    return own, pretext if pretext != _own_pretext(method) and _exchanges(own) else ""
+
+
+def identity(method: str, pretext: str) -> tuple[str, ...]:
+    """The same for two ways of writing one pipeline: the method and the names of its stages."""
+    slots = zip(pipeline.stages(method), pipeline.METHODS[method], strict=True)
+    return (method, *(pretext if pretext and slot == "pretext" else name for slot, name in slots))
+
+
+def settings_of(stages: Stages, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of ``values`` (full names) that are settings of the pipeline."""
+    known = {slot: stage.Config.__dataclass_fields__ for slot, stage in stages.items()}
+    return {
+        name: value for name, value in values.items() if name.partition(".")[2] in known.get(name.partition(".")[0], ())
+    }
+
+
+def faults(document: Document, method: Any, pretext: Any, where: Where = ()) -> list[Fault]:
+    """What is wrong with a pipeline, at the keys under ``where`` (the page itself, or a row)."""
+    methods = list(pipeline.METHODS)
+    if method not in methods:
+        sentence = f"method {method!r} does not exist. {did_you_mean(str(method), methods)}"
+        return [document.fault((*where, "method"), sentence)]
+    if sentence := _pretext_fault(method, pretext) if pretext else "":
+        return [document.fault((*where, "pretext"), sentence)]
+    return []
+
+
+def row_faults(document: Document, page: Any, label: str) -> list[Fault]:
+    """What is wrong with the pipeline that a row of the page's ablation names."""
+    row, where = page.ablate[label], ("ablate", label)
+    for key in KEYS:
+        if key in row and (not isinstance(row[key], str) or not row[key]):
+            sentence = f"{key} must be the name of one, but is {row[key]!r}. Take it out to keep the study's."
+            return [document.fault((*where, key), sentence)]
+    if row.get("pretext") == "checkpoint":
+        sentence = "a checkpoint is the whole study's. Write pretext: {checkpoint: FILE} on top, and not in a row."
+        return [document.fault((*where, "pretext"), sentence)]
+    if page.preset and any(key in row for key in KEYS):
+        sentence = "a preset is for one pipeline, but this row has another. Write its settings out instead of preset."
+        return [document.fault((*where, next(key for key in KEYS if key in row)), sentence)]
+    method = row.get("method", page.method)
+    if method not in pipeline.METHODS:
+        return faults(document, method, "", where)
+    method, pretext = chosen(page.method, page.pretext, row)
+    return faults(document, method, pretext, where)
+
+
+def _own_pretext(method: str) -> str:
+    slots = dict(zip(pipeline.stages(method), pipeline.METHODS[method], strict=True))
+    return slots.get("pretext", "")
+
+
+def _exchanges(method: str) -> bool:
+    return _own_pretext(method) in pipeline.PRETEXTS
+
+
+def _pretext_fault(method: str, pretext: Any) -> str:
+    own = _own_pretext(method)
+    if not own:
+        return f"method {method!r} has no pretext stage. Take the line out."
+    if own not in (*pipeline.PRETEXTS, pretext):
+        return f"method {method!r} starts from {own} and no other pretext. Take the line out."
+    if pretext not in (*pipeline.PRETEXTS, own):
+        return f"pretext {pretext!r} does not exist. {did_you_mean(str(pretext), pipeline.PRETEXTS)}"
+    return ""
