@@ -3,6 +3,7 @@
 import pytest
 
 from trainables import pipeline
+from trainables.contract import Stage
 from trainables.stages import scan, selflabel
 
 RECIPES = [
@@ -19,7 +20,7 @@ def test_both_presets_serve_the_same_data_sets() -> None:
 
 
 @pytest.mark.parametrize(("stage", "preset", "data_set"), RECIPES, ids=lambda each: getattr(each, "NAMESPACE", each))
-def test_a_recipe_is_taken_by_its_config(stage: pipeline.Stage, preset: str, data_set: str) -> None:
+def test_a_recipe_is_taken_by_its_config(stage: Stage, preset: str, data_set: str) -> None:
     values = stage.PRESETS[preset][data_set]  # type: ignore[attr-defined]
     config = stage.Config(**values)
     assert {name: getattr(config, name) for name in values} == values
