@@ -2,7 +2,6 @@
 
 import pytest
 
-from trainables import pipeline
 from trainables.contract import Stage
 from trainables.stages import scan, selflabel
 
