@@ -94,7 +94,7 @@ def addresses(cell: Cell) -> dict[str, tuple[str, str]]:
         found[slot] = (
             name,
             artifacts.address(
-                name, stage.VERSION, config, inputs, data_of(cell, name)[1], seeds.of_slot(cell["seed"], slot)
+                name, stage.VERSION, config, inputs, fingerprint_of(cell, name), seeds.of_slot(cell["seed"], slot)
             ),
         )
         if slot == cell["until"]:
@@ -102,11 +102,13 @@ def addresses(cell: Cell) -> dict[str, tuple[str, str]]:
     return found
 
 
-def data_of(cell: Cell, stage: str) -> tuple[Mapping[str, Any], str]:
-    """The data set of one stage of a cell, as fields of ``sets.Spec``, and its fingerprint."""
-    if stage in pipeline.PROBES and cell.get("probe_dataset"):
-        return cell["probe_dataset"], cell["probe_fingerprint"]
-    return cell["dataset"], cell["fingerprint"]
+def fingerprint_of(cell: Cell, stage: str) -> str:
+    """Of the data set that one stage of a cell meets."""
+    return str(cell["probe_fingerprint" if _has_own_data(cell, stage) else "fingerprint"])
+
+
+def _has_own_data(cell: Cell, stage: str) -> bool:
+    return stage in pipeline.PROBES and bool(cell.get("probe_dataset"))
 
 
 class Walker:
@@ -128,15 +130,15 @@ class Walker:
         started = time.perf_counter()
         guards = Guards.of(cell)
         probes = cell.get("probes", ())
-        wanted = [data_of(cell, name) for name in ("", *probes)]
-        self._data = {known: data for known, data in self._data.items() if known in {each for _, each in wanted}}
+        wanted = {fingerprint_of(cell, name) for name in ("", *probes)}
+        self._data = {known: data for known, data in self._data.items() if known in wanted}
         configs = pipeline.configs(cell["method"], cell["pretext"], cell["changes"], probes)
         stages = pipeline.stages(cell["method"], cell["pretext"], probes)
         results: dict[str, Result] = {}
         records: list[StageRecord] = []
         for slot, (name, address) in addresses(cell).items():
             began = time.perf_counter()
-            stage, data = stages[slot], self._load(*data_of(cell, name))
+            stage, data = stages[slot], self._load(cell, name)
             inputs = {name: results[other] for name, other in pipeline.inputs(stages, slot).items()}
             job = _Job(
                 stage,
@@ -155,9 +157,11 @@ class Walker:
         found |= {key: value for key, value in last.items() if metrics.looks_at_labels(key)}
         return Outcome(found, records, time.perf_counter() - started)
 
-    def _load(self, dataset: Mapping[str, Any], fingerprint: str) -> ImageData:
+    def _load(self, cell: Cell, stage: str) -> ImageData:
+        fingerprint = fingerprint_of(cell, stage)
         if fingerprint not in self._data:
-            data = sets.load(sets.Spec(**dataset), self._team.device)
+            fields = cell["probe_dataset" if _has_own_data(cell, stage) else "dataset"]
+            data = sets.load(sets.Spec(**fields), self._team.device)
             if data.fingerprint != fingerprint:
                 raise DataChanged(
                     f"data set {data.name}: this worker reads fingerprint {data.fingerprint[:12]}, the sweep was "

@@ -23,14 +23,15 @@ _OTHERS = 0o077
 
 
 def require_token(environment: MutableMapping[str, str], home: Path) -> None:
-    """Make the cluster about to be started ask for a token, and make a token where there is none.
+    """Make a token for the cluster about to be started, where there is none.
 
-    A mode that is set already stays: who writes ``disabled`` has said so.
+    Ray 2.60 asks for it by itself in every cluster that ``ray.init`` starts, as long as no mode is set. Set here, the
+    mode would come too late for a process that has imported Ray before. Who writes ``disabled`` has said so.
 
     Raises:
         ValueError: RAY_AUTH_TOKEN_PATH names no file, or the token's file is another user's.
     """
-    if environment.setdefault(MODE, "token").casefold() != "token" or environment.get(TOKEN):
+    if environment.get(MODE, "token").casefold() != "token" or environment.get(TOKEN):
         return
     named = environment.get(TOKEN_PATH)
     path = Path(named) if named else home / ".ray" / "auth_token"
