@@ -143,7 +143,8 @@ def _with_rows(document: Document, rows: Rows, fixed: Mapping[str, Any]) -> Docu
     keys, values = dict(document.keys), dict(document.values)
     for name, (changes, where) in rows.items():
         for places in (keys, values):
-            place = document.keys.get(where) or Place(document.file, 1)
+            around = (document.keys.get(where[:length]) for length in range(len(where), 0, -1))
+            place = next(filter(None, around), Place(document.file, 1))
             places[("ablate", name)] = place
             places |= {("ablate", name, key): document.values.get((*where, key), place) for key in changes}
     data = {**document.data, "ablate": {name: changes for name, (changes, _) in rows.items()}}

@@ -19,16 +19,16 @@ fixed:
   pretext.augmentation: affine
   pretext.batch_size: 60
   pretext.epochs: 1
-  neighbors.num_neighbors: 10
+  neighbors.num_neighbors: 20
   scan.augmentation: affine
   scan.batch_size: 60
   scan.epochs: 2
   selflabel.augmentation: affine
   selflabel.batch_size: 60
-  selflabel.confidence_threshold: 0.2
+  selflabel.confidence_threshold: 0.11
   selflabel.epochs: 1
 """
-WIDE = f"name: wide\n{FIXED}search: {{scan.lr: [0.01, 0.001], scan.num_neighbors: [3, 5]}}\nsampler: grid\n"
+WIDE = f"name: wide\n{FIXED}search: {{scan.lr: [0.01, 0.001], scan.num_neighbors: [5, 10]}}\nsampler: grid\n"
 APART = f"name: apart\n{FIXED}ablate: {{mode: leave_one_out, from: wide}}\n"
 
 

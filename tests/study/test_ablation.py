@@ -70,6 +70,14 @@ def test_the_best_setting_of_another_study_is_taken_apart(write: Write) -> None:
     }
 
 
+def test_a_row_made_of_the_best_setting_stands_where_the_mode_does(write: Write) -> None:
+    path = write("method: spc\nfixed: {spc.batch_size: 40}\nablate:\n  mode: leave_one_out\n  from: wide\n")
+    with pytest.raises(StudyFaults) as caught:
+        load_study(path, best_of=lambda study: {"spc.sure_size": 32})
+    # Its default, with which the part is left out, is beyond another setting's value in this base.
+    assert "spc.yaml:3: ablate.without spc.sure_size.spc.sure_size: sure_size must be below" in str(caught.value)
+
+
 def test_the_best_setting_is_put_together_again(write: Write) -> None:
     study = load_study(write("method: spc\nablate: {mode: add_one, from: wide, cumulative: true}\n"), best_of=best_of)
     assert study.fixed == {}
