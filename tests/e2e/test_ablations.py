@@ -1,5 +1,6 @@
 """The best setting of one study, taken apart in the next one on the same storage."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -38,8 +39,9 @@ def test_the_best_setting_is_taken_apart_and_its_own_trials_are_not_run_again(ne
     refused = sweep.run()
     assert refused.returncode == 2 and "ablate.from" in refused.stderr and "wide" in refused.stderr
     sweep.page.write_text(WIDE)
-    assert sweep.run().returncode == 0
-    searched = {key: row for key, row in sweep.trials().items()}
+    wide = sweep.run("--json")
+    assert wide.returncode == 0, wide.stderr
+    best, searched = json.loads(wide.stdout)["best"]["params"], json.loads(wide.stdout)["trials"]
     assert len(searched) == 8
     sweep.page.write_text(APART)
     done = sweep.run()
@@ -47,12 +49,10 @@ def test_the_best_setting_is_taken_apart_and_its_own_trials_are_not_run_again(ne
     rows = sweep.trials()
     variants = dict(sweep.all("SELECT number, variant FROM settings WHERE launch = (SELECT MAX(id) FROM launches)"))
     assert set(variants.values()) == {"whole", "without scan.lr", "without scan.num_neighbors"}
-    whole = [row.metrics for row in rows.values() if variants[row.setting] == "whole"]
-    # The same numbers as where it was found: the least mean of the search.
-    means: dict[int, float] = {}
-    for row in searched.values():
-        means[row.setting] = means.get(row.setting, 0.0) + row.metrics["scan/selection_loss"] / 2
-    best = min(means, key=lambda number: means[number])
-    assert whole == [row.metrics for row in searched.values() if row.setting == best]
+    whole = {row.seed: row.metrics for row in rows.values() if variants[row.setting] == "whole"}
+    # The same numbers as where it was found; rows leave times out.
+    found = {trial["seed"]: trial["metrics"] for trial in searched if trial["params"] == best}
+    assert whole == {seed: {name: found[seed][name] for name in metrics} for seed, metrics in whole.items()}
+    assert list(whole) == [0, 1] and all(len(metrics) > 10 for metrics in whole.values())
     again = sweep.run()
     assert again.returncode == 0 and sweep.trials() == rows
