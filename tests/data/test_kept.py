@@ -93,6 +93,18 @@ def test_what_has_no_room_is_decoded_each_time(
     assert 1 <= sum(found.has(path) for path in paths) < NUM
 
 
+def test_a_file_put_in_the_place_of_an_open_one_is_not_mixed_with_it(paths: list[str], scratch: Path) -> None:
+    first = kept.opened(paths, SIZE)
+    (file,) = files_in(scratch)
+    kept._make(file, len(paths), 3 * SIZE * SIZE)
+    other = Decoders(SIZE, num_workers=1)
+    other.keep(paths)
+    other.take(paths)
+    second = kept.opened(paths, SIZE)
+    assert first is not None and second is not None
+    assert not any(first.has(path) for path in paths) and all(second.has(path) for path in paths)
+
+
 def test_a_full_disk_ends_the_keeping_and_nothing_else() -> None:
     image_HWC = np.zeros((SIZE, SIZE, 3), np.uint8)
     with open("/dev/full", "wb", buffering=0) as full:

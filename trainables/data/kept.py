@@ -14,6 +14,7 @@ Axes: N images, H height, W width, C channels.
 
 import hashlib
 import logging
+import mmap
 import os
 import shutil
 import stat
@@ -47,7 +48,8 @@ class Kept:
         self.first_byte, self.image_bytes = _flags_bytes(len(paths)), 3 * size_px * size_px
         # Fewer than all where the disk had no room for all of them when the file was made.
         num_kept = (os.fstat(self.fd).st_size - self.first_byte) // self.image_bytes
-        self._flags_N = np.memmap(file, dtype=np.uint8, mode="r", shape=(len(paths),))
+        # By the same open file: by its name another process may have put a new one.
+        self._flags_N = np.frombuffer(mmap.mmap(self.fd, self.first_byte, prot=mmap.PROT_READ), dtype=np.uint8)
         self._numbers = {path: number for number, path in enumerate(paths[:num_kept])}
 
     def number(self, path: str) -> int:
