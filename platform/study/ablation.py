@@ -50,20 +50,22 @@ def expanded(document: Document, best_of: BestOf) -> tuple[Document, list[Fault]
             best = dict(best_of(given["from"]))
         except LookupError as error:
             return document, [document.fault(("ablate", "from"), f"{error.args[0]}")]
-    parts = given.get("parts") or _parts(document, best)
+    parts = given.get("parts")
+    # What is put together again begins without the best setting; everything else begins with it.
+    again = mode == "add_one" and not parts
+    base = dict(fixed) if again else {**fixed, **best}
     rows: Rows = {_FIRST[mode]: ({}, ("ablate",))}
     if mode == "one_factor":
-        rows |= _one_factor(document, given["values"], {**fixed, **best})
+        rows |= _one_factor(document, given["values"], base)
     elif mode == "leave_one_out":
+        parts = parts or _parts(document, best)
         rows |= {f"without {name}": (dict(part), ("ablate", "parts", name)) for name, part in parts.items()}
-        fixed = {**fixed, **best}
     else:
-        on = parts if given.get("parts") else {name: {name: best[name]} for name in parts}
-        rows |= _added(on, cumulative=given.get("cumulative", False))
-        fixed = {**fixed, **best} if given.get("parts") else fixed
+        parts = parts or {name: {name: best[name]} for name in _parts(document, best)}
+        rows |= _added(parts, cumulative=given.get("cumulative", False))
     if "published" in given:
         rows[_FIRST[mode]][0]["published"] = given["published"]
-    return _with_rows(document, rows, {**fixed, **(best if mode == "one_factor" else {})}), []
+    return _with_rows(document, rows, base), []
 
 
 def _faults(document: Document, given: Mapping[str, Any]) -> Iterator[Fault]:
