@@ -39,15 +39,19 @@ def unit(features_ND: NDArray[np.float32]) -> NDArray[np.float32]:
     return points_ND
 
 
-def features(results: Sequence[Result], data: ImageData, rows_N: NDArray[np.int64]) -> NDArray[np.float32] | None:
+def features(
+    results: Sequence[Result], data: ImageData, rows_N: NDArray[np.int64], kept: Sequence[str] = ("features_eval",)
+) -> NDArray[np.float32] | None:
     """The features that the last stage clustered, of some evaluation images; None where it left none.
 
     Args:
         results: of the stages of a trial, the last one first.
+        kept: arrays in which the last stage may have left them.
     """
     last, *before = results
-    if "features_eval" in last.arrays:
-        return np.array(last.arrays["features_eval"][rows_N], dtype=np.float32)
+    for name in kept:
+        if name in last.arrays:
+            return np.array(last.arrays[name][rows_N], dtype=np.float32)
     if {"backbone", "head"} <= set(last.weights) and "num_clusters" in last.facts and not data.shape.is_features:
         model = clusterer.restored(last, data.shape, seed=0)
         images_NCHW = data.eval.images_NCHW

@@ -7,15 +7,14 @@ Axes: N images, P of them that are drawn, C clusters, D feature width.
 """
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from . import clusterer, embedding, figures, metrics
+from . import embedding, figures, metrics
 from .contract import ImageData, Result
-from .nets import models
 
-_FEATURES = ("features_eval", "embedding_eval")
+_KEPT = ("features_eval", "embedding_eval")
+"""Arrays in which a stage may have left its features."""
 
 
 def drawn(result: Result, data: ImageData) -> dict[str, Figure]:
@@ -29,10 +28,10 @@ def drawn(result: Result, data: ImageData) -> dict[str, Figure]:
     counts_CY = metrics.contingency(after_N, labels_N, refined_NC.shape[1], len(names))
     if counts_CY.any():
         found["confusion_refined"] = figures.confusion(counts_CY, names, data.class_groups)
-    features_ND = _features(result, data)
-    if features_ND is not None:
-        rows_P = embedding.sampled(len(features_ND))
-        points_PD = embedding.unit(features_ND[rows_P])
+    rows_P = embedding.sampled(len(before_N))
+    features_PD = embedding.features([result], data, rows_P, kept=_KEPT)
+    if features_PD is not None:
+        points_PD = embedding.unit(features_PD)
         clusters = (before_N[rows_P], after_N[rows_P])
         places_P2, explained = pca(points_PD)
         title = f"PCA of the features ({explained:.0%} of their variance)"
@@ -42,27 +41,11 @@ def drawn(result: Result, data: ImageData) -> dict[str, Figure]:
     return found
 
 
-def _features(result: Result, data: ImageData) -> NDArray[np.float32] | None:
-    """Features (N, D) of the evaluation images: those that were kept, or those of the network that was."""
-    for name in _FEATURES:
-        if name in result.arrays:
-            return np.asarray(result.arrays[name])
-    if data.shape.is_features or not {"backbone", "head"} <= set(result.weights):
-        return None
-    model = clusterer.restored(result, data.shape, seed=0)
-    return models.predict(model, data.eval.images_NCHW, data.mean, data.std).cpu().numpy()
-
-
 def pca(points_PD: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:
     """Places (P, 2) along the two directions of largest variance, and the share of the variance that they hold."""
-    centered_PD = torch.from_numpy(points_PD).double()
-    centered_PD = centered_PD - centered_PD.mean(0)
-    values_PK, spread_K, _ = torch.linalg.svd(centered_PD, full_matrices=False)
-    places_PK = values_PK * spread_K
-    total = float(spread_K.square().sum())
-    places_P2 = np.zeros((len(points_PD), 2))
-    places_P2[:, : places_PK.shape[1]] = places_PK[:, :2].numpy()
-    return places_P2, float(spread_K[:2].square().sum()) / total if total else 1.0
+    places_P2 = embedding.pca_places(points_PD)
+    total = float(np.square(points_PD - points_PD.mean(axis=0, dtype=np.float64)).sum())
+    return places_P2, float(np.square(places_P2).sum()) / total if total else 1.0
 
 
 def before_and_after(
