@@ -6,6 +6,7 @@ Axes: B batch, D feature width.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -250,44 +251,6 @@ STAGES: dict[str, tuple[Any, Any]] = {
             an="both",
         ),
     ),
-    "scan_refined": (
-        scan,
-        scan.Config(
-            augmentation="affine",
-            num_neighbors=5,
-            batch_size=16,
-            epochs=2,
-            optimizer="sgd",
-            lr=0.1,
-            an="both",
-            an_class_prior="running",
-        ),
-    ),
-    "selflabel_refined": (
-        selflabel,
-        selflabel.Config(
-            augmentation="affine",
-            batch_size=16,
-            epochs=2,
-            optimizer="sgd",
-            lr=0.1,
-            confidence_threshold=0.4,
-            an="both",
-        ),
-    ),
-    "spc_reweighted": (
-        spc,
-        spc.Config(
-            strong_augmentation="affine",
-            weak_augmentation="affine",
-            strong_threshold=0.4,
-            graph_neighbors=5,
-            top_fraction_per_class=0.1,
-            batch_size=16,
-            epochs=2,
-            an="both",
-        ),
-    ),
     "spc": (
         spc,
         spc.Config(
@@ -301,6 +264,14 @@ STAGES: dict[str, tuple[Any, Any]] = {
         ),
     ),
 }
+# The same, with unsure assignments refined.
+for _name, _of, _more in (
+    ("scan_refined", "scan", {"an_class_prior": "running"}),
+    ("selflabel_refined", "selflabel", {}),
+    ("spc_reweighted", "spc", {}),
+):
+    _stage, _config = STAGES[_of]
+    STAGES[_name] = (_stage, replace(_config, an="both", **_more))
 
 
 def trained(team: Any, name: str) -> dict[str, Any]:
