@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import checks, metrics
+from . import checks, metrics, precision
 from .contract import DataShape, ImageData, Result, Split, State
 from .nets import backbones, models
 
@@ -82,8 +82,8 @@ def closeness(points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32])
 
 
 @dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """Settings that ``optimizer`` reads; a stage's Config inherits them and may change a default."""
+class OptimizerConfig(precision.Settings):
+    """Settings of a training step; a stage's Config inherits them and may change a default."""
 
     optimizer: str = checks.setting("adam", "adam for small sets, sgd for ImageNet", choices=("adam", "sgd"))
     lr: float = checks.setting(1e-4, "learning rate, constant", above=0)
@@ -94,8 +94,10 @@ class OptimizerConfig:
 def optimizer(config: OptimizerConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
     """Adam or SGD by ``config.optimizer``, with its lr, momentum and weight_decay (coupled L2 in both)."""
     if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay)
-    return torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.SGD(
+        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+    )
 
 
 def limits_on_size(config: Any, shape: DataShape, names: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -282,8 +282,11 @@ class Runtime(Protocol):
         """Rows of all ranks in rank order, with gradients. Every rank brings as many rows."""
         ...
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """The model on the device, wrapped for gradient averaging where there are several ranks."""
+    def prepare(self, model: nn.Module, precision: str = "float32") -> nn.Module:
+        """The model on the device, wrapped for gradient averaging where there are several ranks.
+
+        precision: format of its forward pass (see ``precision.Settings``); outputs are float32 in any case.
+        """
         ...
 
     def resume(self) -> State | None:

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from . import checks, clusterer, metrics
+from . import checks, clusterer, metrics, precision
 from .cluster_features import Extractor, Fusion
 from .contract import Clustering, DataShape, Epoch, ImageData, Result, Runtime
 from .data import augment, stream
@@ -50,7 +50,7 @@ JUDGED_RESTARTS, JUDGED_ITERATIONS = 5, 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class Settings(precision.Settings):
     """DeepCluster's settings, with its defaults for AlexNet on ImageNet."""
 
     network: str = checks.setting("auto", "backbone; alexnet_dc is the papers'", choices=("auto", *backbones.BACKBONES))
@@ -155,7 +155,11 @@ class _Setup:
             sobel=config.sobel,
         ).to(runtime.device)
         self.optimizer = torch.optim.SGD(
-            self.backbone.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+            self.backbone.parameters(),
+            lr=config.lr,
+            momentum=config.momentum,
+            weight_decay=config.weight_decay,
+            fused=True,
         )
         self.classifier: _Classifier | None = None
         self.trained: nn.Module | None = None
@@ -165,12 +169,14 @@ class _Setup:
         if self.classifier is None or self.classifier.top.out_features != num_clusters:
             self.trained = None
             self.classifier = _Classifier(self.backbone, num_clusters).to(self.runtime.device)
-            self.trained = self.runtime.prepare(self.classifier)
+            self.trained = self.runtime.prepare(self.classifier, self.config.precision)
         assert self.trained is not None
         top = self.classifier.top
         nn.init.normal_(top.weight, std=0.01, generator=self.runtime.generator("top", epoch))
         nn.init.zeros_(top.bias)
-        top_optimizer = torch.optim.SGD(top.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay)
+        top_optimizer = torch.optim.SGD(
+            top.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay, fused=True
+        )
         return self.trained, top_optimizer
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from . import checks, metrics
+from . import checks, metrics, precision
 from .contract import DataShape, Epoch, ImageData, Result, Runtime, Split, State
 from .data import augment, stream
 from .data.draws import Draws
@@ -25,7 +25,7 @@ MONITOR_NEIGHBORS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common:
+class Common(precision.Settings):
     """Settings of every pretext that trains. A stage may declare one again, with another default or other choices."""
 
     network: str = checks.setting(
@@ -78,6 +78,7 @@ def sgd(config: Common, model: nn.Module, *, nesterov: bool = False) -> torch.op
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         nesterov=nesterov and config.momentum > 0,
+        fused=True,
     )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from .contract import Runtime, Search, State
 from .faiss_search import FaissSearch
+from .precision import applied
 
 
 class Team(Protocol):
@@ -124,8 +125,8 @@ class StageRuntime:
     def gather(self, rows: Tensor) -> Tensor:
         return self.team.gather(rows)
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        return self.team.prepare(model)
+    def prepare(self, model: nn.Module, precision: str = "float32") -> nn.Module:
+        return applied(self.team.prepare(model), precision, self.device)
 
     def resume(self) -> State | None:
         return self.saved

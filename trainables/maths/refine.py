@@ -99,12 +99,25 @@ def refine_assignments(
     num_clusters = rows.shape[1]
     prior = rows.new_full((num_clusters,), 1 / num_clusters) if prior_C is None else prior_C.to(rows)
     reference, counts_A = _reference(rows, ~unsure_B, options, queue_QC)
-    corrected = correct(rows, reference, counts_A, prior, options)
-    changes_B = unsure_B & counts_A.any()
-    targets = torch.where(changes_B[:, None], corrected, rows)
+    targets = _corrected(rows, unsure_B, reference, counts_A, prior, options)
     seen_C = torch.zeros(num_clusters, dtype=torch.float64, device=rows.device)
     seen_C.index_add_(0, rows.argmax(1), (~unsure_B).double())
     return Refined(targets.to(rows_BC.dtype), entropy_B, unsure_B, (seen_C == 0).sum())
+
+
+def _corrected(
+    rows_BC: Tensor, unsure_B: Tensor, reference_AC: Tensor, counts_A: Tensor, prior_C: Tensor, options: Options
+) -> Tensor:
+    """All rows, those that are unsure corrected where there is a reference."""
+    if not rows_BC.is_cpu:  # Counting rows would make the device wait for the host: it corrects all and takes some.
+        corrected_BC = correct(rows_BC, reference_AC, counts_A, prior_C, options)
+        return torch.where((unsure_B & counts_A.any())[:, None], corrected_BC, rows_BC)
+    if not bool(counts_A.any()) or not bool(unsure_B.any()):
+        return rows_BC
+    targets_BC, counted_AC = rows_BC.clone(), reference_AC[counts_A]
+    all_of_them = counts_A.new_ones(len(counted_AC))
+    targets_BC[unsure_B] = correct(rows_BC[unsure_B], counted_AC, all_of_them, prior_C, options)
+    return targets_BC
 
 
 def _reference(rows_BC: Tensor, sure_B: Tensor, options: Options, queue_QC: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -135,30 +148,32 @@ def correct(rows_BC: Tensor, reference_AC: Tensor, counts_A: Tensor, prior_C: Te
 
 def _by_products(rows_BC: Tensor, reference_AC: Tensor, counts_A: Tensor, prior_C: Tensor, options: Options) -> Tensor:
     power = options.power
-    start_AC = (reference_AC * counts_A[:, None]).pow(power) * counts_A[:, None]
-    table_AC, row_BC = start_AC, rows_BC.pow(power)
-    # Scale of each reference row in the table of each row, and of the row itself.
-    scale_BA = counts_A.double().expand(len(rows_BC), -1)
+    table_AC, row_BC = reference_AC * counts_A[:, None], rows_BC
+    if power != 1:
+        table_AC, row_BC = table_AC.pow(power).mul_(counts_A[:, None]), rows_BC.pow(power)
+    # Scale of each reference row in the table of each row, 1 where None, and of the row itself.
+    scale_BA: Tensor | None = None
     own_B1 = torch.ones_like(rows_BC[:, :1])
     for iteration in range(options.iterations):
         if options.each_time and iteration:
             row_BC, own_B1 = row_BC.pow(power), own_B1.pow(power)
-            if not options.frozen:
+            if scale_BA is not None:
                 table_AC, scale_BA = table_AC.pow(power), scale_BA.pow(power)
-        columns_BC = _inverse(scale_BA @ table_AC + own_B1 * row_BC) * prior_C
-        own_B1 = _inverse((row_BC * columns_BC).sum(1, keepdim=True))
+        totals_BC = table_AC.sum(0) if scale_BA is None else scale_BA @ table_AC
+        columns_BC = _inverse(torch.addcmul(totals_BC, own_B1, row_BC)).mul_(prior_C)
+        own_B1 = _inverse(torch.einsum("bc,bc->b", row_BC, columns_BC)[:, None])
         if options.frozen:
             # The sure rows forget their columns' scales and the row itself keeps them: one table no longer shares them.
-            row_BC, own_B1 = own_B1 * row_BC * columns_BC, torch.ones_like(own_B1)
+            row_BC, own_B1 = (row_BC * columns_BC).mul_(own_B1), torch.ones_like(own_B1)
             columns_BC = torch.ones_like(columns_BC)
         elif iteration + 1 < options.iterations:
             scale_BA = _inverse(columns_BC @ table_AC.T)
-    return own_B1 * row_BC * columns_BC
+    return (row_BC * columns_BC).mul_(own_B1)
 
 
 def _inverse(values: Tensor) -> Tensor:
     """1 / values, and 0 where a value is 0."""
-    return torch.where(values > 0, 1 / values, 0.0)
+    return values.reciprocal().masked_fill_(values <= 0, 0.0)
 
 
 def _in_logs(rows_BC: Tensor, reference_AC: Tensor, counts_A: Tensor, prior_C: Tensor, options: Options) -> Tensor:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import checks, clusterer, metrics
+from .. import checks, clusterer, metrics, precision
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..data import augment, stream
 from ..data.draws import Draws
@@ -59,7 +59,7 @@ TERMS = ("loss", "graph_loss", "label_loss", "mi_loss", "consistency_loss")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(precision.Settings):
     network: str = checks.setting(
         "auto", "auto picks by image size: dccm_c4 from 32 px on, dccm_small below", choices=("auto", *dccm.NETWORKS)
     )
@@ -201,7 +201,8 @@ def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
     critic = dccm.Discriminator(name, model.shallow_channels, num_clusters, seed=runtime.seed).to(runtime.device)
     parameters = [*model.parameters(), *critic.parameters()]
     optimizer = torch.optim.RMSprop(parameters, lr=config.lr, alpha=config.rmsprop_decay)
-    return _Setup(config, data, model, critic, runtime.prepare(model), runtime.prepare(critic), optimizer, runtime)
+    trained, trained_critic = (runtime.prepare(part, config.precision) for part in (model, critic))
+    return _Setup(config, data, model, critic, trained, trained_critic, optimizer, runtime)
 
 
 def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:

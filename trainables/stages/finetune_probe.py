@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import checks, clusterer, probing
+from .. import checks, clusterer, precision, probing
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..data import augment, stream
 from ..data.draws import Draws
@@ -25,13 +25,13 @@ from ..nets import models
 
 NAMESPACE = "finetune_probe"
 INPUTS = ("probed",)
-VERSION = 1
+VERSION = 2
 METRICS = ("loss", "output_train_acc", "output_acc", "lr", "epoch_seconds")
 CRITERION = None  # It looks at labels.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config:
+class Config(precision.Settings):
     epochs: int = checks.setting(20, "passes over the training images", low=1, unit="epochs")
     batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
     lr: float = checks.setting(0.01, "learning rate of the network at the start", above=0)
@@ -69,13 +69,14 @@ def train(
         lr=config.lr,
         momentum=config.momentum,
         weight_decay=config.weight_decay,
+        fused=True,
     )
     done, found, saved = 0, {}, runtime.resume()
     if saved is not None:
         done, found = saved["epoch"], dict(saved["found"])
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-    trained = runtime.prepare(model)
+    trained = runtime.prepare(model, config.precision)
 
     def state() -> dict[str, Any]:
         return {"epoch": done, "found": found, "model": model.state_dict(), "optimizer": optimizer.state_dict()}

@@ -21,7 +21,7 @@ from ..nets import backbones, models
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 1
+VERSION = 2
 METRICS = pretext.METRICS
 CRITERION = None  # The loss means something else at every temperature and number of negatives.
 SPACES = ("head", "backbone")
@@ -78,7 +78,7 @@ def train(
     optimizer = pretext.sgd(config, model)
     parts: dict[str, pretext.Stateful] = {"model": model, "optimizer": optimizer, "memory": memory}
     start = pretext.restore(runtime.resume(), parts)
-    trained = runtime.prepare(model)
+    trained = runtime.prepare(model, config.precision)
     milestones = [round(share * config.epochs) for share in DROPS_AT]
     found = yield from pretext.epochs(
         config,

@@ -26,7 +26,7 @@ from ..nets import taps
 
 NAMESPACE = "linear_probe"
 INPUTS = ("probed",)
-VERSION = 1
+VERSION = 2
 LAYERS = (*taps.CONVOLUTIONS, "output")
 METRICS = (
     "loss",
@@ -89,7 +89,7 @@ def train(
         else:
             nn.init.zeros_(weights)
     optimizer = torch.optim.SGD(
-        heads.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        heads.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
     )
     progress: dict[str, Any] = {"epoch": 0, "steps": 0, "told": {}}
     saved = runtime.resume()

@@ -21,7 +21,7 @@ from ..nets import alexnet
 
 NAMESPACE = "mlp_probe"
 INPUTS = ("probed",)
-VERSION = 1
+VERSION = 2
 LAYERS = ("last_conv", "output")
 METRICS = (
     "loss",
@@ -66,7 +66,7 @@ def train(
         torch.manual_seed(runtime.seed)
         heads = probing.Heads({layer: _head(config, shape, len(data.class_names)) for layer, shape in shapes.items()})
     heads.to(runtime.device)
-    optimizer = torch.optim.Adam(heads.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    optimizer = torch.optim.Adam(heads.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
     done, told = 0, {}
     saved = runtime.resume()
     if saved is not None:

@@ -25,7 +25,7 @@ from ..nets import backbones, models, momentum
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 1
+VERSION = 2
 METRICS = (*pretext.METRICS, "alignment")
 CRITERION = None  # The loss means something else at every temperature and queue size.
 SPACES = ("head", "backbone")
@@ -101,7 +101,7 @@ def train(
     optimizer = pretext.sgd(config, model)
     parts: dict[str, pretext.Stateful] = {"model": model, "optimizer": optimizer, "slow": slow}
     start = pretext.restore(runtime.resume(), parts)
-    trained = runtime.prepare(model)
+    trained = runtime.prepare(model, config.precision)
     milestones = [round(share * config.epochs) for share in DROPS_AT]
 
     def rate(epoch: int) -> float:

@@ -21,7 +21,7 @@ from ..nets import backbones, models
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 1
+VERSION = 2
 METRICS = (*pretext.METRICS, "rotations_right")
 CRITERION = None  # Two and four rotations are tasks of different difficulty.
 SPACES = ("backbone",)
@@ -74,7 +74,7 @@ def train(
     optimizer = pretext.sgd(config, model, nesterov=True)
     parts: dict[str, pretext.Stateful] = {"model": model, "optimizer": optimizer}
     start = pretext.restore(runtime.resume(), parts)
-    trained = runtime.prepare(model)
+    trained = runtime.prepare(model, config.precision)
     milestones = [round(share * config.epochs) for share in DROPS_AT]
     found = yield from pretext.epochs(
         config,

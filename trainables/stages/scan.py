@@ -33,7 +33,7 @@ from ..nets import models
 
 NAMESPACE = "scan"
 INPUTS = ("pretext", "neighbors")
-VERSION = 2
+VERSION = 3
 METRICS = (
     "loss",
     "consistency",
@@ -264,7 +264,7 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
         for _ in range(config.num_heads)
     ]
     return _Setup(
-        config, data, inputs["neighbors"], model, runtime.prepare(trained), optimizer, runtime,
+        config, data, inputs["neighbors"], model, runtime.prepare(trained, config.precision), optimizer, runtime,
         table_NK, count_N, prior_C, refiners, train_ND, eval_ND,
     )  # fmt: skip
 

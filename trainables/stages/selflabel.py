@@ -30,7 +30,7 @@ from ..nets import models
 
 NAMESPACE = "selflabel"
 INPUTS = ("scan",)
-VERSION = 1
+VERSION = 2
 METRICS = (
     "loss",
     "skipped_batches",
@@ -149,7 +149,7 @@ def train(
     optimizer = clusterer.optimizer(config, list(model.parameters()))
     num_clusters = start.facts["num_clusters"]
     refiner = refining.Refiner(config, num_clusters, len(data.class_names), config.batch_size, runtime.device)
-    setup = _Setup(config, data, model, runtime.prepare(model), average, optimizer, refiner, runtime)
+    setup = _Setup(config, data, model, runtime.prepare(model, config.precision), average, optimizer, refiner, runtime)
     best: dict[str, Any] = {"confident": -1.0, "epoch": 0}
     done, saved = 0, runtime.resume()
     if saved is not None:

@@ -19,7 +19,7 @@ from ..nets import backbones, models
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 2
+VERSION = 3
 METRICS = (*pretext.METRICS, "alignment")
 CRITERION = None  # The loss means something else at every temperature and batch size.
 SPACES = ("head", "backbone")
@@ -60,7 +60,7 @@ def train(
     optimizer = pretext.sgd(config, model)
     parts: dict[str, pretext.Stateful] = {"model": model, "optimizer": optimizer}
     start = pretext.restore(runtime.resume(), parts)
-    trained = runtime.prepare(model)
+    trained = runtime.prepare(model, config.precision)
     found = yield from pretext.epochs(
         config,
         start,

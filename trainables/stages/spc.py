@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import checks, clusterer, metrics, refining
+from .. import checks, clusterer, metrics, precision, refining
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
 from ..data import augment, stream
 from ..data.draws import Draws
@@ -33,7 +33,7 @@ from ..nets import models
 
 NAMESPACE = "spc"
 INPUTS = ("neighbors", "scan")
-VERSION = 1
+VERSION = 2
 METRICS = (
     "loss",
     "loss_strong",
@@ -55,7 +55,7 @@ _REFINES = ("correction", "reweight", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(refining.Settings):
+class Config(refining.Settings, precision.Settings):
     refine: bool = checks.setting(True, "false leaves SCAN's model as it is (the ablation without L_p)")
     strong_threshold: float = checks.setting(
         0.95, "a prediction above it may be a strong label", above=0, below=1, unit="as a probability", symbol="δ",
@@ -260,13 +260,15 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
         momentum=config.momentum,
         weight_decay=config.weight_decay,
         nesterov=config.momentum > 0,
+        fused=True,
     )
     scan_NC = torch.tensor(start.arrays["probabilities_train"])
     neighbors_eval_NK = torch.tensor(inputs["neighbors"].arrays["neighbors_eval"])
     refiner = refining.Refiner(
         config, scan_NC.shape[1], len(data.class_names), config.an_batch_size, torch.device("cpu")
     )
-    return _Setup(config, data, model, runtime.prepare(model), optimizer, refiner, runtime, scan_NC, neighbors_eval_NK)
+    trained = runtime.prepare(model, config.precision)
+    return _Setup(config, data, model, trained, optimizer, refiner, runtime, scan_NC, neighbors_eval_NK)
 
 
 def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:

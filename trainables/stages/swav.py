@@ -33,7 +33,7 @@ from ..nets import swav as nets
 
 NAMESPACE = "swav"
 INPUTS: tuple[str, ...] = ()
-VERSION = 1
+VERSION = 2
 METRICS = ("loss", "lr", "view_agreement", "epoch_seconds", *refining.METRICS, *metrics.EVALUATION_METRICS)
 CRITERION = ("view_agreement", "max")
 
@@ -196,7 +196,7 @@ def train(
         "model": setup.model, "optimizer": setup.optimizer, "queue": setup.queue, "refiner": setup.refiner
     }  # fmt: skip
     start = pretext.restore(runtime.resume(), parts)
-    setup = replace(setup, trained=runtime.prepare(setup.model))
+    setup = replace(setup, trained=runtime.prepare(setup.model, config.precision))
     found = yield from pretext.epochs(
         config,
         start,
@@ -237,9 +237,11 @@ def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
 
 def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
     if config.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    kind = larc.Larc if config.optimizer == "larc" else torch.optim.SGD
-    return kind(model.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+        return torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    lr, momentum, decay = config.lr, config.momentum, config.weight_decay
+    if config.optimizer == "larc":
+        return larc.Larc(model.parameters(), lr=lr, momentum=momentum, weight_decay=decay)
+    return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=decay, fused=True)
 
 
 def _rate(setup: _Setup, iteration: int) -> float:

@@ -1,0 +1,58 @@
+"""bfloat16 forward passes: what they change, and what stays float32."""
+
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from trainables import precision, session
+
+
+class Pair(NamedTuple):
+    first_B2: Tensor
+    rest: dict[str, list[Tensor]]
+
+
+class Nested(nn.Module):
+    """A network that returns more than a tensor, and tells the format it computed in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+        self.inner_dtype = torch.float64
+
+    def forward(self, rows_B3: Tensor) -> Pair:
+        out_B2 = self.layer(rows_B3)
+        self.inner_dtype = out_B2.dtype
+        return Pair(out_B2, {"again": [out_B2, rows_B3.long()]})
+
+
+def test_a_bf16_pass_computes_in_bfloat16_and_hands_out_float32() -> None:
+    network = Nested()
+    found = session.local().prepare(network, "bf16")(torch.randn(4, 3))
+    assert network.inner_dtype == torch.bfloat16
+    assert isinstance(found, Pair)
+    assert found.first_B2.dtype == torch.float32
+    assert [each.dtype for each in found.rest["again"]] == [torch.float32, torch.int64]
+
+
+def test_weights_and_their_gradients_stay_float32() -> None:
+    network = Nested()
+    rows_B3 = torch.randn(64, 3)
+    session.local().prepare(network, "bf16")(rows_B3).first_B2.square().mean().backward()
+    weight = network.layer.weight
+    assert weight.dtype == torch.float32
+    assert weight.grad is not None
+    found = weight.grad.clone()
+    assert found.dtype == torch.float32
+    weight.grad = None
+    network(rows_B3).first_B2.square().mean().backward()
+    assert found == pytest.approx(weight.grad, rel=0.05, abs=0.02)
+    assert not torch.equal(found, weight.grad)
+
+
+@pytest.mark.parametrize("asked", ["auto", "float32"])
+def test_on_a_cpu_the_network_stays_as_it_is_unless_bf16_is_asked_for(asked: str) -> None:
+    network = Nested()
+    assert precision.applied(network, asked, torch.device("cpu")) is network

@@ -1,0 +1,57 @@
+"""Number format of a training forward pass: bfloat16 where the device is made for it, float32 elsewhere.
+
+Only the network's forward and backward pass run in bfloat16: weights, optimizer, losses and evaluation stay float32,
+and a network's outputs are float32 again before any loss sees them.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from . import checks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a stage that trains a network inherits."""
+
+    precision: str = checks.setting(
+        "auto",
+        "format of the training forward pass; auto is bf16 on GPUs that have it, float32 elsewhere",
+        choices=("auto", "float32", "bf16"),
+    )
+
+
+class Autocast(nn.Module):
+    """A network whose forward pass runs in bfloat16 and returns float32."""
+
+    def __init__(self, module: nn.Module, device_type: str) -> None:
+        super().__init__()
+        self.module = module
+        self._device_type = device_type
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        with torch.autocast(self._device_type, torch.bfloat16):
+            outputs = self.module(*inputs, **named)
+        return _widened(outputs)
+
+
+def applied(module: nn.Module, precision: str, device: torch.device) -> nn.Module:
+    """The module as it is, or inside ``Autocast``. precision: a value of ``Settings.precision``."""
+    if precision == "auto":
+        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
+    return Autocast(module, device.type) if precision == "bf16" else module
+
+
+def _widened(outputs: Any) -> Any:
+    if isinstance(outputs, Tensor):
+        return outputs.float() if outputs.dtype == torch.bfloat16 else outputs
+    if isinstance(outputs, dict):
+        return {name: _widened(value) for name, value in outputs.items()}
+    if isinstance(outputs, tuple) and hasattr(outputs, "_fields"):
+        return type(outputs)(*(_widened(value) for value in outputs))
+    if isinstance(outputs, list | tuple):
+        return type(outputs)(_widened(value) for value in outputs)
+    return outputs
