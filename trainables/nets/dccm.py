@@ -82,7 +82,7 @@ class CorrelationNetwork(nn.Module):
                 nn.Flatten(),
                 _truncated_identity(4 * width, FEATURE_WIDTH),
                 nn.BatchNorm1d(FEATURE_WIDTH, track_running_stats=False),
-                nn.ReLU(),
+                nn.ReLU(inplace=True),
             )
             self.clusters = _truncated_identity(FEATURE_WIDTH, num_clusters)
         self.last_norm = nn.BatchNorm1d(num_clusters, track_running_stats=False)
@@ -118,15 +118,18 @@ class Discriminator(nn.Module):
     def forward(self, deep_BC: Tensor, shallow_BFHW: Tensor, partner_PB: Tensor) -> Tensor:
         """(P, B, H, W): the score of each image's deep vector with the shallow map of each of its partners."""
         maps_BEHW, vector_BE11 = self.on_shallow(shallow_BFHW), self.on_deep(deep_BC)[:, :, None, None]
-        hidden_QEHW = functional.relu(maps_BEHW[partner_PB] + vector_BE11).flatten(0, 1)
-        scores_Q1HW = self.third(functional.relu(self.second(hidden_QEHW)))
+        # In place, and rows selected rather than indexed, whose backward adds element by element: these maps are the
+        # largest tensors of a step.
+        partners_PBEHW = maps_BEHW.index_select(0, partner_PB.flatten()).unflatten(0, partner_PB.shape)
+        hidden_QEHW = partners_PBEHW.add_(vector_BE11).relu_().flatten(0, 1)
+        scores_Q1HW = self.third(self.second(hidden_QEHW).relu_())
         return scores_Q1HW.view(*partner_PB.shape, *shallow_BFHW.shape[2:])  # type: ignore[no-any-return]
 
 
 def _convolution(in_channels: int, out_channels: int, padding: int, stride: int = 1) -> list[nn.Module]:
     convolution = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=padding, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return [convolution, nn.BatchNorm2d(out_channels, track_running_stats=False), nn.ReLU()]
+    return [convolution, nn.BatchNorm2d(out_channels, track_running_stats=False), nn.ReLU(inplace=True)]
 
 
 def _truncated_identity(in_width: int, out_width: int) -> nn.Linear:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import checks, clusterer, metrics, precision
+from .. import checks, clusterer, metrics, precision, rmsprop
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..data import augment, stream
 from ..data.draws import Draws
@@ -31,7 +31,7 @@ from ..nets import dccm
 
 NAMESPACE = "dccm"
 INPUTS: tuple[str, ...] = ()
-VERSION = 1
+VERSION = 2
 METRICS = (
     "loss",
     "graph_loss",
@@ -108,7 +108,7 @@ class Config(precision.Settings):
     inner_repeats: int = checks.setting(10, "passes over an outer batch", low=1)
     augment_passes: int = checks.setting(2, "steps on an inner batch, each with new views", low=1)
     lr: float = checks.setting(1e-4, "learning rate of RMSprop, constant", above=0)
-    rmsprop_decay: float = checks.setting(0.9, "decay of RMSprop's mean square", above=0, below=1)
+    rmsprop_decay: float = checks.setting(0.9, "decay of RMSprop's mean square", above=0, high=0.9999)
 
     def __post_init__(self) -> None:
         checks.check(self)
@@ -200,7 +200,7 @@ def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
     model = dccm.CorrelationNetwork(name, data.shape, num_clusters, seed=runtime.seed).to(runtime.device)
     critic = dccm.Discriminator(name, model.shallow_channels, num_clusters, seed=runtime.seed).to(runtime.device)
     parameters = [*model.parameters(), *critic.parameters()]
-    optimizer = torch.optim.RMSprop(parameters, lr=config.lr, alpha=config.rmsprop_decay)
+    optimizer = rmsprop.fused(parameters, lr=config.lr, alpha=config.rmsprop_decay)
     trained, trained_critic = (runtime.prepare(part, config.precision) for part in (model, critic))
     return _Setup(config, data, model, critic, trained, trained_critic, optimizer, runtime)
 
