@@ -139,7 +139,9 @@ def main() -> None:
     apart = float((by_tables(rows_BC) - by_products(rows_BC)).abs().max())
     if apart > 1e-12:
         raise SystemExit(f"the two forms differ by {apart:.1e}")
-    rounds = [[seconds(lambda form=form: form(rows_BC)) for form in (by_products, by_tables)] for _ in range(args.repeats)]
+    rounds = [
+        [seconds(lambda form=form: form(rows_BC)) for form in (by_products, by_tables)] for _ in range(args.repeats)
+    ]
     ours_s, tables_s = (statistics.median(times) for times in zip(*rounds, strict=True))
     shares = {"dec": dec_share(), "scan": scan_share()}
     print(f"{unsure} of {args.rows} rows unsure, the forms {apart:.1e} apart")
