@@ -1,6 +1,6 @@
 """Number format of a training forward pass: bfloat16 where the device is made for it, float32 elsewhere.
 
-Only the network's forward and backward pass run in bfloat16: weights, optimizer, losses and evaluation stay float32,
+Only the forward and backward pass of training run in bfloat16: weights, optimizer, losses and evaluation stay float32,
 and a network's outputs are float32 again before any loss sees them.
 """
 
@@ -38,11 +38,16 @@ class Autocast(nn.Module):
         return _widened(outputs)
 
 
+def is_bf16(precision: str, device: torch.device) -> bool:
+    """precision: a value of ``Settings.precision``."""
+    if precision == "auto":
+        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+    return precision == "bf16"
+
+
 def applied(module: nn.Module, precision: str, device: torch.device) -> nn.Module:
     """The module as it is, or inside ``Autocast``. precision: a value of ``Settings.precision``."""
-    if precision == "auto":
-        precision = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    return Autocast(module, device.type) if precision == "bf16" else module
+    return Autocast(module, device.type) if is_bf16(precision, device) else module
 
 
 def _widened(outputs: Any) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..contract import Split
 from ..maths import soft_assignment
+from ..precision import is_bf16
 
 
 class Autoencoder(nn.Module):
@@ -107,10 +108,11 @@ def built(facts: Mapping[str, Any], seed: int) -> Autoencoder:
 
 
 @torch.no_grad()
-def embedded(model: Autoencoder, split: Split, batch_size: int = 4096) -> Tensor:
-    """(N, E) float32 embeddings of a split."""
-    parts = []
-    for start in range(0, len(split), batch_size):
-        scaled_BD = model.scaled(split.images_NCHW[start : start + batch_size])
-        parts.append(model.hidden(scaled_BD, len(model.encoder)))
+def embedded(model: Autoencoder, split: Split, batch_size: int = 4096, precision: str = "float32") -> Tensor:
+    """(N, E) float32 embeddings of a split. precision: format of the forward pass (see ``precision.Settings``)."""
+    device, parts = model.range_2.device, []
+    with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16(precision, device)):
+        for start in range(0, len(split), batch_size):
+            scaled_BD = model.scaled(split.images_NCHW[start : start + batch_size])
+            parts.append(model.hidden(scaled_BD, len(model.encoder)).float())
     return torch.cat(parts)

@@ -212,7 +212,8 @@ def _assignments(setup: _Setup, split: Split) -> Tensor:
     Raises:
         FloatingPointError: the model has diverged.
     """
-    embedding_NE = autoencoder.embedded(setup.model.autoencoder, split).double()
+    whole = setup.model.autoencoder
+    embedding_NE = autoencoder.embedded(whole, split, precision=setup.config.precision).double()
     q_NC = soft_assignment.student_t(embedding_NE, setup.model.centers_CE.double(), setup.config.student_t_dof)
     if not bool(q_NC.isfinite().all()):
         raise FloatingPointError("the soft assignments are not finite numbers")
