@@ -1,4 +1,4 @@
-"""What refined assignments cost: matrix products against Algorithm 1 as it is written, and the share of a training step.
+"""What refined assignments cost: matrix products against Algorithm 1 as it is written, and the share of a step.
 
 Run: python -m benchmarks.an          (two minutes on two cores)
 
@@ -147,7 +147,7 @@ def main() -> None:
     print(f"{unsure} of {args.rows} rows unsure, the forms {apart:.1e} apart")
     print("share of a step: " + ", ".join(f"{name} {value:.1%}" for name, value in shares.items()))
     record = {
-        "claim": f"{unsure} unsure rows of {args.rows} x {args.clusters} refined by matrix products, against a table each",
+        "claim": f"{unsure} of {args.rows} x {args.clusters} refined by matrix products, against a table each",
         "ratio": round(tables_s / ours_s, 1),
         "ours": round(1e3 * ours_s, 2),
         "baseline": round(1e3 * tables_s, 2),

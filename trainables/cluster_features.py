@@ -8,7 +8,6 @@ Axes: N images, B batch, D width of a feature, E width of a point.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -35,6 +34,8 @@ class Fusion:
     high_level_source: str
     operation: str
     block_norm: str
+    for_classifier: bool = False
+    """Whether the classifier sees the kept channels too; only with channels that last for an epoch at least."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ class Extractor:
         return (width - high, high)
 
     @property
-    def _shapes(self) -> Any:
+    def _shapes(self) -> taps.Shapes:
         return taps.shapes(self.backbone.name, self.data.shape, self.backbone.sobel)
 
     def _mapped(self, split: Split, fitted: Whitening | None, epoch: int) -> NDArray[np.float32]:
@@ -148,13 +149,12 @@ class Extractor:
         """What gives the kept channels of the next batch; the same in every pass over the images of an epoch."""
         if self.fusion is None:
             return lambda: torch.empty(0)
+        if self.fusion.channel_selection_scope != "per_batch":
+            kept_C = kept_channels(self.fusion, self._shapes, self.runtime, epoch)
+            return lambda: kept_C
         every, count = self._shapes[self.fusion.low_level_source][0], self.fusion.low_level_channels
-        scope = self.fusion.channel_selection_scope
-        generator = self.runtime.generator("channels", 0 if scope == "per_run" else epoch)
-        if scope == "per_batch":
-            return lambda: fusion.draw_channels(every, count, generator)
-        kept_C = fusion.draw_channels(every, count, generator)
-        return lambda: kept_C
+        generator = self.runtime.generator("channels", epoch)
+        return lambda: fusion.draw_channels(every, count, generator)
 
     def _features(self, images_BCHW: Tensor, channels_of: Callable[[], Tensor]) -> Tensor:
         if self.fusion is None:
@@ -168,6 +168,12 @@ class Extractor:
             unit_blocks=settings.block_norm == "l2_each",
             seed=self.runtime.seed,
         )
+
+
+def kept_channels(settings: Fusion, shapes: taps.Shapes, runtime: Runtime, epoch: int) -> Tensor:
+    """The low-level channels of an epoch, of the run where the settings say so."""
+    generator = runtime.generator("channels", 0 if settings.channel_selection_scope == "per_run" else epoch)
+    return fusion.draw_channels(shapes[settings.low_level_source][0], settings.low_level_channels, generator)
 
 
 def _finite(rows_BD: Tensor) -> Tensor:

@@ -20,9 +20,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import checks, clusterer, metrics, precision
+from .cluster_classifier import Learner
 from .cluster_features import Extractor, Fusion
 from .contract import Clustering, DataShape, Epoch, ImageData, Result, Runtime
 from .data import augment, stream
@@ -128,58 +129,6 @@ class _Round:
         return len(self.clustering.centroids_CD)
 
 
-class _Classifier(nn.Module):
-    """The backbone and the layer that names the clusters."""
-
-    def __init__(self, backbone: backbones.Backbone, num_clusters: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.top = nn.Linear(backbone.width, num_clusters)
-
-    def forward(self, images_BCHW: Tensor) -> Tensor:
-        logits_BC: Tensor = self.top(self.backbone(images_BCHW))
-        return logits_BC
-
-
-class _Setup:
-    """What an epoch needs; ``trained`` is the classifier as the runtime wraps it, made anew where k changes."""
-
-    def __init__(self, config: Settings, data: ImageData, runtime: Runtime) -> None:
-        self.config, self.data, self.runtime = config, data, runtime
-        network, shape = backbones.resolve(config.network, data.shape), data.shape
-        self.backbone = backbones.build(
-            network,
-            in_channels=shape.num_channels,
-            image_size_px=shape.image_size_px,
-            seed=runtime.seed,
-            sobel=config.sobel,
-        ).to(runtime.device)
-        self.optimizer = torch.optim.SGD(
-            self.backbone.parameters(),
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
-        self.classifier: _Classifier | None = None
-        self.trained: nn.Module | None = None
-
-    def fresh_classifier(self, num_clusters: int, epoch: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """The backbone under a top layer with new weights, and the top layer's own optimizer."""
-        if self.classifier is None or self.classifier.top.out_features != num_clusters:
-            self.trained = None
-            self.classifier = _Classifier(self.backbone, num_clusters).to(self.runtime.device)
-            self.trained = self.runtime.prepare(self.classifier, self.config.precision)
-        assert self.trained is not None
-        top = self.classifier.top
-        nn.init.normal_(top.weight, std=0.01, generator=self.runtime.generator("top", epoch))
-        nn.init.zeros_(top.bias)
-        top_optimizer = torch.optim.SGD(
-            top.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay, fused=True
-        )
-        return self.trained, top_optimizer
-
-
 def limits(
     config: Settings, shape: DataShape, source: str = "top", further_width: int = 0
 ) -> Iterator[tuple[str, str]]:
@@ -224,52 +173,52 @@ def train(
         as many clusters as classes on the final features, by which acc, nmi and ari are judged. assignment_nmi: between
         the labels of the last epoch and the final ones.
     """
-    setup = _Setup(config, data, runtime)
+    learner = Learner(config, data, runtime, fusion)
     done, before_N, losses = 0, None, {}
     saved = runtime.resume()
     if saved is not None:
         done, before_N, losses = saved["epoch"], saved["labels"].numpy(), dict(saved["losses"])
-        setup.backbone.load_state_dict(saved["backbone"])
-        setup.optimizer.load_state_dict(saved["optimizer"])
+        learner.backbone.load_state_dict(saved["backbone"])
+        learner.optimizer.load_state_dict(saved["optimizer"])
     for epoch in range(done, config.epochs):
         started = time.perf_counter()
-        found = _cluster(setup, fusion, weighting, epoch)
-        losses = _epoch(setup, found, weighting, epoch)
+        found = _cluster(learner, fusion, weighting, epoch)
+        losses = _epoch(learner, found, weighting, epoch)
         told = losses | _told(found, before_N, data) | {"epoch_seconds": time.perf_counter() - started}
         before_N = found.clustering.labels_N
-        yield Epoch(epoch + 1, config.epochs, told, partial(_state, setup, epoch + 1, before_N, losses))
-    found = _cluster(setup, fusion, weighting, config.epochs, with_eval=True)
-    arrays, judged = _judged(setup, found)
+        yield Epoch(epoch + 1, config.epochs, told, partial(_state, learner, epoch + 1, before_N, losses))
+    found = _cluster(learner, fusion, weighting, config.epochs, with_eval=True)
+    arrays, judged = _judged(learner, found)
     return Result(
-        weights={"backbone": setup.backbone.state_dict()},
+        weights={"backbone": learner.backbone.state_dict()},
         arrays={
             "pseudo_labels": found.clustering.labels_N,
             "distances": found.clustering.distances_N,
             "weights": found.weights_N.cpu().numpy(),
             **arrays,
         },
-        facts={"network": setup.backbone.name, "sobel": config.sobel},
+        facts={"network": learner.backbone.name, "sobel": config.sobel},
         metrics=losses | _told(found, before_N, data) | judged,
     )
 
 
-def _state(setup: _Setup, epoch: int, labels_N: NDArray[np.int64], losses: dict[str, float]) -> dict[str, Any]:
+def _state(learner: Learner, epoch: int, labels_N: NDArray[np.int64], losses: dict[str, float]) -> dict[str, Any]:
     # The top layer is made anew after each clustering, so it is no part of the state.
     return {
         "epoch": epoch,
         "labels": torch.tensor(labels_N),
         "losses": losses,
-        "backbone": setup.backbone.state_dict(),
-        "optimizer": setup.optimizer.state_dict(),
+        "backbone": learner.backbone.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
     }
 
 
 def _cluster(
-    setup: _Setup, fusion: Fusion | None, weighting: Weighting | None, epoch: int, with_eval: bool = False
+    learner: Learner, fusion: Fusion | None, weighting: Weighting | None, epoch: int, with_eval: bool = False
 ) -> _Round:
-    config, runtime, data = setup.config, setup.runtime, setup.data
+    config, runtime, data = learner.config, learner.runtime, learner.data
     extractor = Extractor(
-        setup.backbone, data, runtime, config.batch_size, fusion, config.pca_dim, config.incremental_pca
+        learner.backbone, data, runtime, config.batch_size, fusion, config.pca_dim, config.incremental_pca
     )
     points_NE, points_of, num_flat = extractor.points(epoch)
     if config.clustering == "pic":
@@ -311,9 +260,9 @@ def _weights(weighting: Weighting, squared_N: Tensor, labels_N: Tensor) -> Tenso
     return shuffled_N
 
 
-def _epoch(setup: _Setup, found: _Round, weighting: Weighting | None, epoch: int) -> dict[str, float]:
-    config, data, runtime = setup.config, setup.data, setup.runtime
-    trained, top_optimizer = setup.fresh_classifier(found.num_clusters, epoch)
+def _epoch(learner: Learner, found: _Round, weighting: Weighting | None, epoch: int) -> dict[str, float]:
+    config, data, runtime = learner.config, learner.data, learner.runtime
+    trained, top_optimizer = learner.fresh_classifier(found.num_clusters, epoch)
     norm, strength = augment.Norm(data.mean, data.std), augment.Strength(affine=config.affine_scale)
     views, dropped = runtime.generator("views", epoch), runtime.generator("dropout", epoch)
     form = "weighted_nll" if weighting is None else weighting.loss_form
@@ -339,10 +288,10 @@ def _epoch(setup: _Setup, found: _Round, weighting: Weighting | None, epoch: int
         images = augment.AUGMENTATIONS[config.augmentation](data.train.images_NCHW[rows_B], draws, norm, strength)
         terms_B = uncertainty.cross_entropies(trained(images), found.labels_N[rows_B], weights_B, form)  # type: ignore[arg-type]
         # Ranks hold equal shares of the batch, so the mean of their gradients is that of the global mean.
-        for optimizer in (setup.optimizer, top_optimizer):
+        for optimizer in (learner.optimizer, top_optimizer):
             optimizer.zero_grad(set_to_none=True)
         terms_B.mean().backward()
-        for optimizer in (setup.optimizer, top_optimizer):
+        for optimizer in (learner.optimizer, top_optimizer):
             optimizer.step()
         loss_sum += runtime.gather(terms_B.detach()).mean()
         steps += 1
@@ -385,9 +334,9 @@ def _told(found: _Round, before_N: NDArray[np.int64] | None, data: ImageData) ->
     return told
 
 
-def _judged(setup: _Setup, found: _Round) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+def _judged(learner: Learner, found: _Round) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
     """Probabilities and metrics of a k-means of the final points into as many clusters as there are classes."""
-    data, runtime = setup.data, setup.runtime
+    data, runtime = learner.data, learner.runtime
     assert found.eval_points_NE is not None
     final = runtime.search.kmeans(
         found.points_NE,

@@ -9,11 +9,12 @@ import pytest
 import torch
 
 from trainables import deepclustering
+from trainables.cluster_classifier import Learner
 from trainables.cluster_features import Extractor, Fusion
 from trainables.contract import DataShape, ImageData, Split
 from trainables.faiss_search import FaissSearch
 from trainables.maths import uncertainty
-from trainables.nets import backbones
+from trainables.nets import backbones, taps
 from trainables.session import Alone, StageRuntime
 from trainables.stages import deepcluster, linear_probe, uad
 from trainables.stages.uad import Config
@@ -193,8 +194,9 @@ def test_settings_of_a_module_that_is_off_do_not_count() -> None:
     assert set(off) - {"fusion", "uncertainty_weighting"} == set(checks.effective(deepcluster.Config(**SMALL)))
 
 
-def test_resumed_in_the_middle_it_ends_on_the_same_bits(train: Train, data: ImageData) -> None:
-    settings = config(epochs=3, channel_selection_scope="per_epoch")
+@pytest.mark.parametrize("seen", ["high", "fused"])
+def test_resumed_in_the_middle_it_ends_on_the_same_bits(train: Train, data: ImageData, seen: str) -> None:
+    settings = config(epochs=3, channel_selection_scope="per_epoch", classifier_input=seen)
     runtime = StageRuntime(Alone(torch.device("cpu")), "uad", 0, FaissSearch(1))
     steps = uad.train(settings, data, {}, runtime)
     next(steps)
@@ -218,3 +220,26 @@ def test_alexnet_trains_on_fused_features_with_dropout_and_resumes_to_the_same_b
     assert rest.result.facts == {"network": "alexnet_dc", "sobel": True}
     probe = train(linear_probe, linear_probe.Config(batch_size=8, epochs=1), images, {"probed": rest.result})
     assert probe.result.facts["layers"] == ["conv1", "conv2", "conv3", "conv4", "conv5", "output"]
+
+
+def test_the_classifier_may_see_the_kept_low_level_channels_too(data: ImageData) -> None:
+    runtime = StageRuntime(Alone(torch.device("cpu")), "uad", 0, FaissSearch(1))
+    fusion = Fusion(4, "per_epoch", "pool1", "top", "concat", "none", for_classifier=True)
+    learner = Learner(config(), data, runtime, fusion)
+    trained, _ = learner.fresh_classifier(6, epoch=0)
+    assert learner.classifier is not None
+    first_C = learner.classifier.low_C
+    images_BCHW = torch.randn(5, 1, 8, 8)
+    with torch.no_grad():
+        learner.classifier.eval()
+        low_BCHW = taps.collect(learner.backbone, images_BCHW, ("pool1",))["pool1"]
+        seen_BD = torch.cat([low_BCHW[:, first_C].flatten(1), learner.backbone(images_BCHW)], dim=1)
+        assert torch.equal(trained(images_BCHW), learner.classifier.top(seen_BD))
+    assert seen_BD.shape[1] == 4 * 16 + learner.backbone.width
+    learner.fresh_classifier(6, epoch=1)
+    assert not torch.equal(learner.classifier.low_C, first_C)
+
+
+def test_what_the_classifier_sees_changes_the_training(train: Train, data: ImageData) -> None:
+    high, both = train(uad, config(epochs=1), data), train(uad, config(epochs=1, classifier_input="fused"), data)
+    assert high.metrics[0]["loss"] != both.metrics[0]["loss"]

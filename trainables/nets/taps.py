@@ -29,6 +29,9 @@ _SMALL = {"conv1": "2", "pool1": "3", "conv2": "6", "conv3": "10", "last_conv": 
 
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
+Shapes = Mapping[str, tuple[int, ...]]
+"""Of each tap, for one image."""
+
 
 def names(backbone: Backbone) -> tuple[str, ...]:
     """The taps that this backbone has, "top" and "output" always among them."""
@@ -57,7 +60,7 @@ def collect(backbone: Backbone, images_BCHW: Tensor, wanted: Iterable[str]) -> d
 
 
 @lru_cache(maxsize=64)
-def shapes(network: str, shape: DataShape, sobel: bool) -> Mapping[str, tuple[int, ...]]:
+def shapes(network: str, shape: DataShape, sobel: bool) -> Shapes:
     """The shape of every tap for one image, without computing anything: (C, H, W) or (D,)."""
     with torch.device("meta"):
         backbone = build(

@@ -13,7 +13,9 @@ Where the paper disagrees with itself or with the code it prints, a setting choo
     weight_source_index       by image; cluster_order is figure 5, where the images' list has been sorted by cluster
     uncertainty_offset        gamma has no published value; 0.5 makes the mean weight 1 where distances are uniform
 
-The classifier sees the high-level feature alone. Nothing is clustered twice: the distances are those of the clustering.
+    classifier_input          the high-level feature, as in the code; Eq. 13 prints the fused one
+
+Nothing is clustered twice: the distances are those of the clustering.
 
 Axes: N images.
 """
@@ -67,6 +69,12 @@ class Config(deepclustering.Settings):
         "scale of the blocks: as they are; each of length 1; or each column of variance 1 and each block of total 1",
         choices=("none", "l2_each", "zscore_each"),
         when=_FUSED,
+    )
+    classifier_input: str = checks.setting(
+        "high",
+        "what the top layer sees: the high-level feature, or the kept low-level channels before it too",
+        choices=("high", "fused"),
+        when={"fusion": (True,), "channel_selection_scope": ("per_run", "per_epoch")},
     )
     uncertainty_weighting: bool = checks.setting(True, "U: weight the loss of an image by its distance to the centroid")
     uncertainty_offset: float = checks.setting(
@@ -132,6 +140,7 @@ def train(
             high_level_source=_HIGH_LEVEL[config.high_level_source],
             operation=config.fusion_op,
             block_norm=config.fusion_block_norm,
+            for_classifier=config.classifier_input == "fused",
         )
     if config.uncertainty_weighting:
         weighting = deepclustering.Weighting(
