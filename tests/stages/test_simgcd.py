@@ -128,6 +128,14 @@ def test_accuracies_are_of_the_unlabeled_images_under_one_map(plain: Any, data: 
         assert found[name] == pytest.approx(right_U[part_U].mean()), name
 
 
+def test_labeled_images_are_not_judged_where_all_images_are(run: Callable[..., Any], union: ImageData) -> None:
+    done = run(union, epochs=1).result
+    train_NC, rest_N = done.arrays["probabilities_train"], ~done.arrays["labeled_train"]
+    assert np.array_equal(train_NC, done.arrays["probabilities_eval"])
+    counts_CY = metrics.contingency(train_NC.argmax(1)[rest_N], union.train.labels_N.numpy()[rest_N], 3, 3)
+    assert done.metrics["acc"] == pytest.approx(metrics.accuracy(counts_CY))
+
+
 def test_accuracies_look_at_labels_and_the_criterion_does_not() -> None:
     assert {"acc", "acc_old", "acc_new"} <= metrics.LABEL_METRICS
     assert not metrics.looks_at_labels(simgcd.CRITERION[0])
