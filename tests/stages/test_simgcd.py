@@ -283,6 +283,7 @@ def test_a_bad_setting_is_refused_with_its_rule(changes: dict[str, Any], sentenc
     [
         ({"known_classes": 4}, "known_classes", "known_classes must be at most the 3 classes, but is 4"),
         ({"num_clusters": 1}, "num_clusters", "num_clusters must be at least the 2 known classes, but is 1"),
+        ({"known_classes": 3, "labeled_share": 1.0}, "labeled_share", "so no image is unlabeled; lower one of them"),
         ({"batch_size": 121}, "batch_size", "batch_size must be at most the number of training images"),
     ],
 )

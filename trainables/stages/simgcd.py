@@ -142,6 +142,11 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
         yield "known_classes", "known_classes needs labels of the known classes, but the data set has none"
     elif num_known > shape.num_classes:
         yield "known_classes", f"known_classes must be at most the {shape.num_classes} classes, but is {num_known}"
+    elif num_known == shape.num_classes and config.labeled_share == 1:
+        yield (
+            "labeled_share",
+            "labeled_share is 1 and all classes are known, so no image is unlabeled; lower one of them",
+        )
     elif 0 < config.num_clusters < num_known:
         yield (
             "num_clusters",
