@@ -1,5 +1,6 @@
 """Metrics against golden numbers of an independent script, scikit-learn, and tables small enough to work by hand."""
 
+import itertools
 import math
 
 import numpy as np
@@ -87,6 +88,30 @@ def test_hungarian_map_leaves_surplus_and_empty_clusters_without_a_class() -> No
 
 def test_accuracy_with_fewer_clusters_than_classes_leaves_a_class_out() -> None:
     assert metrics.accuracy(np.array([[5, 0, 1], [0, 3, 1]])) == 0.8
+
+
+@pytest.mark.parametrize("num_clusters", [3, 4, 5])
+def test_old_and_new_accuracy_are_of_the_best_map_of_all_images(num_clusters: int) -> None:
+    rng = np.random.default_rng(num_clusters)
+    # Every one-to-one map, those that leave clusters without a class among them; several may be best.
+    maps = set(itertools.permutations([*range(4), *[-1] * num_clusters], num_clusters))
+    for _ in range(5):
+        clusters_N, labels_N = rng.integers(num_clusters, size=30), rng.integers(4, size=30)
+        counts_CY = metrics.contingency(clusters_N, labels_N, num_clusters, 4)
+        right = [np.array(each)[clusters_N] == labels_N for each in maps]
+        most, old_N = max(int(right_N.sum()) for right_N in right), labels_N < 2
+        best = {(right_N[old_N].mean(), right_N[~old_N].mean()) for right_N in right if right_N.sum() == most}
+        found = metrics.old_and_new_accuracy(counts_CY, 2)
+        assert any(found == {"acc_old": pytest.approx(old), "acc_new": pytest.approx(new)} for old, new in best)
+        together = (found["acc_old"] * old_N.sum() + found["acc_new"] * (~old_N).sum()) / 30
+        assert together == pytest.approx(metrics.accuracy(counts_CY))
+
+
+def test_accuracy_of_classes_without_an_image_is_left_out() -> None:
+    # Both images of class 0 lie in one cluster, the only one of class 1 in another.
+    counts_CY = np.array([[2, 0, 0], [0, 1, 0]])
+    assert metrics.old_and_new_accuracy(counts_CY, 2) == {"acc_old": 1.0}
+    assert metrics.old_and_new_accuracy(counts_CY, 1) == {"acc_old": 1.0, "acc_new": 1.0}
 
 
 def test_top5_counts_the_five_best_clusters_and_unmapped_ones_never_match() -> None:

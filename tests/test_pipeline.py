@@ -66,7 +66,15 @@ def test_no_method_holds_a_probe() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "slot"), [("kmeans", "pretext"), ("scan", "selflabel"), ("spc", "spc"), ("uad", "uad"), ("swav", "swav")]
+    ("method", "slot"),
+    [
+        ("kmeans", "pretext"),
+        ("scan", "selflabel"),
+        ("spc", "spc"),
+        ("uad", "uad"),
+        ("swav", "swav"),
+        ("simgcd", "simgcd"),
+    ],
 )
 def test_a_probe_judges_the_last_stage_that_leaves_a_backbone(method: str, slot: str) -> None:
     by_slot = pipeline.stages(method, "", ("linear_probe", "knn_probe"))

@@ -21,7 +21,7 @@ from trainables.faiss_search import FaissSearch
 from trainables.maths import contrast
 from trainables.nets import backbones
 from trainables.session import Alone, Group, StageRuntime
-from trainables.stages import instdisc, moco, rotnet, scan, selflabel, simclr, spc, swav
+from trainables.stages import instdisc, moco, rotnet, scan, selflabel, simclr, simgcd, spc, swav
 
 RANKS = 2
 CPU = torch.device("cpu")
@@ -251,6 +251,19 @@ STAGES: dict[str, tuple[Any, Any]] = {
             an="both",
         ),
     ),
+    "simgcd": (
+        simgcd,
+        simgcd.Config(
+            augmentation="affine",
+            known_classes=2,
+            trained_part="all",
+            hidden_dim=16,
+            feature_dim=8,
+            batch_size=16,
+            epochs=2,
+            lr=0.05,
+        ),
+    ),
     "spc": (
         spc,
         spc.Config(
@@ -268,6 +281,7 @@ STAGES: dict[str, tuple[Any, Any]] = {
 for _name, _of, _more in (
     ("scan_refined", "scan", {"an_class_prior": "running"}),
     ("selflabel_refined", "selflabel", {}),
+    ("simgcd_refined", "simgcd", {"an_class_prior": "running", "an_empty_reference": "queue"}),
     ("spc_reweighted", "spc", {}),
 ):
     _stage, _config = STAGES[_of]

@@ -75,6 +75,23 @@ def accuracy(counts_CY: Counts) -> float:
     return float(counts_CY[used, class_C[used]].sum() / counts_CY.sum())
 
 
+def old_and_new_accuracy(counts_CY: Counts, num_known: int) -> dict[str, float]:
+    """acc_old and acc_new: ``accuracy`` of the images of classes below ``num_known``, and of the others.
+
+    One map of clusters to classes serves both, so that together they are ``accuracy``; without images, one is left out.
+
+    Source: Vaze et al. 2022 (generalized category discovery); their code's "v2".
+    """
+    class_C = hungarian_map(counts_CY)
+    used = np.flatnonzero(class_C >= 0)
+    right_Y = np.bincount(class_C[used], weights=counts_CY[used, class_C[used]], minlength=counts_CY.shape[1])
+    parts = {"acc_old": slice(num_known), "acc_new": slice(num_known, None)}
+    sizes_Y = counts_CY.sum(axis=0)
+    return {
+        name: float(right_Y[part].sum() / sizes_Y[part].sum()) for name, part in parts.items() if sizes_Y[part].any()
+    }
+
+
 def majority_accuracy(counts_CY: Counts) -> float:
     """Share of images that belong to their cluster's largest class, in [0, 1]. It grows with the number of clusters."""
     return float(counts_CY.max(axis=1).sum() / counts_CY.sum())

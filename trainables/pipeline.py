@@ -23,12 +23,16 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "uad": ("uad",),
     "dec": ("autoencoder", "dec"),
     "swav": ("swav",),
+    "simgcd": ("simclr", "simgcd"),
 }
 
 PRETEXTS: tuple[str, ...] = ("simclr", "moco", "rotnet", "instdisc", "checkpoint")
 
 PROBES: tuple[str, ...] = ("linear_probe", "mlp_probe", "knn_probe", "finetune_probe")
 """Stages that may follow any method. Their one input, "probed", is the last slot that leaves a backbone."""
+
+SEMI_SUPERVISED: frozenset[str] = frozenset({"simgcd"})
+"""Methods that by definition train on the labels of some images; their plans and reports say so."""
 
 WITHOUT_BACKBONE: frozenset[str] = frozenset({"neighbors", "kmeans", "autoencoder", "dec"})
 """Stages that leave no backbone of their own among their weights."""

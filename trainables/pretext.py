@@ -82,6 +82,13 @@ def sgd(config: Common, model: nn.Module, *, nesterov: bool = False) -> torch.op
     )
 
 
+class Lasting(Protocol):
+    """Settings of a stage that trains for so many epochs."""
+
+    @property
+    def epochs(self) -> int: ...
+
+
 class Stateful(Protocol):
     """What is saved with an epoch."""
 
@@ -130,7 +137,7 @@ def restore(saved: State | None, parts: Mapping[str, Stateful]) -> tuple[int, di
 
 
 def epochs(
-    config: Common,
+    config: Lasting,
     start: tuple[int, dict[str, float]],
     parts: Mapping[str, Stateful],
     lr_of: Callable[[int], float],

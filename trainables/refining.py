@@ -2,7 +2,8 @@
 
 A stage's Config inherits ``Settings``, so that study files say ``dec.an: both``; where it has a batch of assignments
 that serve as targets, it calls a ``Refiner``. Sites: DEC refines q at each target update, SCAN the neighbor's
-prediction, self-labeling the prediction on the weak view, SwAV the codes, and SPC the propagated labels.
+prediction, self-labeling the prediction on the weak view, SwAV the codes, SimGCD the sharpened predictions of unlabeled
+images, and SPC the propagated labels.
 
 Source: see ``maths.refine``. Its published text names none of top_k, threshold, power and iterations: the defaults
 are ours.

@@ -2,6 +2,7 @@
 
 import re
 
+from trainables import pipeline
 from trainables.seeds import is_crossed, label, parts
 
 from ..run.labels import format_number, format_seconds, format_spread, format_value, param_labels
@@ -115,6 +116,11 @@ def headline(summary: Summary) -> list[str]:
         lines.append(
             f"{len(few)} of {len(summary.settings)} rows have fewer than {inference.FEW_SEEDS} seeds: their deviations "
             "say little."
+        )
+    if summary.method in pipeline.SEMI_SUPERVISED:
+        lines.append(
+            f"{summary.method} is semi-supervised: labels of some images train, and accuracy is of the unlabeled "
+            "training images. It does not compare with a clustering without labels."
         )
     if summary.looks_at_labels:
         lines.append(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trainables import metrics
+from trainables import metrics, pipeline
 from trainables.pipeline import name_of
 from trainables.seeds import is_crossed, label, of_slot
 
@@ -119,7 +119,8 @@ def _settings(study: Study) -> str:
 
 def _oracle(study: Study) -> str:
     if not study.oracle:
-        return " (label-free)"
+        trained = {part.method for part in study.parts} & pipeline.SEMI_SUPERVISED
+        return f" (label-free; {', '.join(sorted(trained))} trains on some labels)" if trained else " (label-free)"
     ranked = any(metrics.looks_at_labels(each.metric) for each in study.objectives)
     return " (ORACLE: it looks at labels)" if ranked else " (label-free, but an ORACLE: settings train on labels)"
 

@@ -203,3 +203,20 @@ def test_norm_without_spread_is_refused() -> None:
 def test_strength_outside_its_range_is_refused() -> None:
     with pytest.raises(SettingsError, match="crop_min_area must be above 0 and at most 1, but is 0"):
         Strength(crop_min_area=0.0)
+
+
+@pytest.mark.parametrize("size", [16, 256])
+def test_views_of_simgcd_are_windows_of_seven_eighths_of_the_side_mirrored_or_not(size: int) -> None:
+    # Columns and rows are numbered in the channels, so that a view says where it comes from.
+    x_HW, y_HW = torch.arange(size).expand(size, size), torch.arange(size)[:, None].expand(size, size)
+    images_BCHW = torch.stack([x_HW, y_HW, x_HW]).to(torch.uint8).expand(24, -1, -1, -1)
+    views_BCHW = augment.simgcd(images_BCHW, draws(24), RAW[3]) * 255
+    side, starts = size * 7 // 8, set()
+    for x_HW, y_HW, _ in views_BCHW:
+        mirrored = bool(x_HW[0, 0] > x_HW[0, -1])
+        left, right = x_HW[0, [-1, 0] if mirrored else [0, -1]].tolist()
+        assert right - left == pytest.approx(side - 1, abs=0.01)
+        assert float(y_HW[-1, 0] - y_HW[0, 0]) == pytest.approx(side - 1, abs=0.01)
+        starts.add((mirrored, round(left), round(float(y_HW[0, 0]))))
+    assert {mirrored for mirrored, _, _ in starts} == {True, False}
+    assert {left for _, left, _ in starts} <= set(range(size - side + 1)) and len(starts) >= 8

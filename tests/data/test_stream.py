@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainables.data.stream import Batch, batches
+from trainables.data.stream import Batch, batches, dealt
 
 
 def passes(
@@ -58,3 +58,9 @@ def test_a_batch_that_does_not_divide_among_the_workers_is_refused() -> None:
 def test_a_batch_above_the_images_is_refused_where_it_would_leave_none() -> None:
     with pytest.raises(ValueError, match="batch_size 8 is above the 7 images there are; choose a smaller one"):
         passes(7, 8)
+
+
+def test_rows_in_a_given_order_are_dealt_as_they_come_and_may_stand_in_it_twice() -> None:
+    order_N = torch.tensor([3, 3, 0, 5, 1, 3, 2])
+    parts = [list(dealt(order_N, 4, rank=rank, world_size=2, drop_last=True)) for rank in (0, 1)]
+    assert [[batch.rows_B.tolist() for batch in part] for part in parts] == [[[3, 3]], [[0, 5]]]

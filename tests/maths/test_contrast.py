@@ -79,3 +79,40 @@ def test_queue_nce_sends_its_gradient_into_the_queries_alone() -> None:
     query, key = (unit([[1, 2], [2, -1]]).requires_grad_() for _ in range(2))
     contrast.queue_nce(query, key, unit([[0, 1]]), temperature=0.2).backward()
     assert query.grad is not None and key.grad is None
+
+
+def by_hand(z_MD: torch.Tensor, labels_M: list[int], temperature: float) -> float:
+    """Khosla et al. 2020, Eq. 2, one anchor and one positive at a time."""
+    rows, terms = range(len(labels_M)), []
+    for anchor in rows:
+        exps = {j: math.exp(float(z_MD[anchor] @ z_MD[j]) / temperature) for j in rows if j != anchor}
+        positives = [j for j in exps if labels_M[j] == labels_M[anchor]]
+        terms.append(-sum(math.log(exps[j] / sum(exps.values())) for j in positives) / len(positives))
+    return sum(terms) / len(terms)
+
+
+@pytest.mark.parametrize("labels", [[0, 0, 1], [2, 2, 2], [0, 1, 2]])
+def test_the_supervised_loss_is_its_equation_written_out(labels: list[int]) -> None:
+    z_BD = functional.normalize(torch.randn(6, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    loss = contrast.supervised_nt_xent(z_BD[:3], z_BD[3:], torch.tensor(labels), temperature=0.07)
+    assert float(loss) == pytest.approx(by_hand(z_BD, labels * 2, 0.07), abs=1e-9)
+
+
+def test_the_supervised_loss_of_different_labels_is_nt_xent() -> None:
+    views = (Z_MD[:2], Z_MD[2:])
+    loss = contrast.supervised_nt_xent(*views, torch.tensor([4, 1]), temperature=0.5)
+    assert float(loss) == pytest.approx(1.8099738949, abs=1e-6)
+
+
+def test_one_labeled_image_has_its_other_view_to_find_and_nothing_else() -> None:
+    z_BD = torch.tensor([[0.6, 0.8]], requires_grad=True)
+    loss = contrast.supervised_nt_xent(z_BD, torch.tensor([[1.0, 0.0]]), torch.tensor([0]), temperature=0.07)
+    loss.backward()
+    assert float(loss.detach()) == 0.0 and z_BD.grad is not None and bool(z_BD.grad.isfinite().all())
+
+
+@pytest.mark.parametrize(("images", "labels"), [(0, 0), (2, 1)])
+def test_the_supervised_loss_refuses_no_image_and_another_number_of_labels(images: int, labels: int) -> None:
+    z_BD = torch.ones(images, 3)
+    with pytest.raises(ValueError, match=f"a label for each of one image or more, but {labels} came"):
+        contrast.supervised_nt_xent(z_BD, z_BD, torch.zeros(labels, dtype=torch.long), temperature=0.1)

@@ -9,6 +9,8 @@ from torch import nn
 from trainables.contract import DataShape
 from trainables.nets.backbones import BACKBONES, build, resolve
 
+CONVOLUTIONAL = [name for name in BACKBONES if name != "vit_b16"]
+
 
 def shape(size_px: int, channels: int = 3) -> DataShape:
     return DataShape(100, 50, 10, channels, size_px)
@@ -60,7 +62,7 @@ def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
         build("resnet101", in_channels=3, image_size_px=32, seed=0)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_weights_come_from_the_seed_alone_and_the_global_generator_is_untouched(name: str) -> None:
     size_px = BACKBONES[name][0]
     torch.manual_seed(1)
@@ -74,7 +76,7 @@ def test_weights_come_from_the_seed_alone_and_the_global_generator_is_untouched(
     assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", CONVOLUTIONAL)
 def test_convolutions_are_kaiming_normal_over_fan_out_and_batch_norms_one_and_zero(name: str) -> None:
     backbone = build(name, in_channels=3, image_size_px=BACKBONES[name][0], seed=0)
     convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
@@ -111,6 +113,15 @@ def test_resnet50_has_as_many_weights_as_published_without_its_last_layer() -> N
     # 25,557,032 in all (torchvision), of which 2048 x 1000 + 1000 are the last layer's.
     backbone = build("resnet50", in_channels=3, image_size_px=224, seed=0)
     assert sum(weights.numel() for weights in backbone.parameters()) == 25_557_032 - 2_049_000
+
+
+@pytest.mark.parametrize(("channels", "fewer"), [(3, 0), (1, 2 * 768 * 16**2)])
+def test_the_vit_has_as_many_weights_as_published_without_its_last_layer(channels: int, fewer: int) -> None:
+    # 86,567,656 in all (torchvision), of which 768 x 1000 + 1000 are the last layer's.
+    with torch.device("meta"):
+        backbone = build("vit_b16", in_channels=channels, image_size_px=224, seed=0).eval()
+        assert sum(weights.numel() for weights in backbone.parameters()) == 86_567_656 - 769_000 - fewer
+        assert backbone(torch.rand(2, channels, 224, 224)).shape == (2, 768)
 
 
 @pytest.mark.parametrize("name", ["auto", "small", "resnet50"])

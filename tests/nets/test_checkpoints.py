@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from trainables.contract import DataShape
 from trainables.nets import backbones, checkpoints
@@ -54,6 +55,60 @@ def test_the_keys_of_torchvision_s_resnet50_are_taken_without_its_classifier() -
     published = {f"module.encoder_q.{key}": value for key, value in keys.items()}
     for content in (keys, published):
         assert set(checkpoints._of_backbone(content)) == {key for key in keys if not key.startswith("fc.")}
+
+
+def dino_s_forward(weights: dict[str, Tensor], images_BCHW: Tensor, heads: int) -> Tensor:
+    """The ViT of Dosovitskiy et al. 2021 written out on weights with DINO's names; (B, D), the class token."""
+    patches_BDP = functional.conv2d(
+        images_BCHW, weights["patch_embed.proj.weight"], weights["patch_embed.proj.bias"], stride=4
+    ).flatten(2)
+    token_B1D = weights["cls_token"].expand(len(images_BCHW), -1, -1)
+    x_BTD = torch.cat([token_B1D, patches_BDP.transpose(1, 2)], 1) + weights["pos_embed"]
+
+    def normed(x: Tensor, name: str) -> Tensor:
+        return functional.layer_norm(x, x.shape[-1:], weights[f"{name}.weight"], weights[f"{name}.bias"], eps=1e-6)
+
+    def linear(x: Tensor, name: str) -> Tensor:
+        return functional.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])
+
+    for block in ("blocks.0", "blocks.1"):
+        qkv = linear(normed(x_BTD, f"{block}.norm1"), f"{block}.attn.qkv").chunk(3, dim=-1)
+        q, k, v = (part.unflatten(-1, (heads, -1)).transpose(1, 2) for part in qkv)
+        share = (q @ k.transpose(-2, -1) * k.shape[-1] ** -0.5).softmax(-1)
+        x_BTD = x_BTD + linear((share @ v).transpose(1, 2).flatten(2), f"{block}.attn.proj")
+        hidden = functional.gelu(linear(normed(x_BTD, f"{block}.norm2"), f"{block}.mlp.fc1"))
+        x_BTD = x_BTD + linear(hidden, f"{block}.mlp.fc2")
+    return normed(x_BTD, "norm")[:, 0]
+
+
+def test_weights_with_dino_s_names_compute_what_dino_computes() -> None:
+    from torchvision.models import VisionTransformer
+
+    torch.manual_seed(0)
+    network = VisionTransformer(8, 4, num_layers=2, num_heads=2, hidden_dim=12, mlp_dim=24)
+    network.heads = torch.nn.Identity()
+    shapes = {"norm": (12,), "norm1": (12,), "norm2": (12,), "attn.proj": (12, 12)}
+    shapes |= {"attn.qkv": (36, 12), "mlp.fc1": (24, 12), "mlp.fc2": (12, 24)}
+    weights = {"cls_token": torch.randn(1, 1, 12), "pos_embed": torch.randn(1, 5, 12)}
+    weights |= {"patch_embed.proj.weight": torch.randn(12, 3, 4, 4), "patch_embed.proj.bias": torch.randn(12)}
+    for name, size in shapes.items():
+        for prefix in ("",) if name == "norm" else ("blocks.0.", "blocks.1."):
+            weights[f"{prefix}{name}.weight"] = torch.randn(size) / 2
+            weights[f"{prefix}{name}.bias"] = torch.randn(size[0]) / 2
+    network.load_state_dict(checkpoints._of_backbone(weights))
+    images_BCHW = torch.randn(3, 3, 8, 8)
+    torch.testing.assert_close(network.eval()(images_BCHW), dino_s_forward(weights, images_BCHW, heads=2))
+
+
+def test_every_name_of_dino_s_vit_is_one_of_the_backbone_s() -> None:
+    with torch.device("meta"):
+        ours = backbones.build("vit_b16", in_channels=3, image_size_px=224, seed=0).state_dict()
+    whole = ("norm", "patch_embed.proj")
+    parts = ("norm1", "attn.qkv", "attn.proj", "norm2", "mlp.fc1", "mlp.fc2")
+    names = [*whole, *(f"blocks.{number}.{part}" for number in range(12) for part in parts)]
+    keys = {f"{name}.{kind}" for name in names for kind in ("weight", "bias")} | {"cls_token", "pos_embed"}
+    found = checkpoints._of_backbone(dict.fromkeys(keys, torch.zeros(1)))
+    assert {f"layers.{key}" for key in found} == set(ours)
 
 
 def test_a_file_without_batch_counters_is_taken(tmp_path: Path, ours: dict[str, Tensor]) -> None:

@@ -2,7 +2,12 @@ from pathlib import Path
 from platform.reports.cells import Cell, Table
 from platform.reports.tables import Summary, summarize
 from platform.reports.text import aligned, end_of_sweep, side_by_side
+from platform.reports.views import headline
 from typing import Any
+
+import pytest
+
+from trainables import pipeline
 
 OBJECTIVE = "spc/selection_loss"
 DELTA = "spc.strong_threshold"
@@ -137,3 +142,12 @@ def test_runs_kept_elsewhere_are_not_looked_at_with_the_storages_own_ui(sweep: A
 def test_rows_of_few_seeds_are_marked(sweep: Any, ablation: Any) -> None:
     assert "2 of 2 rows have fewer than 3 seeds" in _text(ablation)
     assert "1 of 3 rows have fewer than 3 seeds" in _text(sweep)
+
+
+def test_a_semi_supervised_method_is_called_one(book: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = book(seeds=[0])
+    made.setting(0, {0: _scores(-2.0, 0.9)}, {DELTA: 0.9})
+    sentence = "spc is semi-supervised: labels of some images train, and accuracy is of the unlabeled training images."
+    assert sentence not in " ".join(headline(_summary(made)))
+    monkeypatch.setattr(pipeline, "SEMI_SUPERVISED", frozenset({"spc"}))
+    assert sentence in " ".join(headline(_summary(made)))

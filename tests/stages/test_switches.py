@@ -54,6 +54,7 @@ SMALL: dict[str, dict[str, checks.Plain]] = {
         "queue_length": 80,
         "queue_start_epoch": 0,
     },
+    "simgcd": {"augmentation": "affine", "hidden_dim": 32, "feature_dim": 16, "batch_size": 40, "epochs": 1},
 }
 
 # Numbers that switch something on or off, beside the choices.
@@ -88,6 +89,13 @@ EXTRA: list[tuple[str, str, checks.Plain]] = [
     ("swav", "num_small_crops", 0),
     ("swav", "freeze_iterations", 2),
     ("swav", "sinkhorn_iterations", 1),
+    ("simgcd", "known_classes", 3),
+    ("simgcd", "num_clusters", 5),
+    ("simgcd", "teacher_warmup_epochs", 0),
+    ("simgcd", "sup_weight", 0.0),
+    ("simgcd", "sup_weight", 1.0),
+    ("simgcd", "memax_weight", 0.0),
+    ("simgcd", "an_start_epoch", 1),
     ("spc", "num_augs", 3),
     ("spc", "propagation_decay", 0.0),
     ("spc", "mixed_loss_weight", 0.0),

@@ -6,6 +6,8 @@ from platform.study.schema import load_study
 
 import pytest
 
+from trainables import pipeline
+
 Write = Callable[..., Path]
 
 
@@ -85,3 +87,10 @@ def test_what_cannot_stop_trials_is_refused(write: Write, lines: str, fault: str
     with pytest.raises(StudyFaults) as caught:
         load_study(write(f"method: spc\n{lines}\n"))
     assert fault in str(caught.value)
+
+
+def test_a_method_that_trains_on_some_labels_is_said_to(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "SEMI_SUPERVISED", frozenset({"spc"}))
+    assert "objective  spc/agreement, max (label-free; spc trains on some labels)" in rows(
+        load_study(write("method: spc\n"))
+    )

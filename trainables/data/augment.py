@@ -5,7 +5,8 @@ what one would have seen. It works on the device where images and draws are, for
 from 8 pixels. Color changes that need three channels leave grey images as they are.
 Axes: B images, C channels, H height, W width, S operations drawn for each image.
 
-Source: the transforms of SCAN's published configurations; weak views of SPC as in LaplaceNet; ``affine`` is ours.
+Source: the transforms of SCAN's published configurations; weak views of SPC as in LaplaceNet; those of SimGCD;
+``affine`` is ours.
 """
 
 from collections.abc import Callable, Mapping
@@ -184,6 +185,20 @@ def spc_weak(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength =
     return norm.apply(_scaled(geometry.shifted(images_BCHW, shift_B2, flip_B)))
 
 
+def simgcd(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
+    """A square window of 7/8 of the side at a random place, resized to the whole, and mirroring half the time.
+
+    Source: the public code of SimGCD, whose images are resized to 256 px and cut to 224 px. Differs: images of another
+    size are not made that large, and are judged whole.
+    """
+    _check(images_BCHW, draws, norm)
+    sides = [round(0.875 * size) for size in _size(images_BCHW)]
+    places = [draws.integers(0, size - side + 1, 1) for size, side in zip(_size(images_BCHW), sides, strict=True)]
+    crop_B4 = torch.cat([*places, *(torch.full_like(places[0], side) for side in sides)], dim=1)
+    flip_B = draws.bernoulli(0.5)
+    return _in_pieces(_standard, norm, images_BCHW, crop_B4, flip_B)
+
+
 def affine(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """For tiny grey images, whose class a crop or a mirror image would destroy; ours.
 
@@ -238,6 +253,7 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
     "scan_strong": scan_strong,
     "spc_weak": spc_weak,
     "spc_strong": scan_strong,
+    "simgcd": simgcd,
     "affine": affine,
     "keras_like": keras,
 }

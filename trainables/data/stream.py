@@ -40,12 +40,10 @@ def batches(
         ValueError: batch_size is not a multiple of world_size, or drop_last leaves no batch at all.
     """
     num_rows = rows if isinstance(rows, int) else len(rows)
-    if batch_size % world_size:
-        raise ValueError(f"batch_size {batch_size} does not divide among {world_size} workers; choose a multiple")
     if drop_last and num_rows < batch_size:
         raise ValueError(f"batch_size {batch_size} is above the {num_rows} images there are; choose a smaller one")
     order_N = torch.randperm(num_rows, generator=generator, device=generator.device)
-    own = list(_own(order_N, batch_size, rank, world_size, drop_last))
+    own = list(dealt(order_N, batch_size, rank=rank, world_size=world_size, drop_last=drop_last))
     if own and isinstance(rows, Split):
         announce(rows, torch.cat([batch.rows_B for batch in own]))
     yield from own
@@ -65,8 +63,14 @@ def announced(split: Split, rows_N: Tensor, batches: Iterable[Batch]) -> Iterato
     yield from own
 
 
-def _own(order_N: Tensor, batch_size: int, rank: int, world_size: int, drop_last: bool) -> Iterator[Batch]:
-    """This rank's part of each global batch."""
+def dealt(order_N: Tensor, batch_size: int, *, rank: int, world_size: int, drop_last: bool) -> Iterator[Batch]:
+    """``batches`` of rows in an order that is there already; rows may stand in it more than once.
+
+    Raises:
+        ValueError: batch_size is not a multiple of world_size.
+    """
+    if batch_size % world_size:
+        raise ValueError(f"batch_size {batch_size} does not divide among {world_size} workers; choose a multiple")
     for first in range(0, len(order_N), batch_size):
         rows_T = order_N[first : first + batch_size]
         if drop_last and len(rows_T) < batch_size:

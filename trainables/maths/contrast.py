@@ -1,4 +1,4 @@
-"""Contrastive losses: SimCLR against the batch, MoCo against a queue, and the alignment of two views.
+"""Contrastive losses: SimCLR against the batch, the same with labels, MoCo against a queue, and two views' alignment.
 
 Axes: B images of a batch, D feature width, A anchors (B or 2B), M rows of both views (2B), Q keys in the queue.
 """
@@ -33,6 +33,34 @@ def nt_xent(z0_BD: Tensor, z1_BD: Tensor, *, temperature: float, symmetric: bool
     itself_AM = torch.eye(*scores_AM.shape, dtype=torch.bool, device=scores_AM.device)
     other_view_A = (torch.arange(len(anchors_AD), device=scores_AM.device) + len(z0_BD)) % len(both_MD)
     return functional.cross_entropy(scores_AM.masked_fill(itself_AM, -torch.inf), other_view_A)
+
+
+def supervised_nt_xent(z0_BD: Tensor, z1_BD: Tensor, labels_B: Tensor, *, temperature: float) -> Tensor:
+    """``nt_xent`` in which all views of all images with an anchor's label are to be found, and not its own other alone.
+
+    Args:
+        z0_BD, z1_BD: as there.
+        labels_B: int64, the class of each image.
+        temperature: divides the cosines; above 0.
+
+    Returns:
+        The mean over both views of all images and, of each, over what is to be found: a scalar in nats. With all labels
+        different it is the symmetric ``nt_xent``.
+
+    Raises:
+        ValueError: the two views differ in shape, or there is no image or not a label for each.
+
+    Source: Khosla et al. 2020 (supervised contrastive learning), Eq. 2.
+    """
+    _same_shape(z0_BD, z1_BD)
+    if not len(z0_BD) or labels_B.shape != z0_BD.shape[:1]:
+        raise ValueError(f"there must be a label for each of one image or more, but {len(labels_B)} came.")
+    both_MD = torch.cat([z0_BD, z1_BD])
+    itself_MM = torch.eye(len(both_MD), dtype=torch.bool, device=both_MD.device)
+    log_share_MM = (both_MD @ both_MD.T / temperature).masked_fill(itself_MM, -torch.inf).log_softmax(1)
+    labels_M = labels_B.repeat(2)
+    wanted_MM = (labels_M[:, None] == labels_M) & ~itself_MM
+    return -(log_share_MM.masked_fill(~wanted_MM, 0.0).sum(1) / wanted_MM.sum(1)).mean()
 
 
 def queue_nce(query_BD: Tensor, key_BD: Tensor, queue_QD: Tensor, *, temperature: float) -> Tensor:

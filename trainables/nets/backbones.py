@@ -6,8 +6,9 @@ resnet18_tiny    the same as resnet18_stl with the mean over the last map instea
 resnet50         ResNet-50 as it is for ImageNet (He et al. 2016, table 1; stride in the 3x3), without its last layer
 small            three 3x3 convolutions for 8 px digits and 28 px MNIST on a CPU; 8 to 32 px
 alexnet_dc       DeepCluster's AlexNet with batch norm; enlarges images to 224 px; from 64 px
+vit_b16          ViT-B/16 (Dosovitskiy et al. 2021), the class token after the last norm; 224 px
 
-alexnet_dc is 4,096 wide, resnet50 2,048, the others 512.
+alexnet_dc is 4,096 wide, resnet50 2,048, vit_b16 768, the others 512.
 Axes: B batch, C channels, H height, W width, D feature width.
 """
 
@@ -175,6 +176,16 @@ def _initialize(network: nn.Module) -> None:
             nn.init.zeros_(module.bias)
 
 
+def _vit_b16(in_channels: int, image_size_px: int) -> nn.Module:
+    from torchvision.models import vit_b_16  # as above
+
+    network = vit_b_16(weights=None, image_size=image_size_px)
+    if in_channels != 3:
+        network.conv_proj = nn.Conv2d(in_channels, 768, kernel_size=16, stride=16)
+    network.heads = nn.Identity()
+    return network  # type: ignore[no-any-return]
+
+
 def _alexnet_dc(in_channels: int, image_size_px: int) -> nn.Module:
     return alexnet.layers(in_channels)
 
@@ -187,6 +198,7 @@ BACKBONES: dict[str, tuple[int, int, int, Callable[[int, int], nn.Module]]] = {
     "resnet18_tiny": (33, ANY_SIZE, 512, _resnet18_tiny),
     "resnet50": (64, ANY_SIZE, 2048, _resnet50),
     "alexnet_dc": (64, ANY_SIZE, alexnet.WIDTH, _alexnet_dc),
+    "vit_b16": (224, 224, 768, _vit_b16),
     "small": (8, 32, 512, _small),
 }
 """Name: smallest and largest image in px, feature width, and how its layers are made from channels and size."""

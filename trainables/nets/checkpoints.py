@@ -1,14 +1,16 @@
 """Backbone weights from a file of somebody else's, checked key by key before anything is computed.
 
 Layouts that are understood, each with or without a "state_dict" around it:
-    torchvision          conv1.weight, layer1.0.conv1.weight, ..., fc.weight (left out)
+    torchvision          conv1.weight, layer1.0.conv1.weight, ..., fc.weight or heads.head.weight (left out)
     MoCo, as published   module.encoder_q.conv1.weight, ...; everything else in the file is left out
+    DINO's ViT           cls_token, blocks.0.attn.qkv.weight, ...: the names of its public code and of timm
     ours                 layers.conv1.weight, ...: the state dict of a ``Backbone``
 
 A file is opened with ``weights_only``: it can hold tensors and plain values, and run no code.
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,16 @@ from trainables.nets import backbones
 
 _QUERY_ENCODER = "module.encoder_q."
 _OURS = "layers."
-_CLASSIFIER = "fc."
+_CLASSIFIERS = ("fc.", "heads.")
+_CLASS_TOKEN = "cls_token"
+_VIT_PARTS = {
+    _CLASS_TOKEN: "class_token", "pos_embed": "encoder.pos_embedding", "patch_embed.proj": "conv_proj",
+    "norm": "encoder.ln",
+}  # fmt: skip
+_VIT_BLOCK_PARTS = {
+    "norm1": "ln_1", "norm2": "ln_2", "attn.proj": "self_attention.out_proj", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.3",
+    "attn.qkv.weight": "self_attention.in_proj_weight", "attn.qkv.bias": "self_attention.in_proj_bias",
+}  # fmt: skip
 _PIECE_BYTES = 1 << 20
 
 
@@ -100,4 +111,17 @@ def _of_backbone(content: Mapping[str, Any]) -> dict[str, Tensor]:
     for prefix in (_QUERY_ENCODER, _OURS):
         if any(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-    return {key: value for key, value in tensors.items() if not key.startswith(_CLASSIFIER)}
+    if _CLASS_TOKEN in tensors:
+        tensors = {_of_vit(key): value for key, value in tensors.items()}
+    return {key: value for key, value in tensors.items() if not key.startswith(_CLASSIFIERS)}
+
+
+def _of_vit(key: str) -> str:
+    """torchvision's name of a weight of DINO's ViT; a name that is not known stays."""
+    block, names = "", _VIT_PARTS
+    if match := re.fullmatch(r"blocks\.(\d+)\.(.+)", key):
+        block, key, names = f"encoder.layers.encoder_layer_{match[1]}.", match[2], _VIT_BLOCK_PARTS
+    for name in (key, key.rpartition(".")[0]):
+        if name in names:
+            return block + names[name] + key.removeprefix(name)
+    return block + key

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import checks, clusterer, larc, metrics, pretext, refining
+from .. import agreement, checks, clusterer, larc, metrics, pretext, refining
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..data import augment, multicrop, stream
 from ..data.draws import Draws
@@ -361,28 +361,19 @@ def _scores(setup: _Setup, embeddings_BE: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _agreement(setup: _Setup, clusters_N: Tensor) -> float:
-    """How far a random view of an image lies in the image's own cluster: NMI of the two clusterings, above chance.
-
-    0 where they have nothing to do with each other or all images share one cluster, 1 where they are the same. The
-    views are the same in every epoch, and drawn at the published strength whatever the training's is, so that
-    settings can be compared. Chance is what images put in another order have, which grows with the prototypes.
-    """
-    model, data, runtime = setup.model, setup.data, setup.runtime
-    norm, views, found = augment.Norm(data.mean, data.std), runtime.generator("agreement"), []
+    """See ``agreement``. Views are drawn at the published strength whatever the training's is, so that settings can be
+    compared."""
     crop = replace(_large(setup, (AGREEMENT_MIN_AREA, 1.0), 1.0), blur=False)
-    model.eval()
-    rows_N = torch.arange(len(data.eval), device=runtime.device)
-    stream.announce(data.eval, rows_N)
-    for rows_B in rows_N.split(_EVALUATION_BATCH):
-        images_BCHW, draws = data.eval.images_NCHW[rows_B], Draws(views, len(rows_B))
+
+    def view(images_BCHW: Tensor, draws: Draws, norm: augment.Norm) -> Tensor:
         if setup.config.augmentation == "affine":
-            view_BCHW = augment.affine(images_BCHW, draws, norm)
-        else:
-            view_BCHW = multicrop.view(images_BCHW, draws, norm, crop)
-        embeddings_BE = model(view_BCHW, "embeddings")
+            return augment.affine(images_BCHW, draws, norm)
+        return multicrop.view(images_BCHW, draws, norm, crop)
+
+    def clusters_of(view_BCHW: Tensor) -> Tensor:
+        embeddings_BE = setup.model(view_BCHW, "embeddings")
         assert isinstance(embeddings_BE, Tensor)
-        found.append(_scores(setup, embeddings_BE).argmax(1))
-    seen_N = torch.cat(found).cpu()
-    order_N = torch.randperm(len(seen_N), generator=torch.Generator().manual_seed(0))
-    nmi, chance = (metrics.assignment_nmi(clusters_N.numpy(), each.numpy()) for each in (seen_N, seen_N[order_N]))
-    return max(0.0, (nmi - chance) / (1 - chance)) if chance < 1 else 0.0
+        return _scores(setup, embeddings_BE).argmax(1)
+
+    setup.model.eval()
+    return agreement.of_views(setup.data, clusters_N, view, clusters_of, setup.runtime)

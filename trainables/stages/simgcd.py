@@ -1,0 +1,398 @@
+"""SimGCD: known categories from the labels of some images, and new ones from the model's own sharpened predictions.
+
+Source: Wen et al. 2023 (SimGCD) and its public code. Generalized category discovery (Vaze et al. 2022): the first
+classes are known, a share of their images has a label, and everything else has none; the task is to group the unlabeled
+images, of known and new classes alike. Half of a batch has labels on average. A classifier of prototypes predicts two
+views of every image; each view's prediction, sharpened, is the other's target, the mean prediction is kept from falling
+on a few categories, and a contrastive loss shapes the features. Labeled images also have a cross entropy and a
+supervised contrastive loss. The backbone comes from the pretext; the paper's is a ViT-B/16 trained by DINO, of which
+the last block alone goes on learning. The last epoch is kept.
+
+This is semi-supervised: labels of the labeled part train (terms named ``labeled_...``), those of other images never do.
+acc, acc_old (known classes), acc_new and the other metrics of a clustering are of the unlabeled training images, under
+one map of clusters to classes. Predictions kept for figures are of the evaluation split, which under
+``protocol: union`` holds the labeled images too. Images of ``data.unlabeled`` have no part.
+
+Refined assignments (see ``refining``) take the place of the sharpened predictions of the unlabeled images of a batch,
+view by view; weights by uncertainty multiply the terms in which these are targets.
+
+Not in the paper: ``view_agreement``, by which settings are chosen without labels (see ``agreement``).
+
+Axes: N images, B batch of this rank, T of all ranks, U unlabeled images, V views, C categories, D feature width,
+E embedding width, X rows of all views (V times B or T).
+"""
+
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from .. import agreement, checks, clusterer, metrics, pretext, refining
+from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from ..data import augment, categories, stream
+from ..data.draws import Draws
+from ..maths import contrast, schedules, sinkhorn
+from ..maths import simgcd as maths
+from ..nets import freezing, models
+from ..nets import simgcd as nets
+
+NAMESPACE = "simgcd"
+INPUTS = ("pretext",)
+VERSION = 1
+TERMS = ("loss", "distillation", "mean_entropy_gap", "contrast", "labeled_cross_entropy", "labeled_contrast")
+METRICS = (
+    *TERMS, "lr", "view_agreement", "acc_old", "acc_new", "epoch_seconds",
+    *refining.METRICS, *metrics.EVALUATION_METRICS,
+)  # fmt: skip
+CRITERION = ("view_agreement", "max")
+
+PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
+    "repo": {
+        "cifar10": {"known_classes": 5, "memax_weight": 1.0},
+        "cifar100": {"known_classes": 80, "memax_weight": 4.0},
+        "imagenet100": {"known_classes": 50, "memax_weight": 1.0},
+    },
+}
+"""What the scripts of SimGCD's code change from data set to data set."""
+
+REHEARSAL: Mapping[str, checks.Plain] = {"known_classes": 0, "num_clusters": 0}
+"""Numbers of classes of another data set mean nothing on digits."""
+
+NUM_VIEWS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config(refining.Settings):
+    known_classes: int = checks.setting(
+        0, "classes whose images may have a label, the first ones; 0 means half of them", low=0, unit="classes"
+    )
+    labeled_share: float = checks.setting(
+        0.5, "share of the known classes' images that have a label", above=0, high=1, unit="as a share"
+    )
+    split_seed: int = checks.setting(
+        0, "draws the labeled images, whatever the trial's seed is; 0 for the published ones", low=0, high=2**32 - 1
+    )
+    num_clusters: int = checks.setting(
+        0, "categories, known and new; 0 means as many as there are classes", low=0, symbol="K"
+    )
+    trained_part: str = checks.setting(
+        "last_block", "part of the backbone that is trained", choices=("all", "last_block", "none")
+    )
+    hidden_dim: int = checks.setting(2048, "width of the projection's two hidden layers", low=2, high=65_536)
+    feature_dim: int = checks.setting(256, "width of the embedding", low=2, high=4096)
+    sup_weight: float = checks.setting(
+        0.35, "weight of the terms with labels; the others have the rest of 1", low=0, high=1, symbol="λ"
+    )
+    memax_weight: float = checks.setting(
+        2.0, "weight of the gap between the mean prediction's entropy and its largest", low=0, symbol="ε"
+    )
+    student_temperature: float = checks.setting(
+        0.1, "divides the cosines in a prediction", above=0, high=10, symbol="τs"
+    )
+    teacher_start: float = checks.setting(
+        0.07, "divides the cosines in a target, in the first epoch", above=0, high=10, symbol="τt"
+    )
+    teacher_end: float = checks.setting(0.04, "the same after the warm-up", above=0, high=10, symbol="τt")
+    teacher_warmup_epochs: int = checks.setting(
+        30, "epochs in which the targets' temperature goes from start to end", low=0, unit="epochs"
+    )
+    contrast_temperature: float = checks.setting(
+        1.0, "divides the cosines of embeddings; what the code runs", above=0, high=10, symbol="τu"
+    )
+    labeled_contrast_temperature: float = checks.setting(
+        0.07, "the same among labeled images; what the code runs", above=0, high=10, symbol="τc"
+    )
+    epochs: int = checks.setting(200, "times that as many images are drawn as there are", low=1, unit="epochs")
+    batch_size: int = checks.setting(128, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    lr: float = checks.setting(0.1, "learning rate of SGD at the start; a cosine takes it to a thousandth", above=0)
+    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1)
+    weight_decay: float = checks.setting(5e-5, "L2 penalty, on matrices and filters alone", low=0)
+    augmentation: str = checks.setting(
+        "simgcd",
+        "how a view is drawn; affine is for tiny grey images",
+        choices=("simgcd", "simclr", "standard", "affine"),
+    )
+    crop_min_area: float = checks.setting(
+        0.2, "smallest share of the image that a crop covers", above=0, high=1, when={"augmentation": ("simclr",)}
+    )
+    jitter_scale: float = checks.setting(
+        1.0, "multiplies the strengths of color jitter", low=0, high=2, when={"augmentation": ("simclr",)}
+    )
+    affine_scale: float = checks.setting(
+        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
+    )
+    confidence_threshold: float = checks.setting(
+        0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
+    )
+
+    def __post_init__(self) -> None:
+        checks.check(self)
+
+    def num_known(self, num_classes: int) -> int:
+        return self.known_classes or max(1, num_classes // 2)
+
+
+def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
+    yield from clusterer.limits_on_size(config, shape, ("batch_size", "num_clusters"))
+    num_known = config.num_known(shape.num_classes)
+    if shape.num_classes == 0:
+        yield "known_classes", "known_classes needs labels of the known classes, but the data set has none"
+    elif num_known > shape.num_classes:
+        yield "known_classes", f"known_classes must be at most the {shape.num_classes} classes, but is {num_known}"
+    elif num_known == shape.num_classes and config.labeled_share == 1:
+        yield (
+            "labeled_share",
+            "labeled_share is 1 and all classes are known, so no image is unlabeled; lower one of them",
+        )
+    elif 0 < config.num_clusters < num_known:
+        yield (
+            "num_clusters",
+            f"num_clusters must be at least the {num_known} known classes, but is {config.num_clusters}; 0 takes all",
+        )
+
+
+@dataclass(frozen=True)
+class _Setup:
+    """What an epoch needs. model: the bare one; trained: the same, wrapped for several ranks.
+
+    labeled_N: which training images have a label that may be seen. labels_N: that label, -1 for all other images.
+    """
+
+    config: Config
+    data: ImageData
+    model: nets.CategoryModel
+    trained: nn.Module
+    optimizer: torch.optim.Optimizer
+    refiner: refining.Refiner
+    runtime: Runtime
+    labeled_N: Tensor
+    labels_N: Tensor
+
+    @property
+    def num_known(self) -> int:
+        return self.config.num_known(len(self.data.class_names))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A global batch as this rank sees it. Its first ``num_unlabeled`` images, over all ranks, have no label."""
+
+    batch: stream.Batch
+    num_unlabeled: int
+
+
+def train(
+    config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
+) -> Generator[Epoch, None, Result]:
+    """Train backbone, projection and prototypes; see the module's docstring.
+
+    Returns:
+        weights: backbone, projection, prototypes. arrays: probabilities_train, probabilities_eval (N, C), features_eval
+        (N, D) of length 1, float32; labeled_train (N,), bool, the images whose labels were seen; where targets were
+        corrected also refined_eval (N, C). facts: network, num_clusters, num_known, num_labeled, looks_at_labels.
+
+    Raises:
+        ValueError: no image has a label, or all have.
+    """
+    setup = _set_up(config, data, inputs["pretext"], runtime)
+    parts: dict[str, pretext.Stateful] = {
+        "model": setup.model, "optimizer": setup.optimizer, "refiner": setup.refiner
+    }  # fmt: skip
+    start = pretext.restore(runtime.resume(), parts)
+    setup = replace(setup, trained=runtime.prepare(setup.model))
+    found = yield from pretext.epochs(
+        config,
+        start,
+        parts,
+        lambda epoch: schedules.cosine_scan(config.lr, epoch, epochs=config.epochs),
+        lambda epoch: _epoch(setup, epoch) | _judged(setup),
+    )
+    train_NC, _ = _predicted(setup, "train")
+    eval_NC, features_ND = _predicted(setup, "eval")
+    return Result(
+        weights={
+            "backbone": setup.model.backbone.state_dict(),
+            "projection": setup.model.head.state_dict(),
+            "prototypes": setup.model.prototypes.state_dict(),
+        },
+        arrays={
+            "probabilities_train": train_NC.numpy(),
+            "probabilities_eval": eval_NC.numpy(),
+            "features_eval": functional.normalize(features_ND).cpu().numpy(),
+            "labeled_train": setup.labeled_N.cpu().numpy(),
+            **setup.refiner.arrays(eval_NC),
+        },
+        facts={
+            "network": setup.model.backbone.name,
+            "num_clusters": train_NC.shape[1],
+            "num_known": setup.num_known,
+            "num_labeled": int(setup.labeled_N.sum()),
+            "looks_at_labels": True,
+        },
+        metrics=found,
+    )
+
+
+def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) -> _Setup:
+    """Everything at its start; the model not yet wrapped, so that a saved state can be loaded."""
+    num_classes = len(data.class_names)
+    num_clusters = config.num_clusters or num_classes
+    backbone = pretext.backbone(start.facts["network"], data.shape, runtime.seed)
+    backbone.load_state_dict(start.weights["backbone"])
+    freezing.train_part(backbone, config.trained_part)  # type: ignore[arg-type]
+    model = nets.CategoryModel(backbone, config.feature_dim, config.hidden_dim, num_clusters).to(runtime.device)
+    labels_N = data.train.labels_N
+    labeled_N = categories.labeled_part(
+        labels_N, num_known=config.num_known(num_classes), share=config.labeled_share, seed=config.split_seed
+    )
+    return _Setup(
+        config,
+        data,
+        model,
+        model,
+        _optimizer(config, model),
+        refining.Refiner(config, num_clusters, num_classes, config.batch_size, runtime.device),
+        runtime,
+        labeled_N,
+        torch.where(labeled_N, labels_N, -1),
+    )
+
+
+def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
+    trained = [weights for weights in model.parameters() if weights.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [weights for weights in trained if weights.ndim > 1]},
+        {"params": [weights for weights in trained if weights.ndim == 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+
+
+def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
+    config, data, runtime = setup.config, setup.data, setup.runtime
+    views, norm = runtime.generator("views", epoch), augment.Norm(data.mean, data.std)
+    strength = augment.Strength(
+        crop_min_area=config.crop_min_area, jitter=config.jitter_scale, affine=config.affine_scale
+    )
+    view = augment.AUGMENTATIONS[config.augmentation]
+    freezing.train_mode(setup.trained)
+    steps, sums = _steps(setup, epoch), torch.zeros(len(TERMS), device=runtime.device)
+    for step in steps:
+        batch, images_BCHW = step.batch, data.train.images_NCHW[step.batch.rows_B]
+        draws = Draws(views, batch.total, batch.start, len(batch.rows_B))
+        seen = torch.cat([view(images_BCHW, draws, norm, strength) for _ in range(NUM_VIEWS)])
+        terms = _terms(setup, seen, step, epoch)
+        setup.optimizer.zero_grad(set_to_none=True)
+        terms[0].backward()
+        setup.optimizer.step()
+        sums += torch.stack(terms).detach()
+    return dict(zip(TERMS, (sums / len(steps)).tolist(), strict=True))
+
+
+def _steps(setup: _Setup, epoch: int) -> list[_Step]:
+    """This rank's part of every batch of an epoch; what is drawn is the same on all ranks."""
+    config, runtime = setup.config, setup.runtime
+    rows_ST, num_unlabeled = categories.balanced_batches(
+        setup.labeled_N, config.batch_size, runtime.generator("order", epoch)
+    )
+    own = list(
+        stream.dealt(
+            rows_ST.flatten(), config.batch_size, rank=runtime.rank, world_size=runtime.world_size, drop_last=True
+        )
+    )
+    stream.announce(setup.data.train, torch.cat([batch.rows_B for batch in own]))
+    return [_Step(batch, count) for batch, count in zip(own, num_unlabeled, strict=True)]
+
+
+def _terms(setup: _Setup, seen_XCHW: Tensor, step: _Step, epoch: int) -> list[Tensor]:
+    """TERMS of a global batch, of whose views this rank has ``seen``, view after view."""
+    config, runtime, first = setup.config, setup.runtime, step.num_unlabeled
+    embeddings_XE, cosines_XC = setup.trained(seen_XCHW, "trained")
+    embeddings_VTE, cosines_VTC = (
+        [runtime.gather(rows) for rows in outputs.chunk(NUM_VIEWS)] for outputs in (embeddings_XE, cosines_XC)
+    )
+    targets, weights = _targets(setup, cosines_VTC, step, epoch)
+    distillation = sinkhorn.swapped_prediction(
+        targets, cosines_VTC, temperature=config.student_temperature, weights_AB=weights
+    )
+    gap = maths.mean_entropy_gap(torch.cat(cosines_VTC), temperature=config.student_temperature)
+    apart = contrast.nt_xent(
+        embeddings_VTE[0], embeddings_VTE[1], temperature=config.contrast_temperature, symmetric=True
+    )
+    cross_entropy = labeled_contrast = torch.zeros_like(gap)
+    if first < step.batch.total:
+        labels_L = runtime.gather(setup.labels_N[step.batch.rows_B])[first:]
+        logits_XC = torch.cat([rows_TC[first:] for rows_TC in cosines_VTC]) / config.student_temperature
+        cross_entropy = functional.cross_entropy(logits_XC, labels_L.repeat(NUM_VIEWS))
+        labeled_contrast = contrast.supervised_nt_xent(
+            embeddings_VTE[0][first:],
+            embeddings_VTE[1][first:],
+            labels_L,
+            temperature=config.labeled_contrast_temperature,
+        )
+    unlabeled = distillation + config.memax_weight * gap + apart
+    loss = (1 - config.sup_weight) * unlabeled + config.sup_weight * (cross_entropy + labeled_contrast)
+    return [loss, distillation, gap, apart, cross_entropy, labeled_contrast]
+
+
+def _targets(
+    setup: _Setup, cosines_VTC: list[Tensor], step: _Step, epoch: int
+) -> tuple[list[Tensor], list[Tensor] | None]:
+    """Each view's sharpened predictions, which are the other's targets, and the weights of their terms."""
+    config, refiner, first = setup.config, setup.refiner, step.num_unlabeled
+    temperature = maths.teacher_temperature(
+        epoch, start=config.teacher_start, end=config.teacher_end, warmup=config.teacher_warmup_epochs
+    )
+    targets = [maths.teacher(rows_TC, temperature=temperature) for rows_TC in cosines_VTC]
+    if not refiner.is_active(epoch) or first == 0:
+        return targets, None
+    # Also of images whose labels nothing here may see: for the refiner's report alone.
+    labels_U = setup.runtime.gather(setup.data.train.labels_N[step.batch.rows_B])[:first]
+    refined, weights = [], []
+    for rows_TC in targets:
+        rows_UC, entropy_U = refiner(rows_TC[:first], labels_U, epoch)
+        refined.append(torch.cat((rows_UC, rows_TC[first:])))
+        weights.append(torch.cat((refiner.weights(entropy_U), torch.ones_like(rows_TC[first:, 0]))))
+    return refined, weights if refiner.weighs(epoch) else None
+
+
+def _judged(setup: _Setup) -> dict[str, float]:
+    """The metrics of an epoch: on the unlabeled training images, and by agreement on the evaluation images."""
+    data = setup.data
+    train_NC, _ = _predicted(setup, "train")
+    eval_NC = train_NC if data.is_union else _predicted(setup, "eval")[0]
+    rows_U = (~setup.labeled_N).nonzero().squeeze(1).cpu()
+    unlabeled_UC, labels_U = train_NC[rows_U], data.train.labels_N.cpu()[rows_U]
+    num_classes = len(data.class_names)
+    found = metrics.evaluate(unlabeled_UC, labels_U, setup.config.confidence_threshold, num_classes=num_classes)
+    counts_CY = metrics.contingency(
+        unlabeled_UC.argmax(1).numpy(), labels_U.numpy(), unlabeled_UC.shape[1], num_classes
+    )
+    found |= metrics.old_and_new_accuracy(counts_CY, setup.num_known)
+    return found | {"view_agreement": _agreement(setup, eval_NC.argmax(1))} | setup.refiner.report()
+
+
+@torch.no_grad()
+def _predicted(setup: _Setup, part: str) -> tuple[Tensor, Tensor]:
+    """Probabilities (N, C) on the CPU, and features (N, D), of the training or evaluation images as they are."""
+    data = setup.data
+    split = data.train if part == "train" else data.eval
+    features_ND = models.predict(setup.model, split.images_NCHW, data.mean, data.std)
+    logits_NC = setup.model.cosines(features_ND) / setup.config.student_temperature
+    return clusterer.finite(logits_NC.softmax(1).cpu()), features_ND
+
+
+@torch.no_grad()
+def _agreement(setup: _Setup, clusters_N: Tensor) -> float:
+    """See ``agreement``. Views are drawn at SimCLR's strength whatever the training's is, so that settings compare."""
+    drawn = augment.AUGMENTATIONS["affine" if setup.config.augmentation == "affine" else "simclr"]
+
+    def clusters_of(view_BCHW: Tensor) -> Tensor:
+        features_BD = setup.model(view_BCHW, "features")
+        assert isinstance(features_BD, Tensor)
+        return setup.model.cosines(features_BD).argmax(1)
+
+    setup.model.eval()
+    return agreement.of_views(setup.data, clusters_N, drawn, clusters_of, setup.runtime)
