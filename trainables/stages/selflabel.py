@@ -144,21 +144,17 @@ def train(
         RuntimeError: no image of a whole epoch was confident.
     """
     start = inputs["scan"]
-    model = clusterer.restored(start, data.shape, runtime.seed).to(runtime.device)
-    average = None if config.ema_mode == "off" else copy.deepcopy(model)
-    optimizer = clusterer.optimizer(config, list(model.parameters()))
-    num_clusters = start.facts["num_clusters"]
-    refiner = refining.Refiner(config, num_clusters, len(data.class_names), config.batch_size, runtime.device)
-    setup = _Setup(config, data, model, runtime.prepare(model), average, optimizer, refiner, runtime)
+    setup = _set_up(config, data, start, runtime)
+    refiner = setup.refiner
     best: dict[str, Any] = {"confident": -1.0, "epoch": 0}
     done, saved = 0, runtime.resume()
     if saved is not None:
         done, best = saved["epoch"], saved["best"]
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        setup.model.load_state_dict(saved["model"])
+        setup.optimizer.load_state_dict(saved["optimizer"])
         refiner.load_state_dict(saved["refiner"])
-        if average is not None:
-            average.load_state_dict(saved["average"])
+        if setup.average is not None:
+            setup.average.load_state_dict(saved["average"])
     for epoch in range(done, config.epochs):
         if config.stop_rule == "plateau" and epoch - best["epoch"] >= config.patience_epochs:
             break
@@ -178,11 +174,20 @@ def train(
         arrays=arrays | refiner.arrays(torch.tensor(arrays["probabilities_eval"])),
         facts={
             "network": start.facts["network"],
-            "num_clusters": num_clusters,
+            "num_clusters": start.facts["num_clusters"],
             "kept_epoch": best["epoch"],
         },
         metrics=best["found"],
     )
+
+
+def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) -> _Setup:
+    model = clusterer.restored(start, data.shape, runtime.seed).to(runtime.device)
+    average = None if config.ema_mode == "off" else copy.deepcopy(model)
+    optimizer = clusterer.optimizer(config, list(model.parameters()))
+    num_clusters = start.facts["num_clusters"]
+    refiner = refining.Refiner(config, num_clusters, len(data.class_names), config.batch_size, runtime.device)
+    return _Setup(config, data, model, runtime.prepare(model), average, optimizer, refiner, runtime)
 
 
 def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
