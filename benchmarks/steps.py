@@ -149,7 +149,8 @@ def swav_case(given: Work) -> Case:
 
 def dccm_case(given: Work) -> Case:
     network = "dccm_small" if given.network == "small" else "dccm_c4"
-    config = dccm.Config(network=network, outer_batch=given.batch_size(1000), inner_repeats=2)
+    outer = given.batch_size(1000)
+    config = dccm.Config(network=network, outer_batch=outer, inner_batch=min(32, outer), inner_repeats=2)
     setup, other = (dccm._set_up(config, given.data, local()) for _ in range(2))
     numbers = plain.Correlation(
         config.outer_batch,

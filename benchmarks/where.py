@@ -3,16 +3,19 @@
 Run: python -m benchmarks.where                                   (a whole sweep of search_spaces/spc.yaml: minutes)
      python -m benchmarks.where --study spc --storage runs        (a study that has run, from its ledger: a second)
 
-Every trial has a lane, one of the places where trials run side by side; seconds are those of all lanes together, divided
-by their number, so that they add up to the sweep's wall time. What lies before a launch begins and after it has ended
-(imports, reading the data; reports, the tracker) is known only where the sweep is started from here.
+Every trial has a lane, one of the places where trials run side by side; seconds are those of all lanes together,
+divided by their number, so that they add up to the sweep's wall time. What lies before a launch begins and after it has
+ended (imports, reading the data; reports, the tracker) is known only where the sweep is started from here.
 
     start     imports of the driver, reading and checking the data; until the ledger has the launch
-    Ray       until the first trial starts, and from the last one's end to Ray's
-    process   of trials: starting their process, its imports, and handing over reports
+    Ray       until the first trial starts: Ray, the search service, the first processes with their imports
+    process   of trials: what lies between their start and end beyond their own walk, mostly reports
     <slot>    the stages' own time, as far as it was computed and not found in the store
     walk      of trials: finding and reading what is there already, loading the data
+    lost      of trials: attempts that ended with their process
     idle      lanes without a trial, in between and while others are still busy
+    close     from the end of the last trial to that of the launch: Ray's end. Of a study that was continued later, the
+              time in between stands here
     end       reports, figures, the tracker's last words
 
 The claim is that nothing but training and starting processes takes more than 5 %.
@@ -27,15 +30,14 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
 from platform.run.ledger import LEDGER, Ledger
 from platform.run.rows import Launch, Trial
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 STUDY = "search_spaces/spc.yaml"
 LARGEST_SHARE = 0.05
-STARTING = ("start", "Ray", "process")
+STARTING = ("start", "Ray")
 """Beside training, what starting processes is made of."""
 
 
@@ -49,17 +51,17 @@ def parts(launch: Launch, trials: Sequence[Trial], lanes: int) -> dict[str, floa
     if launch.ended is None or not ran:
         raise ValueError(f"launch {launch.number} of {launch.study} is not finished, or no trial of it ran")
     first, last = min(trial.started or 0.0 for trial in ran), max(trial.ended or 0.0 for trial in ran)
-    found = {"Ray": (first - launch.started) + (launch.ended - last), "process": 0.0, "walk": 0.0}
+    found = {"Ray": first - launch.started, "process": 0.0, "walk": 0.0, "lost": 0.0}
     busy = 0.0
     for trial in ran:
         held, walked = (trial.ended or 0.0) - (trial.started or 0.0), trial.seconds or 0.0
         computed = {stage["slot"]: stage["seconds"] for stage in trial.stages if not stage["cached"]}
         for slot, seconds in computed.items():
             found[slot] = found.get(slot, 0.0) + seconds / lanes
-        found["process"] += (held - walked) / lanes
+        found["process" if trial.attempts < 2 else "lost"] += (held - walked) / lanes
         found["walk"] += (walked - sum(computed.values())) / lanes
         busy += held
-    return found | {"idle": (last - first) - busy / lanes}
+    return found | {"idle": (last - first) - busy / lanes, "close": launch.ended - last}
 
 
 def slots_of(trials: Sequence[Trial]) -> set[str]:

@@ -139,7 +139,8 @@ def _timed(
 ) -> tuple[Measured, Result]:
     device, counter = runtime.device, FlopCounterMode(display=False)
     _forget_peak(device)
-    began, epochs_s, steps = time.perf_counter(), [], stage.train(config, data, inputs, runtime)
+    epochs_s: list[float] = []
+    began, steps = time.perf_counter(), stage.train(config, data, inputs, runtime)
     while True:
         with counter if not epochs_s else nullcontext():
             epoch_began = time.perf_counter()

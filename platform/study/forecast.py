@@ -151,7 +151,7 @@ def _added_up(
     )  # fmt: skip
 
 
-def rows(found: Forecast, study: Study) -> list[str]:
+def rows(found: Forecast) -> list[str]:
     """The forecast as lines of plain text."""
     images = "generated images of the data set's shape" if found.is_generated else "the data set's own images"
     lines = [f"{'profile':<10} on {found.device}, {images}; a matrix product reaches "

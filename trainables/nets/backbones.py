@@ -38,7 +38,7 @@ class Backbone(nn.Module):
         self.seed = seed
         self.sobel = sobel
         self.front = alexnet.Sobel() if sobel else nn.Identity()
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.to(memory_format=torch.channels_last)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
         if self.name == "alexnet_dc":

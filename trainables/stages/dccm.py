@@ -31,7 +31,7 @@ from ..nets import dccm
 
 NAMESPACE = "dccm"
 INPUTS: tuple[str, ...] = ()
-VERSION = 1
+VERSION = 2
 METRICS = (
     "loss",
     "graph_loss",

@@ -25,7 +25,7 @@ from ..nets import models
 
 NAMESPACE = "finetune_probe"
 INPUTS = ("probed",)
-VERSION = 1
+VERSION = 2
 METRICS = ("loss", "output_train_acc", "output_acc", "lr", "epoch_seconds")
 CRITERION = None  # It looks at labels.
 

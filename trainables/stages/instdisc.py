@@ -21,7 +21,7 @@ from ..nets import backbones, models
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 1
+VERSION = 2
 METRICS = pretext.METRICS
 CRITERION = None  # The loss means something else at every temperature and number of negatives.
 SPACES = ("head", "backbone")

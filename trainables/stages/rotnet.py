@@ -21,7 +21,7 @@ from ..nets import backbones, models
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 1
+VERSION = 2
 METRICS = (*pretext.METRICS, "rotations_right")
 CRITERION = None  # Two and four rotations are tasks of different difficulty.
 SPACES = ("backbone",)

@@ -33,7 +33,7 @@ from ..nets import models
 
 NAMESPACE = "scan"
 INPUTS = ("pretext", "neighbors")
-VERSION = 2
+VERSION = 3
 METRICS = (
     "loss",
     "consistency",

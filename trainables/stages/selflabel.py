@@ -13,7 +13,7 @@ Axes: N images, B batch, H heads (one here), C clusters.
 
 import copy
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -30,7 +30,7 @@ from ..nets import models
 
 NAMESPACE = "selflabel"
 INPUTS = ("scan",)
-VERSION = 1
+VERSION = 2
 METRICS = (
     "loss",
     "skipped_batches",
@@ -234,8 +234,9 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
             weights_B=weights_B,
         )
         setup.optimizer.zero_grad(set_to_none=True)
+        any_confident = _read_later(confident_B.any())
         loss.backward()
-        if not bool(confident_B.any()):
+        if not any_confident():
             # Nothing to learn from: no step and no average, as an empty batch would shrink weights by decay alone.
             skipped += 1
             continue
@@ -249,6 +250,21 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
             "lower selflabel.confidence_threshold or train scan longer"
         )
     return {"loss": float(loss_sum / steps), "skipped_batches": float(skipped)}
+
+
+def _read_later(flag: Tensor) -> Callable[[], bool]:
+    """Reads a flag without waiting for what is given to the device from now on, which then has work meanwhile."""
+    if flag.device.type != "cuda":
+        return lambda: bool(flag)
+    copied, arrived = torch.empty_like(flag, device="cpu", pin_memory=True), torch.cuda.Event()
+    copied.copy_(flag, non_blocking=True)
+    arrived.record()
+
+    def read() -> bool:
+        arrived.synchronize()
+        return bool(copied)
+
+    return read
 
 
 @torch.no_grad()

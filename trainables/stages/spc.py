@@ -33,7 +33,7 @@ from ..nets import models
 
 NAMESPACE = "spc"
 INPUTS = ("neighbors", "scan")
-VERSION = 1
+VERSION = 2
 METRICS = (
     "loss",
     "loss_strong",

@@ -28,7 +28,7 @@ from ..nets import backbones, taps
 
 NAMESPACE = "uad"
 INPUTS: tuple[str, ...] = ()
-VERSION = 1
+VERSION = 2
 METRICS = (*deepclustering.METRICS, "weight_mean", "weight_std")
 CRITERION = ("assignment_nmi", "max")
 
