@@ -124,17 +124,18 @@ def rehearse_plan(study: Study, given: argparse.Namespace) -> int:
     sentences = placing.unplaceable(study.resources, _machines(given.address, given.grow))
     if sentences:
         raise Refused("\n".join(f"{study.file}: {sentence}" for sentence in sentences))
+    if not given.json:
+        print("\n".join(lines), flush=True)
     found = None
     if given.profile:
         from .study import forecast  # FAISS, which no other plan needs
 
         found = forecast.forecast(study, shown, given.price)
-        lines += forecast.rows(found)
+        if not given.json:
+            print("\n".join(forecast.rows(found)))
     if given.json:
         told = {"study": study.name, "status": "planned", "plan": lines, "profile": found and found.as_dict()}
         print(json.dumps(told, allow_nan=False))
-    else:
-        print("\n".join(lines))
     return OK
 
 

@@ -6,7 +6,6 @@ exchange of gradients, and what several processes on one machine take from each 
 """
 
 import json
-import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -20,6 +19,7 @@ from trainables.faiss_search import FaissSearch
 from trainables.seeds import of_slot
 from trainables.session import Alone
 
+from . import placing
 from .memory import data_bytes, size
 from .plan import shared_slots
 from .schema import Study, configs
@@ -68,27 +68,32 @@ def forecast(study: Study, shown: Shown, price_per_hour: float | None = None) ->
     torch.set_num_threads(threads)
     try:
         peak, search = profiling.peak_flops_per_s(team.device), FaissSearch(threads)
-        stages, failed = [], []
+        stages: list[Stage] = []
+        failed: list[profiling.Failed] = []
         for part, changes, runs in _runs(study):
-            by_slot = configs(part, changes)
-            wanted = {slot: stage for slot, stage in part.stages.items() if slot not in _probes_elsewhere(study)}
+            by_slot, elsewhere = configs(part, changes), _probes_elsewhere(part)
+            failed += elsewhere
+            left_out = {each.slot for each in elsewhere}
+            wanted = {slot: stage for slot, stage in part.stages.items() if slot not in left_out}
             data = profiling.some(shown.images, by_slot).to(team.device)
             for each in profiling.measure(wanted, by_slot, data, team, search):
                 if isinstance(each, profiling.Failed):
                     failed.append(each)
-                else:
+                elif runs[each.slot]:
                     seconds = each.seconds(_num_images(shown, each.slot), getattr(by_slot[each.slot], "epochs", 0))
                     stages.append(Stage(each, runs[each.slot], seconds, each.flops_per_s / peak))
     finally:
         torch.set_num_threads(before)
-    return _added_up(study, shown, team.device, price_per_hour, (stages, failed, peak))
+    return _added_up(study, shown, team.device, price_per_hour, (stages, list(dict.fromkeys(failed)), peak))
 
 
-def _probes_elsewhere(study: Study) -> tuple[str, ...]:
-    """Slots of probes that learn from other images, which are not measured."""
+def _probes_elsewhere(study: Study) -> list[profiling.Failed]:
+    """Probes that learn from other images, which are not measured."""
     if not study.probe_dataset:
-        return ()
-    return tuple(slot for slot, stage in study.stages.items() if pipeline.name_of(stage) in pipeline.PROBES)
+        return []
+    names = {slot: pipeline.name_of(stage) for slot, stage in study.stages.items()}
+    reason = "it learns from a data set of its own"
+    return [profiling.Failed(slot, name, reason) for slot, name in names.items() if name in pipeline.PROBES]
 
 
 def _num_images(shown: Shown, slot: str) -> int:
@@ -128,13 +133,13 @@ def _added_up(
 ) -> Forecast:
     stages, failed, peak = found
     share, is_gpu = study.resources.trial, device.type == "cuda"
-    memory = max((each.measured.peak_bytes for each in stages), default=0) + max(
-        0, shown.whole_bytes - data_bytes(shown.images)
-    )
+    # The stages saw some of the images: on a GPU those alone lay there, in this process all that could be read.
+    missing = shown.whole_bytes - (0 if is_gpu else data_bytes(shown.images))
+    memory = max((each.measured.peak_bytes for each in stages), default=0) + max(0, missing)
     memory += CONTEXT_BYTES if is_gpu else 0
-    fit = profiling.device_bytes(device) // memory
-    places = torch.cuda.device_count() / share.gpu if is_gpu and share.gpu else (os.cpu_count() or 1) / (share.cpu or 1)
-    at_once = max(1, math.floor(places / max(1, share.workers) + 1e-9))
+    fit = profiling.device_bytes(device) // memory if memory else 0
+    machine = placing.Node(float(os.cpu_count() or 1), float(torch.cuda.device_count()))
+    at_once = max(1, machine.fits(share) // max(1, share.workers))
     # Trials that share a GPU share its speed: side by side they fill the gaps, and are counted as no gain.
     lanes = min(at_once, max(1, torch.cuda.device_count())) if is_gpu else at_once
     num_seeds = len(study.seeds)

@@ -94,6 +94,7 @@ def rows(needs: Need, gpu_share: float) -> list[str]:
 
 
 def size(count: float) -> str:
+    """A number of bytes to be read."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
