@@ -49,6 +49,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[profiling.Failed]:
     monkeypatch.setattr(profiling, "peak_flops_per_s", lambda device: 1e10)
     monkeypatch.setattr(profiling, "device_bytes", lambda device: 5 * 2**30)
     monkeypatch.setattr(forecast.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(forecast.os, "getloadavg", lambda: (1.0, 1.0, 1.0))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     return failed
 
@@ -97,6 +98,14 @@ def test_the_lines_name_what_was_not_measured(
     assert "stage      selflabel (selflabel): NOT MEASURED, ValueError: no" in lines
     assert lines[-1].endswith("(without what was not measured)")
     assert lines[-2] == "memory     1.0 GiB a trial: 5 fit on one device, 2 at once by the file's resources"
+
+
+def test_a_busy_machine_is_told(
+    tmp_path: Path, shown: generated.Shown, fake: list[profiling.Failed], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast.os, "getloadavg", lambda: (5.0, 1.0, 1.0))
+    lines = forecast.rows(forecast.forecast(study(tmp_path, PAGE + SEARCH), shown))
+    assert lines[1] == "busy       2.5 processes waited for each CPU: all that follows is too slow"
 
 
 def test_images_that_are_only_generated_count_as_if_all_lay_there(

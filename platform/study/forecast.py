@@ -42,7 +42,8 @@ class Stage:
 class Forecast:
     """peak_bytes: of one trial on its device. fit: trials whose memory one device has. at_once: trials side by side.
 
-    prepare_s, trials_s: of the two phases. cost: None without a price. failed: stages that could not be measured.
+    prepare_s, trials_s: of the two phases. load: processes that waited for each CPU when it began. cost: None without a
+    price. failed: stages that could not be measured.
     """
 
     device: str
@@ -55,6 +56,7 @@ class Forecast:
     at_once: int
     prepare_s: float
     trials_s: float
+    load: float
     cost: float | None
 
     def as_dict(self) -> dict[str, Any]:
@@ -63,7 +65,7 @@ class Forecast:
 
 def forecast(study: Study, shown: Shown, price_per_hour: float | None = None) -> Forecast:
     """Measure the study's stages here and add up. price_per_hour: of this machine."""
-    threads, team = max(1, int(study.resources.trial.cpu)), Alone()
+    threads, team, load = max(1, int(study.resources.trial.cpu)), Alone(), os.getloadavg()[0] / (os.cpu_count() or 1)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -84,7 +86,7 @@ def forecast(study: Study, shown: Shown, price_per_hour: float | None = None) ->
                     stages.append(Stage(each, runs[each.slot], seconds, each.flops_per_s / peak))
     finally:
         torch.set_num_threads(before)
-    return _added_up(study, shown, team.device, price_per_hour, (stages, list(dict.fromkeys(failed)), peak))
+    return _added_up(study, shown, team.device, price_per_hour, (stages, list(dict.fromkeys(failed)), peak, load))
 
 
 def _probes_elsewhere(study: Study) -> list[profiling.Failed]:
@@ -129,9 +131,9 @@ def _added_up(
     shown: Shown,
     device: torch.device,
     price_per_hour: float | None,
-    found: tuple[list[Stage], list[profiling.Failed], float],
+    found: tuple[list[Stage], list[profiling.Failed], float, float],
 ) -> Forecast:
-    stages, failed, peak = found
+    stages, failed, peak, load = found
     share, is_gpu = study.resources.trial, device.type == "cuda"
     # The stages saw some of the images: on a GPU those alone lay there, in this process all that could be read.
     missing = shown.whole_bytes - (0 if is_gpu else data_bytes(shown.images))
@@ -152,7 +154,7 @@ def _added_up(
     hours = (prepare_s + trials_s) / 3600
     return Forecast(
         torch.cuda.get_device_name() if is_gpu else "cpu", shown.is_generated, stages, failed, peak, memory, fit,
-        at_once, prepare_s, trials_s, None if price_per_hour is None else hours * price_per_hour,
+        at_once, prepare_s, trials_s, load, None if price_per_hour is None else hours * price_per_hour,
     )  # fmt: skip
 
 
@@ -161,6 +163,8 @@ def rows(found: Forecast) -> list[str]:
     images = "generated images of the data set's shape" if found.is_generated else "the data set's own images"
     lines = [f"{'profile':<10} on {found.device}, {images}; a matrix product reaches "
              f"{found.peak_flops_per_s / 1e9:,.0f} GFLOP/s"]  # fmt: skip
+    if found.load > 1:
+        lines.append(f"{'busy':<10} {found.load:.1f} processes waited for each CPU: all that follows is too slow")
     for each in found.stages:
         one = each.measured
         lines.append(
