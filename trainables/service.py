@@ -60,13 +60,11 @@ class Service:
         return {name: ray.get(reply) for name, reply in asked.items()}
 
 
-def start(num_gpus: int | None = None, *, wait: bool = True) -> Service:
+def start(num_gpus: int | None = None) -> Service:
     """Start (or find) one actor per GPU of the cluster, or exactly one on the CPU where there is none.
 
     Args:
         num_gpus: use so many GPUs; None means all, 0 means the CPU.
-        wait: until the actors answer. Without it they load their libraries while trials load theirs, and requests that
-            come too early wait in Ray.
 
     Raises:
         ValueError: num_gpus is below 0 or above the GPUs that the cluster has.
@@ -80,8 +78,7 @@ def start(num_gpus: int | None = None, *, wait: bool = True) -> Service:
         actors = {f"{PREFIX}0": _open(f"{PREFIX}0", "cpu")}
     else:
         actors = {f"{PREFIX}{i}": _open(f"{PREFIX}{i}", gpu, node) for i, (node, gpu) in enumerate(places)}
-    if wait:
-        ray.get([actor.ping.remote() for actor in actors.values()])
+    ray.get([actor.ping.remote() for actor in actors.values()])
     return Service(actors)
 
 

@@ -115,7 +115,7 @@ def _run(request: launch.Request, course: Course, *, quiet: bool) -> None:
     """The part that needs Ray."""
     with cluster.running(request.address, request.grows) as size, live.Live(request.study.name, quiet=quiet) as screen:
         cluster.refuse_infeasible(request.study, size)
-        held, watched, share = service.start(wait=False), observe.Observer(course), request.study.resources.trial
+        held, watched, share = service.start(), observe.Observer(course), request.study.resources.trial
         shown = gauges.SweepGauges(request.study.name, share.gpu * max(1, share.workers), (PENDING, RUNNING, *ENDED))
 
         def changed() -> None:
