@@ -121,11 +121,11 @@ def rehearse_plan(study: Study, given: argparse.Namespace) -> int:
     if not shown.is_generated:
         needs = [memory.need(configs(part, changes), shown.images, probed) for part, changes in study.bounds]
         lines += memory.rows(max(needs, key=lambda each: each.total), study.resources.trial.gpu)
+    if not given.json:
+        print("\n".join(lines), flush=True)
     sentences = placing.unplaceable(study.resources, _machines(given.address, given.grow))
     if sentences:
         raise Refused("\n".join(f"{study.file}: {sentence}" for sentence in sentences))
-    if not given.json:
-        print("\n".join(lines), flush=True)
     found = None
     if given.profile:
         from .study import forecast  # FAISS, which no other plan needs
