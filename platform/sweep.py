@@ -5,6 +5,7 @@ interrupted by SIGINT and SIGTERM with everything kept.
 """
 
 import argparse
+import json
 import os
 import shlex
 import sys
@@ -16,7 +17,7 @@ import torch
 
 from trainables.checks import Plain
 from trainables.contract import ImageData
-from trainables.data import raw, sets
+from trainables.data import generated, raw, sets
 
 from .study import memory, placing
 from .study.faults import StudyFaults, redacted
@@ -51,6 +52,8 @@ def parser() -> argparse.ArgumentParser:
     add("--fresh", action="store_true", help="begin a new launch; stages in the store are still used")
     add("--smoke", action="store_true", help="rehearse on the embedded data, with a few epochs and settings")
     add("--dry-run", action="store_true", help="check everything, print the plan, start nothing")
+    add("--profile", action="store_true", help="with --dry-run: also run a few steps of each stage, and forecast")
+    add("--price", metavar="X", type=float, help="with --profile: what an hour of this machine costs")
     add("--json", action="store_true", help="one JSON object as the only line on stdout")
     return parse
 
@@ -64,13 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if given.grow and not given.address:
             raise Refused("--grow is for a cluster that is joined: add --address, or leave it out")
+        if given.profile and not given.dry_run or given.price is not None and not given.profile:
+            raise Refused("--profile belongs to --dry-run, and --price to --profile: add what is missing")
         storage = storage_folder(given.storage)
         study = load_study(given.file, overrides, partial(best_of, storage))
         if given.smoke:
             study, storage = rehearsal(study), storage / REHEARSALS
-        data, probed = checked_data(study)
         if given.dry_run:
-            return rehearse_plan(study, (data, probed), given.address, given.grow)
+            return rehearse_plan(study, given)
+        data, probed = checked_data(study)
         make_writable(storage)
     except (StudyFaults, Refused) as fault:
         print(fault, file=sys.stderr)
@@ -98,28 +103,58 @@ def best_of(storage: Path, study: str) -> Mapping[str, Plain]:
     return best.params(storage, study)
 
 
-def rehearse_plan(
-    study: Study, images: tuple[ImageData, ImageData | None], address: str, grows: Sequence[placing.Node] = ()
-) -> int:
-    """Print what would run and what it needs; refuse what the machines can never carry. Nothing is started.
+def rehearse_plan(study: Study, given: argparse.Namespace) -> int:
+    """Print what would run and what it needs; refuse what the machines can never carry. No sweep is started.
 
-    images: the study's, and its probes' where theirs are others.
+    With ``--profile`` a few steps of each stage are run here; on generated images, if a published set's are missing.
 
     Raises:
-        Refused: see above; the sentences name the resources.
+        Refused: see above; the sentences name the resources. StudyFaults: as ``checked_data``.
     """
-    data, probed = images
-    print("\n".join(rows(study)))
-    print(f"{'images':<10} {data.shape.num_train:,} to train on, {data.shape.num_eval:,} to judge")
+    shown, probed = _shown(study, may_generate=given.profile)
+    lines = rows(study)
+    lines.append(f"{'images':<10} {shown.shape.num_train:,} to train on, {shown.shape.num_eval:,} to judge")
     if probed is not None:
-        print(f"{'probes':<10} {probed.shape.num_train:,} images to learn from, {probed.shape.num_eval:,} to judge")
-    needs = [memory.need(configs(part, changes), data, probed) for part, changes in study.bounds]
-    largest = max(needs, key=lambda each: each.total)
-    print("\n".join(memory.rows(largest, study.resources.trial.gpu)))
-    sentences = placing.unplaceable(study.resources, _machines(address, grows))
+        lines.append(
+            f"{'probes':<10} {probed.shape.num_train:,} images to learn from, {probed.shape.num_eval:,} to judge"
+        )
+    if not shown.is_generated:
+        needs = [memory.need(configs(part, changes), shown.images, probed) for part, changes in study.bounds]
+        lines += memory.rows(max(needs, key=lambda each: each.total), study.resources.trial.gpu)
+    if not given.json:
+        print("\n".join(lines), flush=True)
+    sentences = placing.unplaceable(study.resources, _machines(given.address, given.grow))
     if sentences:
         raise Refused("\n".join(f"{study.file}: {sentence}" for sentence in sentences))
+    found = None
+    if given.profile:
+        from .study import forecast  # FAISS, which no other plan needs
+
+        found = forecast.forecast(study, shown, given.price)
+        if not given.json:
+            print("\n".join(forecast.rows(found)))
+    if given.json:
+        told = {"study": study.name, "status": "planned", "plan": lines, "profile": found and found.as_dict()}
+        print(json.dumps(told, allow_nan=False))
     return OK
+
+
+def _shown(study: Study, may_generate: bool) -> tuple[generated.Shown, ImageData | None]:
+    """The study's images, and its probes'; generated ones in the place of a published set that is not there.
+
+    Raises:
+        As ``checked_data``.
+    """
+    try:
+        data, probed = checked_data(study)
+        return generated.real(data), probed
+    except Refused:
+        shown = generated.instead(sets.Spec(**study.dataset)) if may_generate else None
+        if shown is None:
+            raise
+    if faults := data_faults(study, shown.shape):
+        raise StudyFaults(faults)
+    return shown, None
 
 
 def _machines(address: str, grows: Sequence[placing.Node]) -> Sequence[placing.Node]:

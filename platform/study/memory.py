@@ -80,20 +80,21 @@ def measured(network: str, shape: DataShape) -> tuple[int, int]:
 
 def rows(needs: Need, gpu_share: float) -> list[str]:
     """The estimate as lines of plain text."""
-    lines = [f"data       {_size(needs.data)} on the device (uint8 images, int64 labels)"]
+    lines = [f"data       {size(needs.data)} on the device (uint8 images, int64 labels)"]
     if needs.network:
         lines.append(
-            f"memory     about {_size(needs.total)} a process: {_size(needs.data)} data + {_size(needs.parameters)} "
-            f"parameters of {needs.network} (value, gradient, Adam's moments) + {_size(needs.activations)} activations "
+            f"memory     about {size(needs.total)} a process: {size(needs.data)} data + {size(needs.parameters)} "
+            f"parameters of {needs.network} (value, gradient, Adam's moments) + {size(needs.activations)} activations "
             "(layers' outputs x 2 x images x 2 views x 4 B); CUDA's own 0.5 GiB and FAISS come on top"
         )
     if 0 < gpu_share < 1:
         together = int(1 / gpu_share + 1e-9)
-        lines.append(f"a GPU      carries {together} trials at once: about {_size(together * needs.total)}")
+        lines.append(f"a GPU      carries {together} trials at once: about {size(together * needs.total)}")
     return lines
 
 
-def _size(count: float) -> str:
+def size(count: float) -> str:
+    """A number of bytes to be read."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

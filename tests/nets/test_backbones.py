@@ -1,5 +1,6 @@
 """Backbones: shapes, what they refuse, and weights that come from the seed alone."""
 
+import copy
 import math
 
 import pytest
@@ -158,3 +159,15 @@ def test_auto_refuses_a_size_it_does_not_know_and_an_unknown_name() -> None:
         resolve("auto", shape(65))
     with pytest.raises(ValueError, match="backbone must be auto or one of .*small, but is 'vgg'"):
         resolve("vgg", shape(32))
+
+
+@pytest.mark.parametrize("name", ["small", "resnet18_cifar"])
+def test_maps_lie_channels_last_also_after_loading_and_say_the_same(name: str) -> None:
+    first, second = (build(name, in_channels=3, image_size_px=16, seed=seed).double() for seed in (0, 1))
+    plain = copy.deepcopy(first).to(memory_format=torch.contiguous_format)
+    # Weights from a file lie as they did there; those of the network stay as they are.
+    second.load_state_dict(plain.state_dict())
+    kernels = [weights for weights in second.parameters() if weights.ndim == 4]
+    assert kernels and all(weights.is_contiguous(memory_format=torch.channels_last) for weights in kernels)
+    images_BCHW = torch.rand(4, 3, 16, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(second(images_BCHW), plain(images_BCHW))

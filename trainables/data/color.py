@@ -1,7 +1,7 @@
 """Color changes of float images, a factor for each image, and none of Pillow's rounding to whole grey levels.
 
 The formulas are those of torchvision's ColorJitter; values stay in [0, 1].
-Axes: B images, C channels (1 or 3), H height, W width, S order of the four changes.
+Axes: B images, C channels (1 or 3), H height, W width, S order of the four changes, X which of them.
 """
 
 import torch
@@ -89,11 +89,12 @@ def jitter(images_BCHW: Tensor, factors_B4: Tensor, order_BS: Tensor) -> Tensor:
     brightness is not rounded to a whole grey level.
     """
     row_B = torch.arange(len(images_BCHW), device=images_BCHW.device)
-    for change_B in order_BS.unbind(1):
+    # How many images make which change in each step, read together: each reading waits for the device.
+    counts_SX = (order_BS[:, :, None] == torch.arange(NO_CHANGE + 1, device=order_BS.device)).sum(0).tolist()
+    for change_B, counts in zip(order_BS.unbind(1), counts_SX, strict=True):
         # Images of one change are put side by side, and stay where they are until the next step sorts them anew.
         sorted_B = change_B[row_B].argsort(stable=True)
         row_B = row_B[sorted_B]
-        counts = torch.bincount(change_B, minlength=NO_CHANGE + 1).tolist()
         groups = torch.split(images_BCHW.index_select(0, sorted_B), counts)
         factors = torch.split(factors_B4[row_B], counts)
         changed = [

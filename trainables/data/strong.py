@@ -4,7 +4,7 @@ Given its level, an operation gives what Pillow's gives, bit for bit, so that a 
 runs here. There are three kinds. A *filter* computes new pixels; a *table* lists what every grey level of a channel
 becomes; a *warp* moves pixels. Tables and warps that different images drew are applied together.
 Axes: R images that drew the operation, C channels (1 or 3), H height, W width, V grey levels (256), B images of the
-batch, S operations drawn for each image, 6 a matrix as in ``geometry``.
+batch, S operations drawn for each image, K operations there are, 6 a matrix as in ``geometry``.
 
 Source: SCAN, supplementary Table S2, as restated with its misprints corrected.
 """
@@ -52,12 +52,13 @@ def apply_drawn(images_BCHW: Tensor, choice_BS: Tensor, unit_BS: Tensor) -> Tens
     low_K, high_K = torch.tensor(list(RANGES.values()), device=images_BCHW.device).unbind(1)
     level_BS = unit_BS * (high_K - low_K)[choice_BS] + low_K[choice_BS]
     row_B = torch.arange(len(images_BCHW), device=images_BCHW.device)
-    for choice_B, level_B in zip(choice_BS.unbind(1), level_BS.unbind(1), strict=True):
+    # How many images drew which operation in each step, read together: each reading waits for the device.
+    counts_SK = (choice_BS[:, :, None] == torch.arange(len(RANGES), device=choice_BS.device)).sum(0).tolist()
+    for choice_B, level_B, counts in zip(choice_BS.unbind(1), level_BS.unbind(1), counts_SK, strict=True):
         # Images that drew the same operation are put side by side, and stay where they are until the next step sorts
         # them anew: copying whole rows is far cheaper than writing into rows here and there.
         order_B = choice_B[row_B].argsort(stable=True)
         row_B = row_B[order_B]
-        counts = torch.bincount(choice_B, minlength=len(RANGES)).tolist()
         sorted_BCHW = images_BCHW.index_select(0, order_B)
         images_BCHW = _apply_step(sorted_BCHW, level_B[row_B], dict(zip(RANGES, counts, strict=True)))
     return images_BCHW.index_select(0, row_B.argsort())

@@ -85,6 +85,7 @@ class CorrelationNetwork(nn.Module):
             )
             self.clusters = _truncated_identity(FEATURE_WIDTH, num_clusters)
         self.last_norm = nn.BatchNorm1d(num_clusters, track_running_stats=False)
+        self.to(memory_format=torch.channels_last)  # as backbones lie in memory
 
     def forward(self, images_BCHW: Tensor) -> Outputs:
         """Images as float pixels in [0, 1]; at least two, for the batch norms."""

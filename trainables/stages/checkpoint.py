@@ -17,7 +17,7 @@ from ..nets import backbones, checkpoints
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 1
+VERSION = 2
 METRICS = ("knn_acc",)
 CRITERION = None  # Nothing is trained.
 SPACES = ("backbone",)

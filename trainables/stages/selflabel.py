@@ -13,7 +13,7 @@ Axes: N images, B batch, H heads (one here), C clusters.
 
 import copy
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -144,21 +144,17 @@ def train(
         RuntimeError: no image of a whole epoch was confident.
     """
     start = inputs["scan"]
-    model = clusterer.restored(start, data.shape, runtime.seed).to(runtime.device)
-    average = None if config.ema_mode == "off" else copy.deepcopy(model)
-    optimizer = clusterer.optimizer(config, list(model.parameters()))
-    num_clusters = start.facts["num_clusters"]
-    refiner = refining.Refiner(config, num_clusters, len(data.class_names), config.batch_size, runtime.device)
-    setup = _Setup(config, data, model, runtime.prepare(model, config.precision), average, optimizer, refiner, runtime)
+    setup = _set_up(config, data, start, runtime)
+    refiner = setup.refiner
     best: dict[str, Any] = {"confident": -1.0, "epoch": 0}
     done, saved = 0, runtime.resume()
     if saved is not None:
         done, best = saved["epoch"], saved["best"]
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
+        setup.model.load_state_dict(saved["model"])
+        setup.optimizer.load_state_dict(saved["optimizer"])
         refiner.load_state_dict(saved["refiner"])
-        if average is not None:
-            average.load_state_dict(saved["average"])
+        if setup.average is not None:
+            setup.average.load_state_dict(saved["average"])
     for epoch in range(done, config.epochs):
         if config.stop_rule == "plateau" and epoch - best["epoch"] >= config.patience_epochs:
             break
@@ -178,11 +174,20 @@ def train(
         arrays=arrays | refiner.arrays(torch.tensor(arrays["probabilities_eval"])),
         facts={
             "network": start.facts["network"],
-            "num_clusters": num_clusters,
+            "num_clusters": start.facts["num_clusters"],
             "kept_epoch": best["epoch"],
         },
         metrics=best["found"],
     )
+
+
+def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) -> _Setup:
+    model = clusterer.restored(start, data.shape, runtime.seed).to(runtime.device)
+    average = None if config.ema_mode == "off" else copy.deepcopy(model)
+    optimizer = clusterer.optimizer(config, list(model.parameters()))
+    num_clusters = start.facts["num_clusters"]
+    refiner = refining.Refiner(config, num_clusters, len(data.class_names), config.batch_size, runtime.device)
+    return _Setup(config, data, model, runtime.prepare(model, config.precision), average, optimizer, refiner, runtime)
 
 
 def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
@@ -229,8 +234,9 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
             weights_B=weights_B,
         )
         setup.optimizer.zero_grad(set_to_none=True)
+        any_confident = _read_later(confident_B.any())
         loss.backward()
-        if not bool(confident_B.any()):
+        if not any_confident():
             # Nothing to learn from: no step and no average, as an empty batch would shrink weights by decay alone.
             skipped += 1
             continue
@@ -244,6 +250,21 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
             "lower selflabel.confidence_threshold or train scan longer"
         )
     return {"loss": float(loss_sum / steps), "skipped_batches": float(skipped)}
+
+
+def _read_later(flag: Tensor) -> Callable[[], bool]:
+    """Reads a flag without waiting for what is given to the device from now on, which then has work meanwhile."""
+    if flag.device.type != "cuda":
+        return lambda: bool(flag)
+    copied, arrived = torch.empty_like(flag, device="cpu", pin_memory=True), torch.cuda.Event()
+    copied.copy_(flag, non_blocking=True)
+    arrived.record()
+
+    def read() -> bool:
+        arrived.synchronize()
+        return bool(copied)
+
+    return read
 
 
 @torch.no_grad()
