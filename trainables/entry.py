@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from ray import tune
 
+from . import remote
 from .contract import Epoch
 from .guards import Collapsed
+from .leases import SharedLeases
 from .service import SharedSearch
 from .session import Alone
 from .walk import Walker
@@ -53,11 +55,16 @@ class Reporter:
 
 
 def walker(storage: str, threads: int) -> Walker:
-    """This process's walker for a storage folder; torch is set to ``threads`` threads."""
+    """This process's walker for a storage; torch is set to ``threads`` threads."""
     torch.set_num_threads(threads)
     if storage not in _warm:
-        _warm[storage] = Walker(storage, Alone(), SharedSearch(threads))
+        _warm[storage] = Walker(storage, Alone(), SharedSearch(threads), leases_of(storage))
     return _warm[storage]
+
+
+def leases_of(storage: str) -> SharedLeases | None:
+    """Of a storage by URI; in a folder the locks of its files do."""
+    return SharedLeases(storage) if remote.is_uri(storage) else None
 
 
 def whereabouts() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from ray import train
 
-from .entry import Reporter, collapse_outcome
+from .entry import Reporter, collapse_outcome, leases_of
 from .guards import Collapsed
 from .service import SharedSearch
 from .session import Group
@@ -28,7 +28,8 @@ def run_group(config: Mapping[str, Any]) -> None:
     cells = [json.loads(text) for text in config["cells"]]
     team = Group()
     torch.set_num_threads(config["threads"])
-    walker = Walker(cells[0]["storage"], team, SharedSearch(config["threads"]))
+    storage = cells[0]["storage"]
+    walker = Walker(storage, team, SharedSearch(config["threads"]), leases_of(storage))
     for number, cell in enumerate(cells):
 
         def send(parcel: dict[str, Any], number: int = number) -> None:
