@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from ray import tune
 
-from . import remote
+from . import devices, remote
 from .contract import Epoch
 from .guards import Collapsed
 from .leases import SharedLeases
@@ -79,13 +79,19 @@ def collapse_outcome(collapsed: Collapsed) -> dict[str, Any]:
 
 
 def run_cell(cell: Mapping[str, Any], reporter: Reporter) -> None:
-    """Walk a cell and report its outcome. A stage that raises fails the cell; only a lost process is retried."""
+    """Walk a cell and report its outcome. A stage that raises fails the cell; only a lost process is retried.
+
+    Raises:
+        DeviceLost: the GPU of this process is gone. Tune then ends the process and starts the cell in another one.
+    """
     try:
         done = walker(cell["storage"], cell["threads"]).walk(cell, reporter.epoch)
         outcome: dict[str, Any] = {"status": "done", **done.as_dict(), "worker": whereabouts()}
     except Collapsed as collapsed:
         outcome = collapse_outcome(collapsed)
     except Exception as error:
+        if devices.is_lost(error):
+            raise devices.DeviceLost(f"{socket.gethostname()}: {type(error).__name__}: {error}") from error
         outcome = {
             "status": "failed",
             "error": f"{type(error).__name__}: {error}",

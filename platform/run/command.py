@@ -123,16 +123,19 @@ def _run(request: launch.Request, course: Course, *, quiet: bool) -> None:
     with cluster.running(request.address, request.grows) as size, live.Live(request.study.name, quiet=quiet) as screen:
         cluster.refuse_infeasible(request.study, size)
         watched, share = observe.Observer(course), request.study.resources.trial
-        held = [service.start(), leases.start() if request.storage.uri else None]
+        search = service.start()
+        held = leases.start() if request.storage.uri else None
         shown = gauges.SweepGauges(request.study.name, share.gpu * max(1, share.workers), (PENDING, RUNNING, *ENDED))
 
         def changed() -> None:
             screen.update(watched.state)
             shown.show(course.board.trials)
+            search.follow()
 
         course.changed = changed
         launch.run(request, course)
         del held  # these actors live as long as their handles
+        search.actors.clear()
 
 
 def _halted(course: Course) -> str:
