@@ -90,7 +90,7 @@ class Remote:
         try:
             self._write(path, content, attempts=1)
             if self._read(path, attempts=1) != content:
-                raise OSError("an object does not come back as it was written")
+                raise Unreachable("an object does not come back as it was written")
             self._delete(path)
         except ValueError as error:  # pyarrow's, of a URI it cannot open
             raise Unreachable(_in_words(error)) from error
