@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .run.ledger import LEDGER, Ledger
+from .run.storage import Storage, named
 from .study.document import read
 from .study.faults import StudyFaults, did_you_mean
 
@@ -26,7 +27,7 @@ def parser() -> argparse.ArgumentParser:
     )
     add = parse.add_argument
     add("studies", metavar="STUDY|FILE", nargs="+", help="a study's name, or its file")
-    add("--storage", metavar="DIR", type=Path, default=Path("runs"), help="where everything is kept (default: runs)")
+    add("--storage", metavar="DIR|URI", default="runs", help="where everything is kept (default: runs)")
     return parse
 
 
@@ -34,8 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
         names = list(dict.fromkeys(study_name(text) for text in given.studies))
-        print(reported(names, given.storage))
-    except (Unknown, StudyFaults) as fault:
+        print(reported(names, named(given.storage)))
+    except (Unknown, StudyFaults, ValueError) as fault:
         print(fault, file=sys.stderr)
         return WRONG
     return OK
@@ -56,12 +57,13 @@ def study_name(text: str) -> str:
     return name
 
 
-def reported(names: Sequence[str], storage: Path) -> str:
+def reported(names: Sequence[str], place: Storage) -> str:
     """The text to print for these studies; the files of a single one, or of their comparison, are written.
 
     Raises:
         Unknown: no ledger, or a study that is not in it.
     """
+    storage = place.folder
     path = storage / LEDGER
     if not path.exists():
         raise Unknown(f"--storage {storage}: there is no {LEDGER}. Run a study there first, or name another folder.")
@@ -81,13 +83,17 @@ def reported(names: Sequence[str], storage: Path) -> str:
         summaries = [tables.summarize(ledger, newest[name].id) for name in names]
         if len(summaries) > 1:
             written = files.write_comparison(summaries, storage)
-            return (
-                f"{text.side_by_side(summaries)}\n\nreport   {written[1]} (also {written[0].name}, {written[2].name})"
-            )
-        files.write(ledger, newest[names[0]], storage)
-        return text.end_of_sweep(summaries[0], storage)
+            places = f"report   {written[1]} (also {written[0].name}, {written[2].name})"
+            return "\n".join([text.side_by_side(summaries), "", places, *_copied(place, written)])
+        written = files.write(ledger, newest[names[0]], storage)
+        return "\n".join([text.end_of_sweep(summaries[0], storage), *_copied(place, written)])
     finally:
         ledger.close()
+
+
+def _copied(place: Storage, written: Sequence[Path]) -> list[str]:
+    line = place.copy(written)
+    return [line] if line else []
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from trainables.checks import Plain
 from trainables.contract import ImageData
 from trainables.data import generated, raw, sets
 
+from .run.storage import Storage, named
 from .study import memory, placing
 from .study.faults import StudyFaults, redacted
 from .study.limits import data_faults, probe_data_faults
@@ -44,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
     add("--set", metavar="KEY=VALUE", action="append", default=[], help="override one key of the file")
     add("--trials", metavar="N", help="number of settings, each run with every seed")
     add("--seeds", metavar="0,1,2", help="the seeds")
-    add("--storage", metavar="DIR", default="runs", help="where everything is kept (default: runs)")
+    add("--storage", metavar="DIR|URI", default="runs", help="where everything is kept (default: runs)")
     # Ray names the cluster that a submitted job runs on in the environment of the job.
     joined = os.environ.get("RAY_ADDRESS", "")
     add("--address", metavar="ADDR", default=joined, help="join a running Ray cluster (default: RAY_ADDRESS, or none)")
@@ -69,10 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise Refused("--grow is for a cluster that is joined: add --address, or leave it out")
         if given.profile and not given.dry_run or given.price is not None and not given.profile:
             raise Refused("--profile belongs to --dry-run, and --price to --profile: add what is missing")
-        storage = storage_folder(given.storage)
-        study = load_study(given.file, overrides, partial(best_of, storage))
+        storage = storage_of(given.storage)
+        study = load_study(given.file, overrides, partial(best_of, storage.folder))
         if given.smoke:
-            study, storage = rehearsal(study), storage / REHEARSALS
+            study, storage = rehearsal(study), storage.below(REHEARSALS)
         if given.dry_run:
             return rehearse_plan(study, given)
         data, probed = checked_data(study)
@@ -165,30 +166,28 @@ def _machines(address: str, grows: Sequence[placing.Node]) -> Sequence[placing.N
     return cluster.size(address, grows).nodes
 
 
-def storage_folder(text: str) -> Path:
+def storage_of(text: str) -> Storage:
     """Where everything is kept.
 
     Raises:
-        Refused: a URI of a store that is no folder.
+        Refused: a URI that is none of an object store's, or has credentials in it.
     """
-    if "://" in text:
-        raise Refused(f"--storage {redacted(text)}: only a folder is supported so far, on a disk that all nodes share")
-    return Path(text)
+    try:
+        return named(text)
+    except ValueError as fault:
+        raise Refused(str(fault)) from fault
 
 
-def make_writable(storage: Path) -> None:
-    """Create the storage folder and try it.
+def make_writable(storage: Storage) -> None:
+    """Create the storage folder and try it, and the object store.
 
     Raises:
         Refused: it cannot be written.
     """
     try:
-        storage.mkdir(parents=True, exist_ok=True)
-        probe = storage / f".writable-{os.getpid()}"
-        probe.write_bytes(b"")
-        probe.unlink()
-    except OSError as error:
-        raise Refused(f"--storage {storage}: cannot be written ({error.strerror}); choose another folder") from error
+        storage.make_writable()
+    except ValueError as fault:
+        raise Refused(str(fault)) from fault
 
 
 def checked_data(study: Study) -> tuple[ImageData, ImageData | None]:

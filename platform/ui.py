@@ -19,6 +19,8 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from .run.storage import named
+
 HOST = "127.0.0.1"
 DATABASE = "mlflow.db"
 OK, FAILED, WRONG = 0, 1, 2
@@ -44,17 +46,22 @@ class _Asked(BaseException):
 
 def parser() -> argparse.ArgumentParser:
     parse = argparse.ArgumentParser(prog="python -m platform.ui", description="Open the MLflow UI on a storage folder.")
-    parse.add_argument("--storage", metavar="DIR", type=Path, default=Path("runs"), help="default: runs")
+    parse.add_argument("--storage", metavar="DIR|URI", default="runs", help="default: runs")
     parse.add_argument("--port", metavar="N", type=_port, default=5000, help="on 127.0.0.1; default: 5000")
     return parse
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
-    database = given.storage.resolve() / DATABASE
+    try:
+        storage = named(given.storage).folder
+    except ValueError as fault:
+        print(fault, file=sys.stderr)
+        return WRONG
+    database = storage.resolve() / DATABASE
     if not database.is_file():
         sentence = "no sweep has kept its runs there. Run one first, or name another folder with --storage."
-        print(f"{given.storage}: there is no {DATABASE}: {sentence}", file=sys.stderr)
+        print(f"{storage}: there is no {DATABASE}: {sentence}", file=sys.stderr)
         return WRONG
     if not _is_free(given.port):
         print(

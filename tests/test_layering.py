@@ -99,7 +99,7 @@ def test_a_stage_imports_no_other_stage_and_no_heavy_library(path: Path) -> None
 
 
 def test_ray_is_imported_on_the_worker_side_at_its_edge_alone() -> None:
-    allowed = {f"trainables/{name}.py" for name in ("service", "gauges", "entry", "prepare", "session")}
+    allowed = {f"trainables/{name}.py" for name in ("service", "leases", "gauges", "entry", "prepare", "session")}
     assert importers(WORKER, "ray") <= allowed
 
 

@@ -7,13 +7,16 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import ray
 
+from trainables.answers import Answers
 from trainables.faiss_search import FaissSearch
-from trainables.service import NAMESPACE, Answers, SearchLost, Service, SharedSearch, content_key, start
+from trainables.service import NAMESPACE, SearchActor, SearchLost, Service, SharedSearch, content_key, start
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +229,33 @@ def test_an_actor_that_is_gone_for_good_is_opened_again_by_the_client(service: S
     np.testing.assert_array_equal(shared.knn(points_ND, None, 5, "l2")[1], wanted[1])
     reopened = ray.get_actor("faiss-0", namespace=NAMESPACE)
     assert ray.get(reopened.stats.remote())["computed"] == 1
+
+
+@pytest.mark.slow
+def test_an_actor_whose_gpu_fails_ends_and_a_fresh_one_answers(service: Service, tmp_path: Path) -> None:
+    marker, points_ND = str(tmp_path / "failed"), points(9)
+
+    class Failing(SearchActor):
+        """Fails in its first process."""
+
+        def _search(self, threads: int) -> Any:
+            if not os.path.exists(marker):
+                with open(marker, "w") as file:
+                    file.write(str(os.getpid()))
+                raise RuntimeError("CUDA error 700 an illegal memory access was encountered")
+            return super()._search(threads)
+
+    ray.kill(service.actors["faiss-0"])
+    options = {"name": "faiss-0", "namespace": NAMESPACE, "max_restarts": -1, "max_concurrency": 4, "num_cpus": 0}
+    until = time.monotonic() + 30
+    while "faiss-0" in [each["name"] for each in ray.util.list_named_actors(all_namespaces=True)]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    actor = ray.remote(Failing).options(**options).remote("cpu")
+    wanted = FaissSearch(1, "cpu").knn(points_ND, None, 5, "l2")
+    np.testing.assert_array_equal(SharedSearch(1).knn(points_ND, None, 5, "l2")[1], wanted[1])
+    after = ray.get(actor.stats.remote())
+    assert after["computed"] == 1 and str(after["pid"]) != Path(marker).read_text()
 
 
 @pytest.mark.slow

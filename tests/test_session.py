@@ -1,12 +1,12 @@
 """Where a stage runs: alone, or as two ranks that together take the very step one process would take.
 
-The ranks are processes of torch's own (gloo), without Ray; each writes what it found into the test's folder.
+Whole stages are in ``test_ranks.py``. The ranks are processes of torch's own (gloo), without Ray; each writes what it
+found into the test's folder.
 
 Axes: B batch, D feature width.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from trainables import session
-from trainables.contract import ImageData, Result, Split
 from trainables.data import stream
 from trainables.faiss_search import FaissSearch
 from trainables.maths import contrast
-from trainables.nets import backbones
 from trainables.session import Alone, Group, StageRuntime
-from trainables.stages import instdisc, moco, rotnet, scan, selflabel, simclr, simgcd, spc, swav
 
 RANKS = 2
 CPU = torch.device("cpu")
@@ -169,165 +166,3 @@ def test_ranks_take_parts_of_the_same_global_batches(tmp_path: Path) -> None:
     assert [torch.cat(each).tolist() for each in zip(first, second, strict=True)] == [
         batch.rows_B.tolist() for batch in order
     ]
-
-
-# Whole stages. A backbone without batch norm takes the place of "small".
-
-
-def plain_backbone(in_channels: int, image_size_px: int) -> nn.Module:
-    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size_px**2, 512), nn.Tanh())
-
-
-def without_batch_norm() -> None:
-    low, high, width, _ = backbones.BACKBONES["small"]
-    backbones.BACKBONES["small"] = (low, high, width, plain_backbone)
-
-
-def data() -> ImageData:
-    generator = torch.Generator().manual_seed(0)
-    labels_N = torch.arange(48) % 3
-    images_NCHW = torch.randint(0, 60, (48, 1, 8, 8), generator=generator)
-    images_NCHW[labels_N == 0, :, :3, :] += 180
-    images_NCHW[labels_N == 1, :, :, :3] += 180
-    split = Split(images_NCHW.to(torch.uint8), labels_N)
-    return ImageData("patterns", split, split, ("a", "b", "c"), (0.3,), (0.3,), "patterns")
-
-
-def before() -> dict[str, Result]:
-    """Inputs for every stage, the same in every process."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(9)
-        backbone = {"layers.1.weight": torch.randn(512, 64) / 8, "layers.1.bias": torch.zeros(512)}
-        head = {"weight": torch.randn(3, 512) / 4, "bias": torch.zeros(3)}
-        table = torch.stack([torch.cat((torch.tensor([row]), torch.randperm(48)[:5])) for row in range(48)]).numpy()
-        rows_NC = torch.randn(48, 3).mul(3).softmax(1).numpy()
-    return {
-        "pretext": Result(weights={"backbone": backbone}, facts={"network": "small", "mining_space": "head"}),
-        "neighbors": Result(arrays={"neighbors_train": table, "neighbors_eval": table}),
-        "scan": Result(
-            weights={"backbone": backbone, "head": head},
-            arrays={"probabilities_train": rows_NC, "probabilities_eval": rows_NC},
-            facts={"network": "small", "num_clusters": 3},
-        ),
-    }
-
-
-STAGES: dict[str, tuple[Any, Any]] = {
-    "simclr": (simclr, simclr.Config(network="small", augmentation="affine", batch_size=16, epochs=2, lr=0.1)),
-    "moco": (
-        moco,
-        moco.Config(
-            network="small", augmentation="affine", batch_size=16, epochs=2, lr=0.1, queue_size=32, bn_splits=2
-        ),
-    ),
-    "rotnet": (rotnet, rotnet.Config(network="small", augmentation="affine", batch_size=16, epochs=2)),
-    "instdisc": (
-        instdisc,
-        instdisc.Config(network="small", augmentation="affine", batch_size=16, epochs=2, lr=0.1, negatives=5),
-    ),
-    "scan": (
-        scan,
-        scan.Config(augmentation="affine", num_neighbors=5, batch_size=16, epochs=2, optimizer="sgd", lr=0.1),
-    ),
-    "selflabel": (
-        selflabel,
-        selflabel.Config(
-            augmentation="affine", batch_size=16, epochs=2, optimizer="sgd", lr=0.1, confidence_threshold=0.4
-        ),
-    ),
-    "swav": (
-        swav,
-        swav.Config(
-            network="small",
-            augmentation="affine",
-            batch_size=16,
-            epochs=2,
-            head="linear",
-            num_prototypes=5,
-            queue_length=32,
-            queue_start_epoch=0,
-            optimizer="sgd",
-            lr=0.1,
-            an="both",
-        ),
-    ),
-    "simgcd": (
-        simgcd,
-        simgcd.Config(
-            augmentation="affine",
-            known_classes=2,
-            trained_part="all",
-            hidden_dim=16,
-            feature_dim=8,
-            batch_size=16,
-            epochs=2,
-            lr=0.05,
-        ),
-    ),
-    "spc": (
-        spc,
-        spc.Config(
-            strong_augmentation="affine",
-            weak_augmentation="affine",
-            strong_threshold=0.4,
-            graph_neighbors=5,
-            top_fraction_per_class=0.1,
-            batch_size=16,
-            epochs=2,
-        ),
-    ),
-}
-# The same, with unsure assignments refined.
-for _name, _of, _more in (
-    ("scan_refined", "scan", {"an_class_prior": "running"}),
-    ("selflabel_refined", "selflabel", {}),
-    ("simgcd_refined", "simgcd", {"an_class_prior": "running", "an_empty_reference": "queue"}),
-    ("spc_reweighted", "spc", {}),
-):
-    _stage, _config = STAGES[_of]
-    STAGES[_name] = (_stage, replace(_config, an="both", **_more))
-
-
-def trained(team: Any, name: str) -> dict[str, Any]:
-    """Epochs' losses, and the weights at the end, of one stage."""
-    stage, config = STAGES[name]
-    results = before()
-    steps = stage.train(
-        config, data(), {slot: results[slot] for slot in stage.INPUTS}, runtime(stage.NAMESPACE, team=team)
-    )
-    losses = []
-    while True:
-        try:
-            losses.append(next(steps).metrics["loss"])
-        except StopIteration as end:
-            return {"losses": losses, "weights": dict(end.value.weights["backbone"])}
-
-
-def work_stages(team: Group, folder: Path) -> None:
-    without_batch_norm()
-    torch.save({name: trained(team, name) for name in STAGES}, folder / f"{team.rank}.pt")
-
-
-@pytest.fixture(scope="module")
-def by_ranks(tmp_path_factory: pytest.TempPathFactory) -> list[Any]:
-    return in_ranks(work_stages, tmp_path_factory.mktemp("ranks"))
-
-
-@pytest.mark.parametrize("name", list(STAGES))
-def test_a_stage_on_two_ranks_equals_one_process(
-    by_ranks: list[Any], monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
-    low, high, width, _ = backbones.BACKBONES["small"]
-    monkeypatch.setitem(backbones.BACKBONES, "small", (low, high, width, plain_backbone))
-    alone = trained(Alone(CPU), name)
-    for found in by_ranks:
-        assert found[name]["losses"] == pytest.approx(alone["losses"], rel=1e-4)
-        for part, value in alone["weights"].items():
-            torch.testing.assert_close(found[name]["weights"][part], value, rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", list(STAGES))
-def test_both_ranks_end_with_the_same_weights(by_ranks: list[Any], name: str) -> None:
-    first, second = (found[name]["weights"] for found in by_ranks)
-    for part, value in first.items():
-        assert torch.equal(value, second[part])

@@ -6,7 +6,9 @@
     stages/.new/                results being written; renamed into place when complete
 
 A lock is an ``flock``: the kernel takes it from a dead process at once, so a killed trial never blocks its successors.
-Every file's sha256 stands in meta.json, because a flipped bit in a tensor file loads without a word.
+In a storage by URI the folder is this node's own, and every result is in the object store before it is here (see
+``remote``); the nodes of one cluster then take turns by leases. Every file's sha256 stands in meta.json, because a
+flipped bit in a tensor file loads without a word.
 """
 
 import fcntl
@@ -20,14 +22,15 @@ import uuid
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
+from . import remote
 from .contract import Result, State
 
 _SHA_LENGTH = 64
@@ -65,11 +68,43 @@ class Progress:
     epochs: Sequence[Mapping[str, float]]
 
 
-class Store:
-    """The stage results under one storage folder."""
+class Leases(Protocol):
+    """Who of several nodes may compute what."""
 
-    def __init__(self, storage: str | Path) -> None:
-        self.root = Path(storage) / "stages"
+    def hold(self, name: str) -> AbstractContextManager[None]:
+        """Hold the right to compute ``name``; waits while another process has it."""
+        ...
+
+
+def local(storage: str | Path) -> Path:
+    """The folder of a storage on this machine; a storage that is a folder is its own."""
+    return remote.local_folder(str(storage)) if remote.is_uri(str(storage)) else Path(storage)
+
+
+def figures(storage: str | Path, name: str) -> list[Path]:
+    """The pictures of one result, as far as they were drawn; from an object store they alone are fetched."""
+    here = local(storage) / "stages" / name
+    if remote.is_uri(str(storage)) and not here.exists():
+        here = local(storage) / "stages" / ".figures" / name
+        if not here.exists():
+            fresh = here.with_name(f"{name}.{uuid.uuid4().hex[:8]}")
+            fresh.mkdir(parents=True)
+            try:
+                remote.Remote(str(storage)).fetch(name, fresh, "figures/")
+                fresh.rename(here)
+            except (OSError, ValueError) as error:
+                warnings.warn(f"the figures of {name} were not fetched: {error}", stacklevel=2)
+                shutil.rmtree(fresh, ignore_errors=True)
+    return sorted((here / "figures").glob("*.png"))
+
+
+class Store:
+    """The stage results of one storage, a folder or a URI. leases: for a storage that several nodes share by URI."""
+
+    def __init__(self, storage: str | Path, leases: Leases | None = None) -> None:
+        self.root = local(storage) / "stages"
+        self.remote = remote.Remote(str(storage)) if remote.is_uri(str(storage)) else None
+        self._leases = leases
         for name in (".progress", ".flight", ".new"):
             (self.root / name).mkdir(parents=True, exist_ok=True)
         self._memory: OrderedDict[str, tuple[Result, int]] = OrderedDict()
@@ -79,14 +114,25 @@ class Store:
         return self.root / name
 
     def __contains__(self, name: str) -> bool:
-        return (self.root / name / "meta.json").exists()
+        return self._is_here(name) or (self.remote is not None and name in self.remote)
 
     def get(self, name: str) -> Result | None:
         """The result, checked against its digests or None; a damaged one is set aside with a warning."""
         if name in self._memory:
             self._memory.move_to_end(name)
             return self._memory[name][0]
-        if name not in self:
+        result = self._read_here(name)
+        if result is None and self.remote is not None and self._fetch(self.remote, name):
+            result = self._read_here(name)
+        if result is not None:
+            self._remember(name, result)
+        return result
+
+    def _is_here(self, name: str) -> bool:
+        return (self.root / name / "meta.json").exists()
+
+    def _read_here(self, name: str) -> Result | None:
+        if not self._is_here(name):
             return None
         folder = self.root / name
         try:
@@ -94,14 +140,46 @@ class Store:
             for relative, expected in meta["sha256"].items():
                 if _digest((folder / relative).read_bytes()) != expected:
                     raise ValueError(f"{folder / relative}: its sha256 is not the one noted when it was written")
-            result = _read(folder, meta)
+            return _read(folder, meta)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
             aside = folder.with_name(f".damaged-{name}-{uuid.uuid4().hex[:8]}")
             folder.rename(aside)
-            warnings.warn(f"stage result set aside as {aside.name} and computed again: {error}", stacklevel=2)
+            warnings.warn(f"stage result set aside as {aside.name} and computed again: {error}", stacklevel=3)
             return None
-        self._remember(name, result)
-        return result
+
+    def _fetch(self, source: remote.Remote, name: str) -> bool:
+        """Bring a result from the object store here, once for all processes of this node."""
+        with self._lock(f"{name}.fetch", 0.1):
+            if self._is_here(name):
+                return True
+            fresh = self._fresh(name)
+            try:
+                if not source.fetch(name, fresh):
+                    return False
+                self._settle(fresh, name)
+                return True
+            except ValueError as error:
+                warnings.warn(
+                    f"stage result {name} is damaged in the store and is computed again: {error}", stacklevel=3
+                )
+                return False
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
+
+    def _fresh(self, name: str) -> Path:
+        fresh = self.root / ".new" / f"{name}.{uuid.uuid4().hex[:8]}"
+        (fresh / "arrays").mkdir(parents=True)
+        return fresh
+
+    def _settle(self, fresh: Path, name: str) -> None:
+        """Give a complete folder its name; if another one has it meanwhile, that one stays."""
+        _sync_folder(fresh)
+        try:
+            fresh.rename(self.root / name)
+        except OSError:
+            if not self._is_here(name):
+                raise
+        _sync_folder(self.root)
 
     def epochs(self, name: str) -> list[dict[str, float]]:
         """Metrics of every epoch of a finished stage."""
@@ -117,8 +195,7 @@ class Store:
         draw: Callable[[Path], None] | None = None,
     ) -> None:
         """Publish a result: all of it or nothing. ``draw`` writes figures into the folder it is given."""
-        fresh = self.root / ".new" / f"{name}.{uuid.uuid4().hex[:8]}"
-        (fresh / "arrays").mkdir(parents=True)
+        fresh = self._fresh(name)
         try:
             _write(fresh / "weights.pt", _to_bytes(dict(result.weights)))
             for array_name, array in result.arrays.items():
@@ -133,17 +210,25 @@ class Store:
             digests = {str(path.relative_to(fresh)): _digest(path.read_bytes()) for path in files}
             content = {**meta, "facts": dict(result.facts), "metrics": dict(result.metrics), "sha256": digests}
             _write(fresh / "meta.json", json.dumps(content, indent=1).encode())
-            _sync_folder(fresh)
-            fresh.rename(self.root / name)
-            _sync_folder(self.root)
+            if self.remote is not None:
+                # Before it is here, so that whatever one node has, all nodes find.
+                self.remote.publish(name, fresh)
+            self._settle(fresh, name)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(self.root / ".progress" / name, ignore_errors=True)
+        if self.remote is not None:
+            self.remote.drop_progress(name)
         self._remember(name, result)
 
     @contextmanager
     def flight(self, name: str, patience_s: float = 0.1) -> Iterator[None]:
         """Hold the right to compute ``name``; waits while another process has it."""
+        with self._lock(name, patience_s), self._leases.hold(name) if self._leases else nullcontext():
+            yield
+
+    @contextmanager
+    def _lock(self, name: str, patience_s: float) -> Iterator[None]:
         with open(self.root / ".flight" / name, "w") as handle:
             while True:
                 try:
@@ -171,16 +256,13 @@ class ProgressFile:
 
     def __init__(self, store: Store, name: str) -> None:
         self._folder = store.root / ".progress" / name
+        self._name, self._remote = name, store.remote
         self._cost_s = 0.0
         self._saved_at = time.monotonic()
 
     def load(self) -> Progress | None:
         """The newest undamaged save, or None."""
-        for path in (self._folder / "newest", self._folder / "previous"):
-            try:
-                content = path.read_bytes()
-            except FileNotFoundError:
-                continue
+        for path, content in self._saves():
             noted, payload = content[:_SHA_LENGTH], content[_SHA_LENGTH:]
             if _digest(payload).encode() != noted:
                 warnings.warn(f"{path} is damaged (its sha256 differs); going back to the save before it", stacklevel=2)
@@ -188,6 +270,16 @@ class ProgressFile:
             saved = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
             return Progress(saved["state"], saved["epochs"])
         return None
+
+    def _saves(self) -> Iterator[tuple[str, bytes]]:
+        # The store's first: another node may have gone on from where this one was.
+        if self._remote is not None and (content := self._remote.progress(self._name)) is not None:
+            yield f"the store's progress of {self._name}", content
+        for path in (self._folder / "newest", self._folder / "previous"):
+            try:
+                yield str(path), path.read_bytes()
+            except FileNotFoundError:
+                continue
 
     def save(self, state: Callable[[], State], epochs: Sequence[Mapping[str, float]]) -> None:
         """Save after an epoch, unless the last save was too recent for what a save costs."""
@@ -197,11 +289,14 @@ class ProgressFile:
         payload = _to_bytes({"state": dict(state()), "epochs": [dict(epoch) for epoch in epochs]})
         self._folder.mkdir(parents=True, exist_ok=True)
         fresh = self._folder / "fresh"
-        _write(fresh, _digest(payload).encode() + payload)
+        content = _digest(payload).encode() + payload
+        _write(fresh, content)
         if (self._folder / "newest").exists():
             (self._folder / "newest").rename(self._folder / "previous")
         fresh.rename(self._folder / "newest")
         _sync_folder(self._folder)
+        if self._remote is not None:
+            self._remote.save_progress(self._name, content)
         self._saved_at = time.monotonic()
         self._cost_s = self._saved_at - started
 

@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from ray import tune
 
+from . import devices, remote
 from .contract import Epoch
 from .guards import Collapsed
+from .leases import SharedLeases
 from .service import SharedSearch
 from .session import Alone
 from .walk import Walker
@@ -53,11 +55,16 @@ class Reporter:
 
 
 def walker(storage: str, threads: int) -> Walker:
-    """This process's walker for a storage folder; torch is set to ``threads`` threads."""
+    """This process's walker for a storage; torch is set to ``threads`` threads."""
     torch.set_num_threads(threads)
     if storage not in _warm:
-        _warm[storage] = Walker(storage, Alone(), SharedSearch(threads))
+        _warm[storage] = Walker(storage, Alone(), SharedSearch(threads), leases_of(storage))
     return _warm[storage]
+
+
+def leases_of(storage: str) -> SharedLeases | None:
+    """Of a storage by URI; in a folder the locks of its files do."""
+    return SharedLeases(storage) if remote.is_uri(storage) else None
 
 
 def whereabouts() -> dict[str, Any]:
@@ -72,13 +79,19 @@ def collapse_outcome(collapsed: Collapsed) -> dict[str, Any]:
 
 
 def run_cell(cell: Mapping[str, Any], reporter: Reporter) -> None:
-    """Walk a cell and report its outcome. A stage that raises fails the cell; only a lost process is retried."""
+    """Walk a cell and report its outcome. A stage that raises fails the cell; only a lost process is retried.
+
+    Raises:
+        DeviceLost: the GPU of this process is gone. Tune then ends the process and starts the cell in another one.
+    """
     try:
         done = walker(cell["storage"], cell["threads"]).walk(cell, reporter.epoch)
         outcome: dict[str, Any] = {"status": "done", **done.as_dict(), "worker": whereabouts()}
     except Collapsed as collapsed:
         outcome = collapse_outcome(collapsed)
     except Exception as error:
+        if devices.is_lost(error):
+            raise devices.DeviceLost(f"{socket.gethostname()}: {type(error).__name__}: {error}") from error
         outcome = {
             "status": "failed",
             "error": f"{type(error).__name__}: {error}",

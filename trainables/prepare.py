@@ -8,16 +8,23 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
+import ray
 import torch
 from ray import train
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from .entry import Reporter, collapse_outcome
+from . import devices
+from .entry import Reporter, collapse_outcome, leases_of
 from .guards import Collapsed
 from .service import SharedSearch
 from .session import Group
 from .walk import Walker
 
 _POLL_S = 0.5
+
+
+class GroupLost(RuntimeError):
+    """A worker group lost a worker or its GPU; another group may succeed."""
 
 
 def run_group(config: Mapping[str, Any]) -> None:
@@ -28,7 +35,8 @@ def run_group(config: Mapping[str, Any]) -> None:
     cells = [json.loads(text) for text in config["cells"]]
     team = Group()
     torch.set_num_threads(config["threads"])
-    walker = Walker(cells[0]["storage"], team, SharedSearch(config["threads"]))
+    storage = cells[0]["storage"]
+    walker = Walker(storage, team, SharedSearch(config["threads"]), leases_of(storage))
     for number, cell in enumerate(cells):
 
         def send(parcel: dict[str, Any], number: int = number) -> None:
@@ -46,15 +54,18 @@ def run_group(config: Mapping[str, Any]) -> None:
 def run_trial_in_group(config: Mapping[str, Any], workers: int, cpu: float, gpu: float) -> None:
     """A Tune trainable that carries one cell in a worker group of its own (``resources.trial.workers``).
 
-    Epochs are reported as they come. A group that fails, whatever the reason, fails its cell with the first worker's
-    last words.
+    Epochs are reported as they come. A group that fails does so for its cell, with the first worker's last words; one
+    that lost a worker is an error, so that Tune starts the cell again.
+
+    Raises:
+        GroupLost: see there.
     """
     from ray import tune
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.util.queue import Empty, Queue
 
-    messages = Queue(actor_options={"num_cpus": 0})
+    messages = Queue(actor_options=beside_me())
     each = {"CPU": cpu} | ({"GPU": gpu} if gpu else {})
     trainer = TorchTrainer(
         run_group,
@@ -75,8 +86,16 @@ def run_trial_in_group(config: Mapping[str, Any], workers: int, cpu: float, gpu:
         except Empty:
             pass
     messages.shutdown()
+    if failed and was_lost(failed[0]):
+        raise GroupLost(last_words(failed[0]))
     if failed:
-        tune.report({"epochs": [], "outcome": {"status": "failed", "error": _last_words(failed[0])}})
+        tune.report({"epochs": [], "outcome": {"status": "failed", "error": last_words(failed[0])}})
+
+
+def beside_me() -> dict[str, Any]:
+    """Options of an actor that books nothing and ends with this node alone."""
+    node = ray.get_runtime_context().get_node_id()
+    return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
 
 def _fit(trainer: Any, failed: list[BaseException]) -> None:
@@ -86,7 +105,15 @@ def _fit(trainer: Any, failed: list[BaseException]) -> None:
         failed.append(error)
 
 
-def _last_words(error: BaseException) -> str:
+def was_lost(error: BaseException) -> bool:
+    """Whether a group ended because a worker, its node or its GPU did, and not for what the workers computed."""
+    workers: Mapping[int, BaseException] = getattr(error, "worker_failures", None) or {}
+    gone = any(type(each).__name__.startswith("WorkerHealthCheck") for each in workers.values())
+    # Without a word of any worker it was the group itself that could not go on.
+    return gone or not workers or any(map(devices.is_lost, workers.values()))
+
+
+def last_words(error: BaseException) -> str:
     """What the first worker raised, or the trainer's own error."""
     workers: Mapping[int, BaseException] = getattr(error, "worker_failures", None) or {}
     first = workers[min(workers)] if workers else error

@@ -4,6 +4,10 @@ A search that forty trials need is computed once: answers are kept by content, a
 the same time share one computation. The actors take no CPU or GPU from Ray's books, so no trial ever waits for a
 share that they hold; a request runs with the threads of its caller, who waits meanwhile.
 
+Where there are several actors, one of them keeps the list of who has which answer and sends a new request to the
+nearest free one (see ``routing``). An actor whose GPU fails ends its process and comes back in a fresh one; one whose
+node is lost stays away, and the others, or the asking process itself, do its work.
+
 An actor lives as long as someone holds its handle: the driver keeps the ``Service`` that ``start`` returns.
 
 Axes: N base rows or points, M queries, D feature width, K neighbors, C centroids.
@@ -12,26 +16,28 @@ Axes: N base rows or points, M queries, D feature width, K neighbors, C centroid
 import hashlib
 import logging
 import os
-import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
-from concurrent.futures import Future
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.exceptions import GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
+from ray.exceptions import ActorUnschedulableError, GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from trainables import devices
+from trainables.answers import Answers
 from trainables.contract import Clustering, Metric, Whitening
 from trainables.faiss_search import FaissSearch, check_assign, check_kmeans, check_knn, check_pic, check_whiten
 from trainables.gauges import SearchGauges
+from trainables.routing import Load, Router
 
 NAMESPACE = "clustersweep"
 PREFIX = "faiss-"
+ANYWHERE = f"{PREFIX}0"
+"""The one actor of a cluster without GPUs; it goes where there is room."""
 NEIGHBOR_STEP = 64
 """A kNN search finds k rounded up to a multiple of this (at most N), so that it serves every smaller k."""
 KEPT_BYTES = 512 * 2**20
@@ -40,7 +46,12 @@ ATTEMPTS = 3
 RESTART_LIMIT_S = 30.0
 CALLS_AT_ONCE = 32
 
+FOLLOW_EVERY_S = 10.0
+LOAD_LIMIT_S = 2.0
+GPU = "GPU"
+
 Device = int | Literal["auto", "cpu"]
+_GONE = (RayActorError, ActorUnschedulableError)
 _log = logging.getLogger(__name__)
 
 
@@ -48,38 +59,68 @@ class SearchLost(ConnectionError):
     """An actor was lost during a request. Asking again is safe: the same request gives the same answer."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Service:
-    """The running actors by name; without it they end."""
+    """The running actors by name; without it they end. num_gpus, resource: as in ``start``."""
 
     actors: dict[str, Any]
+    num_gpus: int | None = None
+    resource: str = GPU
+    _looked_at_s: float = field(default_factory=time.monotonic)
 
     def stats(self) -> dict[str, dict[str, Any]]:
         """The ``SearchActor.stats`` of each actor, by name."""
         asked = {name: actor.stats.remote() for name, actor in self.actors.items()}
         return {name: ray.get(reply) for name, reply in asked.items()}
 
+    def follow(self, now_s: float | None = None) -> None:
+        """Start an actor for each GPU that joined the cluster, and let go of those that left with theirs.
 
-def start(num_gpus: int | None = None) -> Service:
+        Cheap enough to be called at any time: it looks every FOLLOW_EVERY_S, and waits for nothing.
+        """
+        now_s = time.monotonic() if now_s is None else now_s
+        if now_s - self._looked_at_s < FOLLOW_EVERY_S:
+            return
+        self._looked_at_s = now_s
+        places = _places(self.resource)
+        wanted = list(places)[: self.num_gpus]
+        for name in [name for name in self.actors if name not in places and name != ANYWHERE]:
+            del self.actors[name]
+        self.actors |= {name: _placed(name, *places[name]) for name in wanted if name not in self.actors}
+
+
+def start(num_gpus: int | None = None, resource: str = GPU) -> Service:
     """Start (or find) one actor per GPU of the cluster, or exactly one on the CPU where there is none.
 
     Args:
         num_gpus: use so many GPUs; None means all, 0 means the CPU.
+        resource: what an actor is started for, by Ray's name; for any other one than GPU it computes on the CPU.
 
     Raises:
         ValueError: num_gpus is below 0 or above the GPUs that the cluster has.
     """
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    places = [(node["NodeID"], gpu) for node in nodes for gpu in range(int(node["Resources"].get("GPU", 0)))]
+    places = _places(resource)
     if num_gpus is not None and not 0 <= num_gpus <= len(places):
         raise ValueError(f"num_gpus must be at least 0 and at most {len(places)}, the cluster's, but is {num_gpus}.")
-    places = places[:num_gpus]
-    if not places:
-        actors = {f"{PREFIX}0": _open(f"{PREFIX}0", "cpu")}
-    else:
-        actors = {f"{PREFIX}{i}": _open(f"{PREFIX}{i}", gpu, node) for i, (node, gpu) in enumerate(places)}
+    wanted = list(places)[:num_gpus]
+    actors = {name: _placed(name, *places[name]) for name in wanted} or {ANYWHERE: _open(ANYWHERE, "cpu")}
     ray.get([actor.ping.remote() for actor in actors.values()])
-    return Service(actors)
+    return Service(actors, num_gpus, resource)
+
+
+def _places(resource: str) -> dict[str, tuple[str, Device]]:
+    """Name -> (node, device) of every actor that this cluster could have."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    return {
+        f"{PREFIX}{node['NodeID'][:12]}-{number}": (node["NodeID"], number if resource == GPU else "cpu")
+        for node in nodes
+        for number in range(int(node["Resources"].get(resource, 0)))
+    }
+
+
+def _placed(name: str, node: str, device: Device) -> Any:
+    # Not elsewhere when the node is lost: it would meet another node's GPU, or none.
+    return _open(name, device, NodeAffinitySchedulingStrategy(node, soft=False))
 
 
 class SharedSearch:
@@ -166,46 +207,84 @@ class SharedSearch:
         return getattr(self._local, method)(*arrays, *rest)
 
     def _ask_once(self, key: str, method: str, arguments: tuple[Any, ...]) -> Any:
-        """One request to the actor that this key belongs to.
+        """One request to the actor that has this answer, or else is the nearest free one.
 
         Raises:
             SearchLost: the actor died; it is running again, or a new one was asked for.
         """
-        name, actor = self._actor(key)
+        name = ANYWHERE
         try:
-            return ray.get(getattr(actor, method).remote(key, self._threads, *arguments))
+            name = self._route(key)
+            return ray.get(getattr(self._actor(name), method).remote(key, self._threads, *arguments))
         except RayTaskError as error:
             raise error.cause from None
-        except (RayActorError, ObjectLostError) as error:
+        except (*_GONE, ObjectLostError, GetTimeoutError) as error:
             self._await_restart(name)
             raise SearchLost(f"{name} was lost ({type(error).__name__}).") from error
 
-    def _actor(self, key: str) -> tuple[str, Any]:
+    def _route(self, key: str) -> str:
+        """The name of the actor to ask; with several, one of them decides, so that equal requests meet."""
         listed = ray.util.list_named_actors(all_namespaces=True)
         found = [entry["name"] for entry in listed if entry["namespace"] == NAMESPACE]
-        names = sorted(name for name in found if name.startswith(PREFIX)) or [f"{PREFIX}0"]
-        name = names[int(key, 16) % len(names)]
+        names = sorted(name for name in found if name.startswith(PREFIX))
+        names = [name for name in names if name != ANYWHERE] or names
+        if len(names) < 2:
+            return names[0] if names else ANYWHERE
+        loads = self._loads(names)
+        if not loads:
+            return ANYWHERE
+        here = ray.get_runtime_context().get_node_id()
+        deciding = self._actor(min(loads)).route.remote(key, here, loads)
+        return str(ray.get(deciding, timeout=RESTART_LIMIT_S))
+
+    def _loads(self, names: Sequence[str]) -> dict[str, Load]:
+        """Of every actor that answers at once; the others are down, or have more to do than they can say."""
+        asked = {self._actor(name).load.remote(): name for name in names}
+        answered, _ = ray.wait(list(asked), num_returns=len(asked), timeout=LOAD_LIMIT_S)
+        loads = {}
+        for reply in answered:
+            try:
+                loads[asked[reply]] = ray.get(reply)
+            except _GONE:
+                self._actors.pop(asked[reply], None)
+        return loads
+
+    def _actor(self, name: str) -> Any:
         if name not in self._actors:
-            self._actors[name] = _open(name, "auto")
-        return name, self._actors[name]
+            # A placed one is only found, since its device is not known here.
+            self._actors[name] = _open(name, "auto") if name == ANYWHERE else _found(name)
+        return self._actors[name]
 
     def _await_restart(self, name: str) -> None:
         try:
-            ray.get(self._actors[name].ping.remote(), timeout=RESTART_LIMIT_S)
-        except (RayActorError, GetTimeoutError):
+            if name in self._actors:
+                ray.get(self._actors[name].ping.remote(), timeout=RESTART_LIMIT_S)
+        except (*_GONE, GetTimeoutError):
             # Beyond restarting: the next attempt finds or opens another one under the name.
             self._actors.pop(name, None)
 
 
-def _open(name: str, device: Device, node: str | None = None) -> Any:
+def _found(name: str) -> Any:
+    """The actor of that name.
+
+    Raises:
+        SearchLost: there is none any more.
+    """
+    try:
+        return ray.get_actor(name, namespace=NAMESPACE)
+    except ValueError as gone:
+        raise SearchLost(f"{name} is gone.") from gone
+
+
+def _open(name: str, device: Device, place: NodeAffinitySchedulingStrategy | None = None) -> Any:
     """The actor of that name, started if there is none."""
     options: dict[str, Any] = {"name": name, "namespace": NAMESPACE, "get_if_exists": True}
     # Nothing booked: a trial that asks for a whole GPU would wait for ever beside an actor that holds a part of it.
     options |= {"num_cpus": 0, "num_gpus": 0, "max_concurrency": CALLS_AT_ONCE}
     # Requests are repeated by the client, which counts; Ray would repeat without end one that kills the actor.
     options |= {"max_restarts": -1, "max_task_retries": 0}
-    if node is not None:
-        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node, soft=True)
+    if place is not None:
+        options["scheduling_strategy"] = place
     return ray.remote(SearchActor).options(**options).remote(device)
 
 
@@ -219,88 +298,6 @@ def content_key(method: str, arrays: tuple[NDArray[np.float32] | None, ...], res
     return digest.hexdigest()
 
 
-class Answers:
-    """Answers kept by key up to a number of bytes, the longest unused going first; each computed by one caller.
-
-    changed: called with this when a request comes and when it goes.
-    """
-
-    def __init__(self, limit_bytes: int, changed: "Callable[[Answers], None]" = lambda _: None) -> None:
-        self._limit_bytes = limit_bytes
-        self._changed = changed
-        self._kept: OrderedDict[str, tuple[int, Any]] = OrderedDict()
-        self._running: dict[str, tuple[int, Future[Any]]] = {}
-        self._lock = threading.Lock()
-        self.counts = {"requests": 0, "hits": 0, "joined": 0, "computed": 0}
-        self.busy_s = 0.0
-        self.kept_bytes = 0
-        self.queue = 0
-
-    def get(self, key: str, width: int, compute: Callable[[], Any]) -> Any:
-        """The answer for ``key`` that is at least ``width`` wide: kept, being computed by another caller, or new."""
-        with self._lock:
-            self.counts["requests"] += 1
-            self.queue += 1
-        self._changed(self)
-        try:
-            while True:
-                with self._lock:
-                    if key in self._kept and self._kept[key][0] >= width:
-                        self.counts["hits"] += 1
-                        self._kept.move_to_end(key)
-                        return self._kept[key][1]
-                    running = self._running.get(key)
-                    if running is None:
-                        mine: Future[Any] = Future()
-                        self._running[key] = (width, mine)
-                        break
-                    if running[0] >= width:
-                        self.counts["joined"] += 1
-                # Outside the lock. A narrower answer is of no use here, but only one computation runs per key.
-                if running[0] >= width:
-                    return running[1].result()
-                running[1].exception()
-            return self._compute(key, width, compute, mine)
-        finally:
-            with self._lock:
-                self.queue -= 1
-            self._changed(self)
-
-    def _compute(self, key: str, width: int, compute: Callable[[], Any], mine: "Future[Any]") -> Any:
-        began_s = time.monotonic()
-        try:
-            answer = compute()
-        except BaseException as error:
-            with self._lock:
-                del self._running[key]
-            mine.set_exception(error)
-            raise
-        with self._lock:
-            self.counts["computed"] += 1
-            self.busy_s += time.monotonic() - began_s
-            self._keep(key, width, answer)
-            del self._running[key]
-        mine.set_result(answer)
-        return answer
-
-    def _keep(self, key: str, width: int, answer: Any) -> None:
-        size_bytes = _num_bytes(answer)
-        if key in self._kept:
-            self.kept_bytes -= _num_bytes(self._kept.pop(key)[1])
-        if size_bytes > self._limit_bytes:
-            return
-        self._kept[key] = (width, answer)
-        self.kept_bytes += size_bytes
-        while self.kept_bytes > self._limit_bytes:
-            _, (_, oldest) = self._kept.popitem(last=False)
-            self.kept_bytes -= _num_bytes(oldest)
-
-
-def _num_bytes(answer: Any) -> int:
-    parts = vars(answer).values() if isinstance(answer, Clustering | Whitening) else answer
-    return sum(part.nbytes for part in parts if isinstance(part, np.ndarray))
-
-
 class SearchActor:
     """What runs in the actor; made by ``start`` and ``SharedSearch`` only. device: as in ``FaissSearch``."""
 
@@ -310,29 +307,48 @@ class SearchActor:
         self._gpu = FaissSearch(1, device).gpu
         gauges = SearchGauges("cpu" if self._gpu is None else str(self._gpu))
         self._answers = Answers(kept_bytes, lambda now: gauges.show(now.counts, now.queue, now.kept_bytes))
+        self._router = Router()
 
     def ping(self) -> None:
         """Returns once the actor runs."""
 
+    def load(self) -> Load:
+        """How much is asked of it, and where it is."""
+        return Load(self._answers.queue, ray.get_runtime_context().get_node_id())
+
+    def route(self, key: str, node: str, loads: dict[str, Load]) -> str:
+        """Which of several actors a process on ``node`` is to ask; see ``routing``."""
+        return self._router.choose(key, node, loads)
+
     def knn(self, key: str, threads: int, base_ND: Any, queries_MD: Any, k: int, metric: Metric) -> Any:
         wide = min(len(base_ND), -(-k // NEIGHBOR_STEP) * NEIGHBOR_STEP)
-        answer = self._answers.get(key, wide, lambda: self._search(threads).knn(base_ND, queries_MD, wide, metric))
+        answer = self._answer(key, wide, lambda: self._search(threads).knn(base_ND, queries_MD, wide, metric))
         return tuple(np.ascontiguousarray(part[:, :k]) for part in answer)
 
     def kmeans(self, key: str, threads: int, points_ND: Any, *rest: int) -> Clustering:
-        answer: Clustering = self._answers.get(key, 0, lambda: self._search(threads).kmeans(points_ND, *rest))
+        answer: Clustering = self._answer(key, 0, lambda: self._search(threads).kmeans(points_ND, *rest))
         return answer
 
     def assign(self, key: str, threads: int, points_ND: Any, centroids_CD: Any) -> Any:
-        return self._answers.get(key, 0, lambda: self._search(threads).assign(points_ND, centroids_CD))
+        return self._answer(key, 0, lambda: self._search(threads).assign(points_ND, centroids_CD))
 
     def pic(self, key: str, threads: int, points_ND: Any, *rest: Any) -> Clustering:
-        answer: Clustering = self._answers.get(key, 0, lambda: self._search(threads).pic(points_ND, *rest))
+        answer: Clustering = self._answer(key, 0, lambda: self._search(threads).pic(points_ND, *rest))
         return answer
 
     def whiten(self, key: str, threads: int, points_ND: Any, dim: int) -> Whitening:
-        answer: Whitening = self._answers.get(key, 0, lambda: self._search(threads).whiten(points_ND, dim))
+        answer: Whitening = self._answer(key, 0, lambda: self._search(threads).whiten(points_ND, dim))
         return answer
+
+    def _answer(self, key: str, width: int, compute: Callable[[], Any]) -> Any:
+        try:
+            return self._answers.get(key, width, compute)
+        except Exception as error:
+            if devices.is_lost(error):
+                # No request would succeed in this process any more. Ray starts another one, and the caller asks again.
+                _log.error("The GPU of this search actor failed: %s", error)
+                os._exit(1)
+            raise
 
     def stats(self) -> dict[str, Any]:
         """requests = hits + joined (waited for a running one) + computed; queue: requests inside now;

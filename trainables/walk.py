@@ -9,7 +9,7 @@ A *cell* is a trial as plain data, what the driver ships to a worker:
     probes       stages that judge the last backbone with labels; may be missing for none
     probe_dataset, probe_fingerprint
                  the data set that the probes learn and judge on, where it is another one; may be missing
-    storage      the storage folder;  threads: for torch and FAISS
+    storage      a folder or a URI;  threads: for torch and FAISS
 
 and, where the study asks for it:
 
@@ -114,8 +114,8 @@ def _has_own_data(cell: Cell, stage: str) -> bool:
 class Walker:
     """Walks cells one after another in one process; data and stage results stay warm in between."""
 
-    def __init__(self, storage: str, team: Team, search: Search) -> None:
-        self.store = artifacts.Store(storage)
+    def __init__(self, storage: str, team: Team, search: Search, leases: artifacts.Leases | None = None) -> None:
+        self.store = artifacts.Store(storage, leases)
         self._team = team
         self._search = search
         self._data: dict[str, ImageData] = {}

@@ -107,14 +107,21 @@ def of_best_trial(summary: Summary, storage: Path) -> Iterator[Picture]:
     trial = best_trial(summary)
     if trial is None or summary.best is None:
         return
-    for stage in closing_stages(trial):
-        folder = f"stages/{stage['name']}-{stage['address']}/figures"
-        for path in sorted((storage / folder).glob("*.png")):
-            what = _OF_A_STAGE.get(path.stem, path.stem.replace("_", " "))
-            whose = f"{summary.best.label}, seed {label(trial.seed)}"
-            yield Picture(
-                f"{what} ({whose})", f"{what}.", f"../{folder}/{path.name}", path.read_bytes(), False, "The best trial"
-            )
+    for path in files_of_best_trial(summary, storage):
+        what = _OF_A_STAGE.get(path.stem, path.stem.replace("_", " "))
+        whose = f"{summary.best.label}, seed {label(trial.seed)}"
+        place = f"../{path.relative_to(storage).as_posix()}"
+        yield Picture(f"{what} ({whose})", f"{what}.", place, path.read_bytes(), False, "The best trial")
+
+
+def files_of_best_trial(summary: Summary, storage: Path) -> list[Path]:
+    """Where those pictures are."""
+    trial = best_trial(summary)
+    folders = [
+        storage / "stages" / f"{stage['name']}-{stage['address']}" / "figures"
+        for stage in (closing_stages(trial) if trial else ())
+    ]
+    return [path for folder in folders for path in sorted(folder.glob("*.png"))]
 
 
 def best_trial(summary: Summary) -> Trial | None:

@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainables import gauges, service
+from trainables import gauges, leases, service
 from trainables.artifacts import Store
 from trainables.contract import ImageData
 from trainables.nets import models
@@ -18,11 +18,13 @@ from trainables.seeds import parts
 
 from ..reports import files, json_view, markdown, pictures, tables, text
 from ..study.extension import refused as differences
+from ..study.faults import redacted
 from . import cluster, databases, embeddings, launch, live, mirror, observe
 from .course import Course
 from .ledger import LEDGER, Ledger, LedgerBusy, StudyChanged, StudyHeld
 from .outcomes import closing_stages
 from .rows import ENDED, PENDING, RUNNING
+from .storage import Storage
 from .tracking import Tracker
 
 OK, SOME_FAILED, WRONG = 0, 1, 2
@@ -73,7 +75,7 @@ def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: 
 
 
 def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None) -> int:
-    study, storage = request.study, request.storage
+    study, storage = request.study, request.storage.folder
     uri = study.tracking.address(os.environ) or os.environ.get("MLFLOW_TRACKING_URI", "")
     databases.refuse_without_driver(uri)
     size = cluster.size(request.address, request.grows)
@@ -93,6 +95,8 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
         raise
     # The launch is closed by now, so the reports say how it ended.
     summary = tables.summarize(ledger, opened.id)
+    if request.storage.uri:
+        _bring_best(summary, request.storage)
     embedded = embeddings.draw(summary, storage, data)
     written = [*files.write(ledger, opened, storage), *embedded]
     mirror.mirror(ledger, opened.id, storage / mirror.DATABASE)
@@ -102,12 +106,15 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
     if unsent:
         print(unsent, file=sys.stderr)
     ids = tracker.ids()
+    copied = request.storage.copy([*written, *pictures.files_of_best_trial(summary, storage)])
     if course.board.halted:
         print(_halted(course), file=sys.stderr)
     if json_out is not None:
         print(json.dumps(json_view.as_json(ledger, opened, course.seconds, ids), allow_nan=False), file=json_out)
     else:
         print(text.end_of_sweep(summary, storage, ids["uri"] if uri and ids["uri"] else ""))
+    if copied:
+        print(copied, file=sys.stderr)
     return OK if ended == "done" else SOME_FAILED
 
 
@@ -115,16 +122,20 @@ def _run(request: launch.Request, course: Course, *, quiet: bool) -> None:
     """The part that needs Ray."""
     with cluster.running(request.address, request.grows) as size, live.Live(request.study.name, quiet=quiet) as screen:
         cluster.refuse_infeasible(request.study, size)
-        held, watched, share = service.start(), observe.Observer(course), request.study.resources.trial
+        watched, share = observe.Observer(course), request.study.resources.trial
+        search = service.start()
+        held = leases.start() if request.storage.uri else None
         shown = gauges.SweepGauges(request.study.name, share.gpu * max(1, share.workers), (PENDING, RUNNING, *ENDED))
 
         def changed() -> None:
             screen.update(watched.state)
             shown.show(course.board.trials)
+            search.follow()
 
         course.changed = changed
         launch.run(request, course)
-        del held  # the search actors live as long as their handle
+        del held  # these actors live as long as their handles
+        search.actors.clear()
 
 
 def _halted(course: Course) -> str:
@@ -136,6 +147,16 @@ def _halted(course: Course) -> str:
         f"Stopped after {board.num_failures} failed trials (max_failures: {board.study.max_failures}); {left} were not "
         "started. What is finished is kept; the same command runs the failed ones again and goes on."
     )
+
+
+def _bring_best(summary: tables.Summary, storage: Storage) -> None:
+    """Fetch the best trial's stages, wherever it ran: from here on they are read in the folder alone."""
+    trial, store = pictures.best_trial(summary), Store(storage.results)
+    try:
+        for stage in trial.stages if trial else ():
+            store.get(f"{stage['name']}-{stage['address']}")
+    except OSError as error:
+        print(f"the best trial is shown without pictures: {redacted(str(error))}", file=sys.stderr)
 
 
 def _log_best_model(summary: tables.Summary, storage: Path, data: ImageData, tracker: Tracker) -> None:

@@ -29,11 +29,25 @@ def scaling(share: Share) -> ScalingConfig:
 def prepare(study: Study, course: Course) -> None:
     """Run the prepare cells of all seeds in one worker group; what the group reports goes to the course as it comes.
 
-    A group that fails leaves its unfinished cells failed, with the reason.
+    A group that loses a worker, or its node, is followed by another one for what is unfinished, ``retries`` times. One
+    that fails in any other way leaves its unfinished cells failed, with the reason.
     """
-    share = study.resources.prepare
     cells = course.board.prepare_cells
-    messages = Queue(actor_options={"num_cpus": 0})
+    for key, _ in cells:
+        course.starts(key)
+    for attempt in range(study.retries + 1):
+        left = [(key, cell) for key, cell in cells if key in course.board.running]
+        error = _run(study.resources.prepare, course, left) if left else None
+        if error is None or attempt == study.retries or not worker.was_lost(error):
+            break
+    for key, _ in cells:
+        if key in course.board.running:
+            course.loses(key, f"the prepare group ended: {error or 'without a result'}")
+
+
+def _run(share: Share, course: Course, cells: list[tuple[str, dict[str, Any]]]) -> BaseException | None:
+    """One group, for these cells; what ended it before its time."""
+    messages = Queue(actor_options=worker.beside_me())
     trainer = TorchTrainer(
         worker.run_group,
         train_loop_config={
@@ -47,9 +61,6 @@ def prepare(study: Study, course: Course) -> None:
     ended: queue.Queue[BaseException | None] = queue.Queue()
     # The trainer blocks, and the ledger's connection belongs to this thread: so the trainer gets a thread of its own.
     threading.Thread(target=_fit, args=(trainer, ended), daemon=True).start()
-    for key, _ in cells:
-        course.starts(key)
-    error: BaseException | None = None
     while True:
         try:
             number, parcel = messages.get(timeout=_POLL_S)
@@ -62,10 +73,8 @@ def prepare(study: Study, course: Course) -> None:
             break
         except queue.Empty:
             pass
-    for key, _ in cells:
-        if key in course.board.running:
-            course.loses(key, f"the prepare group ended: {error or 'without a result'}")
     messages.shutdown()
+    return error
 
 
 def _fit(trainer: TorchTrainer, ended: "queue.Queue[BaseException | None]") -> None:

@@ -25,6 +25,7 @@ from .ledger import LEASE_S, Ledger
 from .rows import DONE, Launch
 from .searcher import lookahead
 from .stopping import Judge
+from .storage import Storage
 
 
 class Interrupted(KeyboardInterrupt):
@@ -45,7 +46,7 @@ class Request:
 
     study: Study
     fingerprint: str
-    storage: Path
+    storage: Storage
     probe_fingerprint: str = ""
     address: str = ""
     grows: Sequence[Node] = ()
@@ -80,8 +81,8 @@ def open_launch(ledger: Ledger, request: Request, size: cluster.Size) -> Launch:
 def course(ledger: Ledger, request: Request, launch: Launch, size: cluster.Size) -> Iterator[Course]:
     """The launch's board, held by a heartbeat; closed in the ledger however it ends."""
     study = request.study
-    storage, shared = str(request.storage.resolve()), shared_parts(study)
-    board = Board(ledger, launch, study, fingerprints=request.fingerprints, shared=shared, storage=storage)
+    results, shared = request.storage.results, shared_parts(study)
+    board = Board(ledger, launch, study, fingerprints=request.fingerprints, shared=shared, storage=results)
     running = Course(launch, board, max(1, size.slots(study.resources.trial)), judge=Judge(study, ledger, launch))
     stop = threading.Event()
     beats = threading.Thread(target=_beat, args=(ledger.path, launch.id, stop), daemon=True)
@@ -110,7 +111,7 @@ def run(request: Request, course: Course) -> None:
         Interrupted: by a signal; running trials have saved their last epochs.
     """
     began = time.monotonic()
-    _mark_prepared(course, Store(request.storage))
+    _mark_prepared(course, Store(request.storage.results))
     if request.study.resources.prepare.workers and course.board.prepare_cells:
         from . import group
 

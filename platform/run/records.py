@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainables import checks, pipeline, seeds, walk
+from trainables import artifacts, checks, pipeline, seeds, walk
 from trainables.data import sets
 
 from ..study.faults import redacted
@@ -167,9 +167,8 @@ def final_points(trial: Trial, rows: Iterable[EpochRow]) -> list[Point]:
 
 def figures(trial: Trial) -> list[Path]:
     """The pictures of a trial's closing stages, as far as they were drawn."""
-    folder = Path(trial.cell["storage"]) / "stages"
-    folders = [folder / f"{stage['name']}-{stage['address']}" / "figures" for stage in closing_stages(trial)]
-    return [path for each in folders for path in sorted(each.glob("*.png"))]
+    names = [f"{stage['name']}-{stage['address']}" for stage in closing_stages(trial)]
+    return [path for name in names for path in artifacts.figures(trial.cell["storage"], name)]
 
 
 def counts(trials: Iterable[Trial]) -> dict[str, int]:

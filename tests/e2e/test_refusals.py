@@ -159,15 +159,19 @@ def test_a_storage_that_cannot_be_written_is_refused(
     assert said == "--storage file/runs: cannot be written (Not a directory); choose another folder\n"
 
 
-def test_a_storage_that_is_no_folder_is_refused(
+def test_a_storage_that_is_neither_a_folder_nor_in_an_object_store_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("page.yaml").write_text("method: scan\n")
-    said = refused(["page.yaml", "--storage", "s3://bucket/runs"], capsys)
-    assert said.startswith("--storage s3://bucket/runs: only a folder is supported so far")
+    said = refused(["page.yaml", "--storage", "ftp://host/runs"], capsys)
+    assert said.startswith("--storage ftp://host/runs: name a folder, or a URI that begins with file:///, s3://")
     said = refused(["page.yaml", "--storage", "s3://me:hunter2@bucket/runs"], capsys)
-    assert said.startswith("--storage s3://me:***@bucket/runs: only a folder")
+    assert said.startswith("--storage s3://me:***@bucket/runs: a storage takes no credentials in its URI")
+
+
+def test_a_file_uri_is_the_folder_it_names() -> None:
+    assert sweep.storage_of("file:///shared/my%20runs") == sweep.storage_of("/shared/my runs")
 
 
 def test_machines_that_nobody_can_add_are_refused(
