@@ -20,7 +20,7 @@ from ..reports import files, json_view, markdown, pictures, tables, text
 from ..study.extension import refused as differences
 from . import cluster, databases, embeddings, launch, live, mirror, observe
 from .course import Course
-from .ledger import LEDGER, Ledger, LedgerBusy, StudyChanged, StudyHeld
+from .ledger import LEDGER, Ledger, LedgerError, StudyChanged, StudyHeld
 from .outcomes import closing_stages
 from .rows import ENDED, PENDING, RUNNING
 from .tracking import Tracker
@@ -64,9 +64,12 @@ def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: 
         way_out = "Give the file another name (name: ...), or add --fresh to begin a new launch."
         print(f"{request.study.file}: {changed}:\n  {lines}\n{way_out}", file=sys.stderr)
         return WRONG
-    except (StudyHeld, LedgerBusy, cluster.Infeasible, ValueError) as refused:
+    except (StudyHeld, LedgerError, cluster.Infeasible, ValueError) as refused:
         print(f"{request.study.file}: {refused}", file=sys.stderr)
         return WRONG
+    except launch.Stopped as stopped:
+        print(f"{request.study.file}: {stopped}\nGo on with:\n  {again}", file=sys.stderr)
+        return SOME_FAILED
     except launch.Interrupted as signal:
         print(f"Interrupted; everything finished is kept. Go on with:\n  {again}", file=sys.stderr)
         return 128 + signal.number
@@ -87,9 +90,11 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
             if not course.board.finished:
                 _run(request, course, quiet=json_out is not None)
             ended = course.status
-    except BaseException:
+    except BaseException as error:
         # Whatever ended it, no run is left RUNNING.
         tracker.close(_HURRIED_S)
+        if isinstance(error, LedgerError):
+            raise launch.Stopped(str(error)) from error
         raise
     # The launch is closed by now, so the reports say how it ended.
     summary = tables.summarize(ledger, opened.id)
@@ -132,9 +137,12 @@ def _halted(course: Course) -> str:
     seeds = len(board.study.seeds)
     left = sum(trial.state == PENDING for trial in board.trials if trial.kind == "trial")
     left += max(0, board.total_settings - len(board.settings)) * seeds
+    kept = "What is finished is kept; the same command runs the failed ones again and goes on."
+    if board.disk_full:
+        return f"Stopped because a disk is full, make room; {left} trials were not started. {kept}"
     return (
         f"Stopped after {board.num_failures} failed trials (max_failures: {board.study.max_failures}); {left} were not "
-        "started. What is finished is kept; the same command runs the failed ones again and goes on."
+        f"started. {kept}"
     )
 
 
