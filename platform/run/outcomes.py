@@ -11,7 +11,7 @@ COLLAPSED_SHARE = 0.99
 """A clustering whose largest cluster holds this share of the images has collapsed."""
 
 _DISK_FULL = ("No space left on device", "Disk quota exceeded")
-_OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "MemoryError")
+_OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "MemoryError", "can't allocate memory")
 
 
 def status(trial: Trial) -> str:
