@@ -65,17 +65,15 @@ class Course:
             self.changed()
         return bool(reason)
 
-    def overruns(self, key: str, reason: str) -> None:
-        """A cell that answers no more; whoever calls this ends its process."""
-        self.board.failed(key, reason)
-        self.epochs.pop(key, None)
-        self.changed()
-
     def _spent_s(self, key: str) -> float:
         return time.monotonic() - self.since.get(key, time.monotonic())
 
     def loses(self, key: str, reason: str) -> None:
         """A cell whose process died more often than it may."""
-        self.board.failed(key, f"process lost: {reason}")
+        self.ends(key, f"process lost: {reason}")
+
+    def ends(self, key: str, reason: str) -> None:
+        """A cell that fails without a word of its own."""
+        self.board.failed(key, reason)
         self.epochs.pop(key, None)
         self.changed()

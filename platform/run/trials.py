@@ -102,7 +102,6 @@ class Feed(_Unsaved, tune.Callback):  # type: ignore[misc]
 
     def __init__(self, course: Course, keys: dict[str, str]) -> None:
         self._course, self._keys = course, keys
-        self._limit_s = course.board.study.time_limit
         self._began: dict[str, tuple[Any, float]] = {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -134,17 +133,16 @@ class Feed(_Unsaved, tune.Callback):  # type: ignore[misc]
 
     def _end_overdue(self) -> None:
         """End the processes of trials that are over their time and do not notice it: they hang, or an epoch is long."""
-        if self._limit_s is None:
-            return
         for trial, began in list(self._began.values()):
-            key, spent_s = self._keys[trial.trial_id], time.monotonic() - began
-            if key not in self._course.board.running:
+            found, spent_s = self._course.board.trial(self._keys[trial.trial_id]), time.monotonic() - began
+            limit_s = found.cell.get("time_limit_s")
+            if limit_s is None or found.state in ENDED or trial.status != "RUNNING":
                 del self._began[trial.trial_id]
-            elif spent_s > self._limit_s + _GRACE_S:
+            elif spent_s > limit_s + _GRACE_S:
                 del self._began[trial.trial_id]
                 # Failed before its process ends, so that it counts as no lost process and is not started again.
-                text = f"TimeLimit: {spent_s:.0f} s spent of {self._limit_s:g} s, and no epoch came to an end"
-                self._course.overruns(key, text)
+                text = f"TimeLimit: {spent_s:.0f} s spent of {limit_s:g} s, and no epoch came to an end"
+                self._course.ends(found.key, text)
                 ray.kill(trial.temporary_state.ray_actor)
 
 

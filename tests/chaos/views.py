@@ -4,12 +4,12 @@ Every value is to be minimized.
 """
 
 import csv
-import json
-import sqlite3
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from platform.run.ledger import LEDGER, Ledger
+from platform.run.outcomes import counts_as_result
+from platform.run.rows import DONE
 
 from tests.chaos.history import View
 
@@ -27,19 +27,20 @@ def view(name: str, done: Mapping[str, float]) -> View:
 
 
 def of_ledger(storage: Path, study: str, metric: str) -> View:
-    rows = _rows(
-        storage,
-        "SELECT setting, seed, metrics FROM trials WHERE kind = 'trial' AND state = 'DONE' AND launch = "
-        "(SELECT MAX(id) FROM launches WHERE study = ?)",
-        study,
-    )
-    return view("ledger", {f"{setting}/{seed}": json.loads(text)[metric] for setting, seed, text in rows})
+    """What counts as a result: done, and not collapsed."""
+    ledger = Ledger(storage / LEDGER)
+    trials = ledger.trials(ledger.launches(study)[-1].id, "trial")
+    ledger.close()
+    counted = [trial for trial in trials if counts_as_result(trial)]
+    return view("ledger", {f"{trial.setting}/{trial.seed}": trial.metrics[metric] for trial in counted})
 
 
 def done_keys(storage: Path, study: str) -> list[str]:
     """The keys that the ledger has as DONE, of shared stages too."""
-    query = "SELECT key FROM trials JOIN launches ON launch = id WHERE state = 'DONE' AND study = ?"
-    return [key for (key,) in _rows(storage, query, study)]
+    ledger = Ledger(storage / LEDGER)
+    done = [trial.key for launch in ledger.launches(study) for trial in ledger.trials(launch.id) if trial.state == DONE]
+    ledger.close()
+    return done
 
 
 def of_optuna(storage: Path, study: str) -> View:
@@ -70,7 +71,7 @@ def of_mlflow(uri: str, study: str, metric: str) -> View:
         token = page.token
         if not token:
             break
-    ended = [run for run in found if run.info.status == "FINISHED"]
+    ended = [run for run in found if run.info.status == "FINISHED" and run.data.tags["clustersweep.status"] == "ok"]
     done = {
         f"{run.data.tags['clustersweep.setting']}/{run.data.tags['clustersweep.seed']}": run.data.metrics[metric]
         for run in ended
@@ -83,11 +84,3 @@ def of_tables(storage: Path, study: str, metric: str) -> View:
     with (storage / study / "trials.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["status"] == "ok"]
     return view("tables", {f"{row['setting']}/{row['seed']}": float(row[metric]) for row in rows})
-
-
-def _rows(storage: Path, query: str, *values: str) -> list[Any]:
-    connection = sqlite3.connect(f"file:{storage / 'ledger.db'}?mode=ro", uri=True, timeout=30)
-    try:
-        return connection.execute(query, values).fetchall()
-    finally:
-        connection.close()

@@ -231,6 +231,20 @@ def new_sweep(tmp_path: Path) -> Iterator[Callable[[str], Sweep]]:
         _end(sweep)
 
 
+@pytest.fixture(scope="module")
+def kept_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Sweep]]:
+    """kept_sweep(): an empty storage for all tests of a file."""
+    made: list[Sweep] = []
+
+    def new() -> Sweep:
+        made.append(_new(tmp_path_factory.mktemp("kept")))
+        return made[-1]
+
+    yield new
+    for sweep in made:
+        _end(sweep)
+
+
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sweep]:
     """The undisturbed sweep that every other is held against."""

@@ -103,6 +103,29 @@ def test_an_attempt_that_is_started_again_has_its_whole_time(course: Course, clo
     assert killed == []
 
 
+def test_a_trial_that_waits_for_a_new_process_is_not_over_its_time(
+    course: Course, clock: Clock, killed: list[Any]
+) -> None:
+    key, trial, feed, _ = running(course)
+    feed.on_trial_result(0, [], trial, {"epochs": [], "outcome": None})
+    trial.status = PENDING
+    clock.now += 1000
+    feed.on_step_end(0, [])
+    assert (killed, course.board.trial(key).state) == ([], RUNNING)
+
+
+def test_stages_that_trials_share_have_no_time_limit(
+    make_study: MakeStudy, make_board: MakeBoard, clock: Clock, killed: list[Any]
+) -> None:
+    board = make_board(make_study(PAGE))
+    key, trial, feed, _ = running(Course(board.launch, board, 1))
+    assert board.trial(key).kind == "prepare"
+    feed.on_trial_result(0, [], trial, {"epochs": [], "outcome": None})
+    clock.now += 1000
+    feed.on_step_end(0, [])
+    assert (killed, board.trial(key).state) == ([], RUNNING)
+
+
 @pytest.mark.parametrize("state", [DONE, FAILED, RUNNING])
 def test_a_process_that_dies_after_its_trial_ended_does_not_run_it_again(course: Course, state: str) -> None:
     # Tune retries whatever was running in a process that died, finished or not.
