@@ -1,11 +1,12 @@
 """From a checked request to an exit code: Ray, the tracker and the screen around a launch, and the last words."""
 
+import errno
 import json
 import os
 import socket
 import subprocess
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -70,6 +71,11 @@ def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: 
     except launch.Stopped as stopped:
         print(f"{request.study.file}: {stopped}\nGo on with:\n  {again}", file=sys.stderr)
         return SOME_FAILED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"{request.study.file}: {error}; make room and go on with:\n  {again}", file=sys.stderr)
+        return SOME_FAILED
     except launch.Interrupted as signal:
         print(f"Interrupted; everything finished is kept. Go on with:\n  {again}", file=sys.stderr)
         return 128 + signal.number
@@ -92,7 +98,8 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
             ended = course.status
     except BaseException as error:
         # Whatever ended it, no run is left RUNNING.
-        tracker.close(_HURRIED_S)
+        with suppress(LedgerError):
+            tracker.close(_HURRIED_S)
         if isinstance(error, LedgerError):
             raise launch.Stopped(str(error)) from error
         raise

@@ -138,14 +138,14 @@ class Disturbed:
         self._sweep, self._nemesis, self._disk, self._server = sweep, nemesis, disk, server
         self.starts = 0
         self.codes: list[int] = []
-        self.driver = self._start()
+        self.driver = self._started()
 
-    def _start(self) -> "subprocess.Popen[str]":
+    def _started(self) -> "subprocess.Popen[str]":
         self.starts += 1
         assert self.starts <= MOST_STARTS, self.codes
         with self._sweep.page.with_name(f"log-{self.starts}").open("w") as log:
-            self.driver: subprocess.Popen[str] = self._sweep.start(output=log)
-        return self.driver
+            driver: subprocess.Popen[str] = self._sweep.start(output=log)
+        return driver
 
     def is_done(self) -> bool:
         """Whether it has come to its end; a driver that ended before is replaced."""
@@ -158,7 +158,7 @@ class Disturbed:
         if code == 0:
             return True
         self._disk.empty()
-        self._start()
+        self.driver = self._started()
         return False
 
     def suffer(self, act: str) -> None:
@@ -199,15 +199,22 @@ WEIGHTS = {
 }
 
 
-def test_ten_minutes_of_faults_at_random_change_no_result(new_sweep: NewSweep, mlflow: Mlflow, tmp_path: Path) -> None:
-    calm = page(new_sweep("calm"), TRIALS)
+@pytest.fixture(scope="module")
+def calm(kept_sweep: NewSweep) -> Any:
+    """The undisturbed sweep."""
+    sweep = page(kept_sweep(), TRIALS)
     began = time.monotonic()
-    undisturbed = calm.run_for(MENDING_S)
+    undisturbed = sweep.run_for(2 * MENDING_S)
     assert undisturbed.returncode == 0, undisturbed.stderr
-    best = views.of_ledger(calm.storage, STUDY, METRIC)
-    assert len(calm.trials()) == TRIALS
+    assert len(sweep.trials()) == TRIALS
     print(f"undisturbed: {TRIALS} trials in {time.monotonic() - began:.0f} s")
+    return sweep
 
+
+def test_ten_minutes_of_faults_at_random_change_no_result(
+    new_sweep: NewSweep, calm: Any, mlflow: Mlflow, tmp_path: Path
+) -> None:
+    best = views.of_ledger(calm.storage, STUDY, METRIC)
     disk = Disk(tmp_path / "disk", size_mib=2048)
     sweep = page(new_sweep("stormy"), TRIALS, f"tracking: {{uri: {mlflow.uri}}}\n")
     sweep.storage = disk.folder / "storage"

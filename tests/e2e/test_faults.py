@@ -121,8 +121,12 @@ def test_a_trial_whose_process_dies_every_time_fails_alone(reference: Any, new_s
     assert failed[0] == victims[0]
     assert failed[1].attempts == 2
     assert failed[1].error.startswith("process lost: ")
-    others = {key: found for key, found in reference.metrics().items() if key != victims[0]}
-    assert {key: sweep.metrics()[key] for key in others} == others
+    found, undisturbed = sweep.metrics(), reference.metrics()
+    assert len(found) == 7
+    # Settings drawn later may be others: they are drawn from one value less.
+    shared = found.keys() & undisturbed.keys()
+    assert len(shared) >= 3
+    assert {key: found[key] for key in shared} == {key: undisturbed[key] for key in shared}
 
 
 @pytest.mark.chaos
@@ -149,12 +153,18 @@ def test_a_trial_that_hangs_is_ended_by_its_time_limit(new_sweep: NewSweep) -> N
 def test_a_killed_worker_costs_no_trial(reference: Any, new_sweep: NewSweep) -> None:
     sweep = new_sweep()
     driver = sweep.start()
-    sweep.wait_until(lambda: bool(sweep.trials("RUNNING")), driver)
-    workers = [pid for pid, command in sweep.below(driver).items() if command.startswith("ray::ImplicitFunc")]
-    assert workers
-    os.kill(workers[0], signal.SIGKILL)
+    began: list[history.Event] = []
+
+    def has_begun() -> bool:
+        begun = (each for each in history.read(sweep.diary) if each.event == history.START)
+        began[:] = [each for each in begun if sweep.rows()[each.key].kind == "trial"]
+        return bool(began)
+
+    sweep.wait_until(has_begun, driver)
+    os.kill(began[0].pid, signal.SIGKILL)
     _, error = driver.communicate(timeout=240)
     assert driver.returncode == 0, error
     assert sweep.metrics() == reference.metrics()
-    assert sorted(row.attempts for row in sweep.trials().values()) == [*[1] * 7, 2]
+    attempts = {key: row.attempts for key, row in sweep.trials().items()}
+    assert attempts == {**dict.fromkeys(attempts, 1), began[0].key: 2}
     assert_nothing_was_repeated(sweep)
