@@ -1,5 +1,6 @@
 # make sweep [ARGS="--trials 3"]   the example study, from a bare checkout
-# make test                        everything that pytest finds
+# make test                        everything that pytest finds, but for:
+# make chaos                       ten minutes of faults at random, and what else takes long to break
 # make check                       format, lint, types
 # make bench                       every claim of speed, measured here
 
@@ -13,7 +14,7 @@ ARGS   ?=
 TYPED  := build/typecheck
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test check bench
+.PHONY: help sweep test chaos check bench
 .SILENT:
 
 help:
@@ -24,6 +25,9 @@ sweep: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(VENV)/.installed
+	$(BIN)/python -m pytest -m chaos $(ARGS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .

@@ -17,6 +17,7 @@ and, where the study asks for it:
     judged       the slot of which every epoch is reported at once, for the driver to stop the trial there
 """
 
+import hashlib
 import math
 import time
 import warnings
@@ -33,6 +34,7 @@ from . import (
     artifacts,
     checks,
     correlation_figures,
+    diary,
     figures,
     figures_clusters,
     figures_pseudolabels,
@@ -102,6 +104,12 @@ def addresses(cell: Cell) -> dict[str, tuple[str, str]]:
     return found
 
 
+def trial_key(cell: Cell) -> str:
+    """A trial's content address: of all its stages, so that settings which differ in nothing that counts are one."""
+    text = cell["kind"] + "/" + "/".join(f"{name}-{address}" for name, address in addresses(cell).values())
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
 def fingerprint_of(cell: Cell, stage: str) -> str:
     """Of the data set that one stage of a cell meets."""
     return str(cell["probe_fingerprint" if _has_own_data(cell, stage) else "fingerprint"])
@@ -128,6 +136,8 @@ class Walker:
             Whatever a stage raises.
         """
         started = time.perf_counter()
+        if self._team.rank == 0:
+            diary.note(diary.START, trial_key(cell))
         guards = Guards.of(cell)
         probes = cell.get("probes", ())
         wanted = {fingerprint_of(cell, name) for name in ("", *probes)}
@@ -219,6 +229,7 @@ class Walker:
         seconds = time.perf_counter() - began
         if self._team.rank == 0:
             self.store.put(job.name, result, job.meta(data, seconds), history, _painter(result, data, history))
+            diary.note(diary.STAGE, job.name)
         return result
 
     def _guard(self, job: "_Job", epoch: Epoch, history: list[dict[str, float]]) -> None:

@@ -4,7 +4,6 @@ Knows nothing of Ray. A cell goes out through ``next`` and comes back through ``
 in the ledger before anybody else hears of it.
 """
 
-import hashlib
 import statistics
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -17,7 +16,7 @@ from ..study.pipelines import KEYS
 from ..study.plan import Shared
 from ..study.schema import Study
 from .ledger import Ledger
-from .outcomes import counts_as_result
+from .outcomes import counts_as_result, is_disk_full
 from .rows import COLLAPSED, DONE, ENDED, FAILED, PENDING, PRUNED, RUNNING, Launch, Setting, Trial
 from .samplers import Told
 from .searcher import Searcher
@@ -54,6 +53,7 @@ class Board:
         self.running: set[str] = set()
         self._told: list[Told] = []
         self.num_failures = 0
+        self.disk_full = False
         self._parts = {row.name: part for part in study.parts for row in part.ablate}
         self.prepare: dict[tuple[int, str, str], str] = {}
         for part, slots in shared:
@@ -82,9 +82,9 @@ class Board:
 
     @property
     def halted(self) -> bool:
-        """Whether so many trials have failed since this board was made that no further one may start."""
+        """Whether no further trial may start: too many have failed since this board was made, or a disk is full."""
         limit = self.study.max_failures
-        return limit is not None and self.num_failures >= limit
+        return self.disk_full or (limit is not None and self.num_failures >= limit)
 
     @property
     def finished(self) -> bool:
@@ -121,6 +121,7 @@ class Board:
     def failed(self, key: str, error: str) -> None:
         """A cell that ran has failed."""
         self.num_failures += 1
+        self.disk_full |= is_disk_full(error)
         self._fail(key, error)
 
     def pruned(self, key: str, reason: str, metrics: Mapping[str, float], seconds: float) -> None:
@@ -170,7 +171,7 @@ class Board:
         return made if until else made | _watched(study)
 
     def _enter(self, cells: Sequence[Cell], setting: int | None) -> None:
-        keyed = [(_key(cell), cell) for cell in cells]
+        keyed = [(walk.trial_key(cell), cell) for cell in cells]
         self._ledger.add_trials(self.launch.id, keyed, setting=setting)
         for key, cell in keyed:
             if setting is None:
@@ -270,10 +271,3 @@ def _watched(study: Study) -> Cell:
 def _family(cell: Cell | Mapping[str, Any]) -> tuple[int, str, str]:
     """Seed, method and pretext: what a trial has in common with the cell that prepares its shared stages."""
     return cell["seed"], cell["method"], cell["pretext"]
-
-
-def _key(cell: Cell) -> str:
-    """A trial's content address: of all its stages, so that settings which differ in nothing that counts are one."""
-    found = walk.addresses(cell)
-    text = cell["kind"] + "/" + "/".join(f"{name}-{address}" for name, address in found.values())
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

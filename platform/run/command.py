@@ -1,11 +1,12 @@
 """From a checked request to an exit code: Ray, the tracker and the screen around a launch, and the last words."""
 
+import errno
 import json
 import os
 import socket
 import subprocess
 import sys
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -21,7 +22,7 @@ from ..study.extension import refused as differences
 from ..study.faults import redacted
 from . import cluster, databases, embeddings, launch, live, mirror, observe
 from .course import Course
-from .ledger import LEDGER, Ledger, LedgerBusy, StudyChanged, StudyHeld
+from .ledger import LEDGER, Ledger, LedgerError, StudyChanged, StudyHeld
 from .outcomes import closing_stages
 from .rows import ENDED, PENDING, RUNNING
 from .storage import Storage
@@ -66,9 +67,17 @@ def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: 
         way_out = "Give the file another name (name: ...), or add --fresh to begin a new launch."
         print(f"{request.study.file}: {changed}:\n  {lines}\n{way_out}", file=sys.stderr)
         return WRONG
-    except (StudyHeld, LedgerBusy, cluster.Infeasible, ValueError) as refused:
+    except (StudyHeld, LedgerError, cluster.Infeasible, ValueError) as refused:
         print(f"{request.study.file}: {refused}", file=sys.stderr)
         return WRONG
+    except launch.Stopped as stopped:
+        print(f"{request.study.file}: {stopped}\nGo on with:\n  {again}", file=sys.stderr)
+        return SOME_FAILED
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        print(f"{request.study.file}: {error}; make room and go on with:\n  {again}", file=sys.stderr)
+        return SOME_FAILED
     except launch.Interrupted as signal:
         print(f"Interrupted; everything finished is kept. Go on with:\n  {again}", file=sys.stderr)
         return 128 + signal.number
@@ -89,9 +98,12 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
             if not course.board.finished:
                 _run(request, course, quiet=json_out is not None)
             ended = course.status
-    except BaseException:
+    except BaseException as error:
         # Whatever ended it, no run is left RUNNING.
-        tracker.close(_HURRIED_S)
+        with suppress(LedgerError):
+            tracker.close(_HURRIED_S)
+        if isinstance(error, LedgerError):
+            raise launch.Stopped(str(error)) from error
         raise
     # The launch is closed by now, so the reports say how it ended.
     summary = tables.summarize(ledger, opened.id)
@@ -143,9 +155,12 @@ def _halted(course: Course) -> str:
     seeds = len(board.study.seeds)
     left = sum(trial.state == PENDING for trial in board.trials if trial.kind == "trial")
     left += max(0, board.total_settings - len(board.settings)) * seeds
+    kept = "What is finished is kept; the same command runs the failed ones again and goes on."
+    if board.disk_full:
+        return f"Stopped because a disk is full, make room; {left} trials were not started. {kept}"
     return (
         f"Stopped after {board.num_failures} failed trials (max_failures: {board.study.max_failures}); {left} were not "
-        "started. What is finished is kept; the same command runs the failed ones again and goes on."
+        f"started. {kept}"
     )
 
 

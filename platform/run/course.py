@@ -12,7 +12,8 @@ from .stopping import Judge
 
 @dataclass
 class Course:
-    """What a launch is doing, for whoever watches. ``seconds``: total, prepare and trials, as far as they have come."""
+    """What a launch is doing, for whoever watches. ``seconds``: total, prepare and trials, as far as they have come.
+    ``prepared_s``: when the last shared stage was done, on the monotonic clock; 0 if none was."""
 
     launch: Launch
     board: Board
@@ -22,6 +23,7 @@ class Course:
     since: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     judge: Judge | None = None
+    prepared_s: float = 0.0
 
     @property
     def status(self) -> str:
@@ -44,6 +46,8 @@ class Course:
         if outcome is not None:
             if outcome["status"] == "done":
                 self.board.done(key, outcome)
+                if self.board.trial(key).kind == "prepare":
+                    self.prepared_s = time.monotonic()
             elif outcome["status"] == "collapsed":
                 self.board.collapsed(key, outcome["error"], outcome["metrics"], self._spent_s(key))
             else:
@@ -66,6 +70,10 @@ class Course:
 
     def loses(self, key: str, reason: str) -> None:
         """A cell whose process died more often than it may."""
-        self.board.failed(key, f"process lost: {reason}")
+        self.ends(key, f"process lost: {reason}")
+
+    def ends(self, key: str, reason: str) -> None:
+        """A cell that fails without a word of its own."""
+        self.board.failed(key, reason)
         self.epochs.pop(key, None)
         self.changed()

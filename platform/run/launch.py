@@ -1,5 +1,6 @@
 """One launch of a study, from the ledger's first row to its last: prepare phase, trials, and what interrupts them."""
 
+import os
 import signal
 import tempfile
 import threading
@@ -21,8 +22,9 @@ from ..study.schema import Study
 from . import cluster, vocabulary
 from .board import Board
 from .course import Course
-from .ledger import LEASE_S, Ledger
-from .rows import DONE, Launch
+from .ledger import Ledger, LedgerError, StudyLost
+from .owner import BEAT_S
+from .rows import Launch
 from .searcher import lookahead
 from .stopping import Judge
 from .storage import Storage
@@ -38,6 +40,10 @@ class Interrupted(KeyboardInterrupt):
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
         self.number = number
+
+
+class Stopped(RuntimeError):
+    """A launch that had begun cannot go on, though nothing is wrong with the study. Its text is for the user."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +105,14 @@ def course(ledger: Ledger, request: Request, launch: Launch, size: cluster.Size)
 
 def _beat(path: Path, launch: int, stop: threading.Event) -> None:
     ledger = Ledger(path)
-    while not stop.wait(LEASE_S / 6):
-        ledger.heartbeat(launch)
+    while not stop.wait(BEAT_S):
+        try:
+            ledger.heartbeat(launch)
+        except StudyLost:
+            os.kill(os.getpid(), signal.SIGTERM)  # the main thread may be waiting for a trial for hours
+            break
+        except LedgerError:
+            continue  # busy or full for the moment; the next write of the main thread says so if it lasts
     ledger.close()
 
 
@@ -122,7 +134,7 @@ def run(request: Request, course: Course) -> None:
 
         with tempfile.TemporaryDirectory(prefix="clustersweep-") as scratch:
             trials.run(request.study, course, Path(scratch))
-    course.seconds["prepare"] = max(course.seconds["prepare"], _prepared_until(course.board) - began)
+    course.seconds["prepare"] = max(course.seconds["prepare"], course.prepared_s - began)
     course.seconds["total"] = time.monotonic() - began
     course.seconds["trials"] = course.seconds["total"] - course.seconds["prepare"]
 
@@ -136,12 +148,6 @@ def _mark_prepared(course: Course, store: Store) -> None:
         if all(f"{name}-{address}" in store for name, address in found.values()):
             records = [vars(StageRecord(slot, name, address, True, 0.0)) for slot, (name, address) in found.items()]
             course.board.done(key, {"metrics": {}, "stages": records, "seconds": 0.0})
-
-
-def _prepared_until(board: Board) -> float:
-    """When the last prepare cell of this run ended, on the monotonic clock; 0 if none ran."""
-    ended = [t.ended for t in board.trials if t.kind == "prepare" and t.state == DONE and t.ended and t.seconds]
-    return max(ended) - time.time() + time.monotonic() if ended else 0.0
 
 
 @contextmanager

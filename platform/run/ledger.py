@@ -16,8 +16,6 @@ One instance serves one thread.
 
 import json
 import operator
-import os
-import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,14 +23,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from trainables import diary
+
 from ..study.faults import redacted
+from . import owner
 from .rows import DONE, ENDED, FAILED, PENDING, RUNNING, EpochRow, Launch, Setting, Trial
 
 LEDGER = "ledger.db"
 """The file's name in a storage folder."""
-
-LEASE_S = 30.0
-"""A holder on another host whose heartbeat is older than this has lost its study."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS studies (
@@ -67,8 +65,24 @@ CREATE INDEX IF NOT EXISTS trials_by_setting ON trials (launch, setting);
 """
 
 
-class LedgerBusy(RuntimeError):
+class LedgerError(RuntimeError):
+    """The ledger cannot be read or written as it must be. Its text is for the user; what was acknowledged is kept."""
+
+
+class LedgerBusy(LedgerError):
     """Another process keeps the ledger locked."""
+
+
+class LedgerFull(LedgerError):
+    """There is no room left for the ledger."""
+
+
+class LedgerDamaged(LedgerError):
+    """The ledger's file is not what was written."""
+
+
+class StudyLost(LedgerError):
+    """This driver held the study, and another one has taken it: nothing more is written."""
 
 
 class StudyHeld(RuntimeError):
@@ -83,38 +97,16 @@ class StudyChanged(RuntimeError):
         self.known, self.given = known, given
 
 
-def this_process() -> dict[str, Any]:
-    """Host, pid and the kernel's start time of this process: pids are reused, the pair is not."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "born": _born(os.getpid())}
-
-
-def _born(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
-
-
-def _alive(owner: Mapping[str, Any], heartbeat: float) -> bool:
-    if owner["host"] == socket.gethostname():
-        try:
-            os.kill(owner["pid"], 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass
-        return bool(_born(owner["pid"]) == owner["born"])
-    return bool(time.time() - heartbeat < LEASE_S)
-
-
 class Ledger:
     """A connection to the ledger file; see the module's docstring."""
 
     def __init__(self, path: str | Path, patience_s: float = 60.0) -> None:
+        """Raises LedgerDamaged, LedgerBusy, LedgerFull."""
         self.path, self._patience_s = Path(path), patience_s
+        self._held: int | None = None
         self._connection = sqlite3.connect(self.path, timeout=patience_s, isolation_level=None)
         self._connection.row_factory = sqlite3.Row
-        with self._patient():
+        with self._explained():
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
         with self._writing():
@@ -126,25 +118,49 @@ class Ledger:
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
-        # IMMEDIATE: a deferred transaction that reads and then writes fails at once under contention, timeout or not.
-        with self._patient():
+        with self._explained():
+            # IMMEDIATE: a deferred transaction that reads and then writes fails at once under contention, timeout or
+            # not.
             self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+            try:
+                self._refuse_if_lost()
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:  # a full disk may have ended it
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def _refuse_if_lost(self) -> None:
+        """A driver that slept longer than its lease may have been replaced; it must not write over its successor."""
+        if self._held is None:
+            return
+        row = self._connection.execute("SELECT * FROM launches WHERE id = ?", (self._held,)).fetchone()
+        if row is None or row["owner"] != _text(owner.this_process()):
+            raise StudyLost(_lost(row))
 
     @contextmanager
-    def _patient(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         try:
             yield
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
+        except sqlite3.DatabaseError as error:
+            said = str(error)
+            if "locked" in said:
                 text = f"{self.path} is locked by another process for more than {self._patience_s:g} s"
                 raise LedgerBusy(f"{text}; stop that process, or wait for it and start again") from error
+            if "full" in said or "disk I/O" in said:
+                text = f"{self.path} cannot be written ({said})"
+                raise LedgerFull(f"{text}; make room and start again, what was finished is kept") from error
+            if "malformed" in said or "not a database" in said:
+                raise self._damaged(said) from error
             raise
+
+    def _damaged(self, said: str) -> LedgerDamaged:
+        return LedgerDamaged(
+            f"{self.path} is damaged ({said.splitlines()[-1]}). Put back a copy of it, or move it and its -wal file "
+            "away and start again: stage results are kept beside it, so finished trials are found again without being "
+            "computed"
+        )
 
     # Launches
 
@@ -166,18 +182,23 @@ class Ledger:
 
         Raises:
             StudyHeld: a living driver has it. StudyChanged: the name stands for another meaning, and not ``fresh``.
+            LedgerDamaged: the file is.
         """
-        now, me = time.time(), this_process()
+        self._refuse_damaged()
+        self._held = None
+        now, me = time.time(), owner.this_process()
+        silent = self._watched(study)
         with self._writing():
             known = self._connection.execute("SELECT meaning FROM studies WHERE name = ?", (study,)).fetchone()
             row = self._connection.execute(
                 "SELECT * FROM launches WHERE study = ? ORDER BY number DESC LIMIT 1", (study,)
             ).fetchone()
             if row is not None and row["owner"]:
-                owner = json.loads(row["owner"])
-                if owner != me and _alive(owner, row["heartbeat"]):
+                holder = json.loads(row["owner"])
+                alive = owner.is_alive(holder) if owner.is_here(holder) else (row["owner"], row["heartbeat"]) != silent
+                if holder != me and alive:
                     raise StudyHeld(
-                        f"study {study!r} is being run by process {owner['pid']} on {owner['host']}; "
+                        f"study {study!r} is being run by process {holder['pid']} on {holder['host']}; "
                         f"wait for it, stop it, or give this run another name with --set name=..."
                     )
             given = json.loads(_text(meaning))
@@ -206,11 +227,39 @@ class Ledger:
                 "UPDATE trials SET state = ?, error = '' WHERE launch = ? AND state IN (?, ?)",
                 (PENDING, launch, RUNNING, FAILED),
             )
+        self._held = launch
         return self.launch(launch)
 
+    def _refuse_damaged(self) -> None:
+        with self._explained():
+            (said,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
+        if said != "ok":
+            raise self._damaged(said)
+
+    def _watched(self, study: str) -> tuple[str, float] | None:
+        """(owner, heartbeat) of a holder on another host that was watched for a lease and did not stir, or None."""
+
+        def seen() -> tuple[str, float] | None:
+            row = self._connection.execute(
+                "SELECT owner, heartbeat FROM launches WHERE study = ? ORDER BY number DESC LIMIT 1", (study,)
+            ).fetchone()
+            return None if row is None or not row["owner"] else (row["owner"], row["heartbeat"])
+
+        first = seen()
+        if first is None or owner.is_here(json.loads(first[0])):
+            return None
+        return first if owner.is_silent(lambda: (seen() or ("", None))[1]) else None
+
     def heartbeat(self, launch: int) -> None:
+        """Say that this process is alive and has the launch. Raises StudyLost: it has it no longer."""
         with self._writing():
-            self._connection.execute("UPDATE launches SET heartbeat = ? WHERE id = ?", (time.time(), launch))
+            told = self._connection.execute(
+                "UPDATE launches SET heartbeat = ? WHERE id = ? AND owner = ?",
+                (time.time(), launch, _text(owner.this_process())),
+            )
+            if not told.rowcount:
+                row = self._connection.execute("SELECT * FROM launches WHERE id = ?", (launch,)).fetchone()
+                raise StudyLost(_lost(row))
 
     def close_launch(self, launch: int, status: str) -> None:
         """Release the study. status: "done", "failed" (some trials failed) or "interrupted"."""
@@ -218,6 +267,7 @@ class Ledger:
             self._connection.execute(
                 "UPDATE launches SET status = ?, ended = ?, owner = NULL WHERE id = ?", (status, time.time(), launch)
             )
+        self._held = None
 
     def launch(self, launch: int) -> Launch:
         row = self._connection.execute("SELECT * FROM launches WHERE id = ?", (launch,)).fetchone()
@@ -276,7 +326,7 @@ class Ledger:
     ) -> None:
         """DONE, once and for all: a second call for the same trial changes nothing."""
         with self._writing():
-            self._connection.execute(
+            told = self._connection.execute(
                 f"UPDATE trials SET state = ?, error = '', metrics = ?, stages = ?, seconds = ?, worker = ?, "
                 f"ended = ?, sequence = {_NEXT} WHERE launch = ? AND key = ? AND state != ?",
                 (
@@ -292,6 +342,8 @@ class Ledger:
                     DONE,
                 ),
             )
+        if told.rowcount:
+            diary.note(diary.DONE, key)
 
     def fail(self, launch: int, key: str, error: str) -> None:
         with self._writing():
@@ -368,6 +420,16 @@ class Ledger:
 
 
 _NEXT = "(SELECT COALESCE(MAX(sequence), 0) + 1 FROM trials WHERE launch = ?)"
+
+
+def _lost(row: sqlite3.Row | None) -> str:
+    if row is None or not row["owner"]:
+        return "this driver's launch is not its own any more; it stops, and what it finished is kept"
+    taker = json.loads(row["owner"])
+    return (
+        f"study {row['study']!r} was taken over by process {taker['pid']} on {taker['host']} while this driver was "
+        "silent; this one stops, and what it finished is kept"
+    )
 
 
 def _text(value: Any) -> str:

@@ -3,13 +3,16 @@
 Written from the ledger and never read back: the searcher asks an in-memory study that is made anew.
 """
 
+import sqlite3
 import statistics
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
+import sqlalchemy
 
 from trainables.seeds import label
 
@@ -23,6 +26,7 @@ from .samplers import directions, distribution
 from .stopping import intermediate
 
 DATABASE = "optuna.db"
+_DAMAGED = ("malformed", "not a database")
 
 
 def study_name(launch: Launch) -> str:
@@ -37,8 +41,22 @@ def mirror(ledger: Ledger, launch: int, path: Path) -> None:
     by epoch where a seed was pruned, FAIL where none finished or one collapsed.
     Its user attributes hold the setting's number, the objective by seed, and an ablation row's name and changes.
     Called again it adds what is new; where what is there no longer holds (more seeds, a wider range), it writes all
-    anew.
+    anew. A damaged file is set aside.
     """
+    try:
+        _write(ledger, launch, path)
+    except (sqlite3.DatabaseError, sqlalchemy.exc.DatabaseError) as error:
+        if not any(words in str(error) for words in _DAMAGED):
+            raise
+        # Everything in it comes from the ledger.
+        for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
+            if each.exists():
+                each.rename(each.with_name(f"{each.name}.damaged"))
+        warnings.warn(f"{path} is damaged; it was set aside as {path.name}.damaged and written anew", stacklevel=2)
+        _write(ledger, launch, path)
+
+
+def _write(ledger: Ledger, launch: int, path: Path) -> None:
     row = ledger.launch(launch)
     wanted = _trials(ledger, row)
     uri = f"sqlite:///{path.resolve()}"

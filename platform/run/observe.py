@@ -78,7 +78,9 @@ class Observer:
     def _end(self, trial: Trial, place: int, of: int) -> Ended:
         shown = (self._course.board.study.objective.metric, _ACCURACY) if trial.kind == "trial" else ()
         values = {name: trial.metrics[name] for name in dict.fromkeys(shown) if name in trial.metrics}
-        seconds = trial.seconds if trial.seconds is not None else (trial.ended or 0.0) - (trial.started or 0.0)
+        seconds = (
+            trial.seconds if trial.seconds is not None else max(0.0, (trial.ended or 0.0) - (trial.started or 0.0))
+        )
         return Ended(self._name(trial), place, of, trial.state.lower(), values, seconds, trial.error)
 
     def _best(self, trials: Sequence[Trial]) -> Best | None:

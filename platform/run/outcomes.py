@@ -10,7 +10,8 @@ from .rows import COLLAPSED, DONE, FAILED, PRUNED, Trial
 COLLAPSED_SHARE = 0.99
 """A clustering whose largest cluster holds this share of the images has collapsed."""
 
-_OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "MemoryError")
+_DISK_FULL = ("No space left on device", "Disk quota exceeded")
+_OUT_OF_MEMORY = ("OutOfMemoryError", "CUDA out of memory", "MemoryError", "can't allocate memory")
 
 
 def status(trial: Trial) -> str:
@@ -23,6 +24,11 @@ def status(trial: Trial) -> str:
         return "interrupted"
     shares = [trial.metrics.get(f"{stage['slot']}/cluster_share_max", 0.0) for stage in closing_stages(trial)[:1]]
     return "collapsed" if any(share >= COLLAPSED_SHARE for share in shares) else "ok"
+
+
+def is_disk_full(error: str) -> bool:
+    """Whether a trial failed for want of room on a disk, as every one after it would."""
+    return any(words in error for words in _DISK_FULL)
 
 
 def counts_as_result(trial: Trial) -> bool:

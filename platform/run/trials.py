@@ -6,10 +6,12 @@ restored: a new launch of the command is a fresh one that starts from the ledger
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -18,6 +20,11 @@ from trainables import entry
 
 from ..study.schema import Study
 from .course import Course
+from .ledger import LedgerError
+from .rows import ENDED
+
+_GRACE_S = 5.0
+"""A trial looks at its time after every epoch; one that is over its time for so long does not come to that."""
 
 
 class _Unsaved:
@@ -63,6 +70,10 @@ class Stops(_Unsaved, FIFOScheduler):  # type: ignore[misc]
     def __init__(self, course: Course, keys: dict[str, str]) -> None:
         super().__init__()
         self._course, self._keys = course, keys
+        self._lost: list[Any] = []
+
+    def on_trial_error(self, controller: Any, trial: Any) -> None:
+        self._lost.append(trial)
 
     def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
         # Tune takes dicts apart here: an outcome comes as "outcome/status", its absence as None.
@@ -73,6 +84,11 @@ class Stops(_Unsaved, FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.STOP if self._course.judges(key, result["epochs"]) else TrialScheduler.CONTINUE)
 
     def choose_trial_to_run(self, controller: Any) -> Any:
+        # Tune starts a trial again whose process died, also where its cell had ended before.
+        while self._lost:
+            trial = self._lost.pop()
+            if trial.status == "PENDING" and self._course.board.trial(self._keys[trial.trial_id]).state in ENDED:
+                controller.stop_trial(trial)
         if self._course.board.halted:
             # Tune keeps some waiting beyond the running ones; they must not start any more.
             for trial in [each for each in controller.get_trials() if each.status == "PENDING"]:
@@ -86,13 +102,17 @@ class Feed(_Unsaved, tune.Callback):  # type: ignore[misc]
 
     def __init__(self, course: Course, keys: dict[str, str]) -> None:
         self._course, self._keys = course, keys
+        self._began: dict[str, tuple[Any, float]] = {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._began.pop(trial.trial_id, None)
         self._course.starts(self._keys[trial.trial_id])
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
+        # The first word of an attempt; what comes before it is the start of a process.
+        self._began.setdefault(trial.trial_id, (trial, time.monotonic()))
         # What is not the last word of a cell has gone through ``Stops``, which Tune asks first.
         if result.get("outcome") is not None:
             self._course.hears(self._keys[trial.trial_id], result)
@@ -108,7 +128,22 @@ class Feed(_Unsaved, tune.Callback):  # type: ignore[misc]
         trial.run_metadata.metric_n_steps.clear()
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._end_overdue()
         self._course.changed()
+
+    def _end_overdue(self) -> None:
+        """End the processes of trials that are over their time and do not notice it: they hang, or an epoch is long."""
+        for trial, began in list(self._began.values()):
+            found, spent_s = self._course.board.trial(self._keys[trial.trial_id]), time.monotonic() - began
+            limit_s = found.cell.get("time_limit_s")
+            if limit_s is None or found.state in ENDED or trial.status != "RUNNING":
+                del self._began[trial.trial_id]
+            elif spent_s > limit_s + _GRACE_S:
+                del self._began[trial.trial_id]
+                # Failed before its process ends, so that it counts as no lost process and is not started again.
+                text = f"TimeLimit: {spent_s:.0f} s spent of {limit_s:g} s, and no epoch came to an end"
+                self._course.ends(found.key, text)
+                ray.kill(trial.temporary_state.ray_actor)
 
 
 def run(study: Study, course: Course, scratch: Path) -> None:
@@ -145,7 +180,18 @@ def run(study: Study, course: Course, scratch: Path) -> None:
             verbose=0,
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    except tune.TuneError as error:
+        raise _own(error) or error from None
+
+
+def _own(error: BaseException) -> LedgerError | None:
+    """The trouble with the ledger that Tune has put into an error of its own, as it does with a callback's."""
+    inner: BaseException | None = error
+    while inner is not None and not isinstance(inner, LedgerError):
+        inner = inner.__cause__ or inner.__context__
+    return inner
 
 
 def _dirname(trial: Any) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 
@@ -69,22 +69,28 @@ class Row:
 
 @dataclass
 class Sweep:
-    """A storage folder and the sweeps started on it. ray: where Ray puts its sessions."""
+    """A storage folder and the sweeps started on it. ray: where Ray puts its sessions.
+
+    diary: what its processes note of trials that begin and end; see trainables/diary.py.
+    """
 
     page: Path
     storage: Path
     ray: Path
     processes: list["subprocess.Popen[str]"] = field(default_factory=list)
+    environment: dict[str, str] = field(default_factory=dict)
 
-    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+    def start(self, *arguments: str, output: IO[str] | None = None) -> "subprocess.Popen[str]":
+        """output: where it writes, for one that says more than a pipe holds."""
         command = [sys.executable, "-m", "platform.sweep", str(self.page), "--storage", str(self.storage), *arguments]
         environment = os.environ | {"OMP_NUM_THREADS": "1", "RAY_TMPDIR": str(self.ray)}
+        environment |= {"CLUSTERSWEEP_DIARY": str(self.diary)} | self.environment
         process = subprocess.Popen(
             command,
             cwd=ROOT,
             env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stdout=output or subprocess.PIPE,
+            stderr=output or subprocess.PIPE,
             text=True,
             start_new_session=True,
         )
@@ -95,6 +101,14 @@ class Sweep:
         process = self.start(*arguments)
         out, error = process.communicate(timeout=PATIENCE_S)
         return subprocess.CompletedProcess(process.args, process.returncode, out, error)
+
+    def run_for(self, patience_s: float, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """The same for a long one; what it wrote is in stderr."""
+        with self.page.with_name("log").open("w+") as log:
+            process = self.start(*arguments, output=log)
+            process.wait(patience_s)
+            log.seek(0)
+            return subprocess.CompletedProcess(process.args, process.returncode, "", log.read())
 
     def rows(self) -> dict[str, Row]:
         """The trials of the newest launch by key; none while there is no ledger."""
@@ -157,6 +171,10 @@ class Sweep:
         return descendants(process.pid)
 
     @property
+    def diary(self) -> Path:
+        return self.page.with_name("diary")
+
+    @property
     def ray_sessions(self) -> int:
         return len(list(self.ray.rglob("session_*")))
 
@@ -206,6 +224,20 @@ def new_sweep(tmp_path: Path) -> Iterator[Callable[[str], Sweep]]:
 
     def new(name: str = "runs") -> Sweep:
         made.append(_new(tmp_path / name))
+        return made[-1]
+
+    yield new
+    for sweep in made:
+        _end(sweep)
+
+
+@pytest.fixture(scope="module")
+def kept_sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Sweep]]:
+    """kept_sweep(): an empty storage for all tests of a file."""
+    made: list[Sweep] = []
+
+    def new() -> Sweep:
+        made.append(_new(tmp_path_factory.mktemp("kept")))
         return made[-1]
 
     yield new

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -19,6 +20,9 @@ import numpy as np
 import pytest
 import torch
 
+from tests.chaos import history, views
+from tests.chaos.driver import HELD
+from trainables import diary
 from trainables.nets import backbones, models
 
 psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
@@ -363,3 +367,86 @@ def test_a_whole_sweep_keeps_its_runs_there_and_its_password_to_itself(
     assert kept == []
     shown = [str(run.data.tags) + str(run.data.params) for run in runs.values()]
     assert "sesame" not in "".join(shown)
+
+
+ROOT = Path(__file__).resolve().parents[2]
+SHARED, METRIC = "shared", "kmeans/mean_squared_distance"
+SMALL_PAGE = f"""\
+name: {SHARED}
+method: kmeans
+dataset: {{name: digits, train_limit: 120, eval_limit: 60}}
+seeds: [0, 1]
+fixed: {{pretext.augmentation: affine, pretext.epochs: 1, pretext.batch_size: 60}}
+search: {{kmeans.iterations: {{int: [1, 100]}}}}
+sampler: {{name: random, seed: 0}}
+objective: {{metric: {METRIC}, mode: min}}
+trials: 4
+"""
+NUM_DRIVERS = 8
+
+
+def at_once(folder: Path, names: list[str], uri: str) -> list[tuple[int, str]]:
+    """Drivers that begin at the same moment on one storage, each with its own diary; exit code and words of each."""
+    page = folder / "page.yaml"
+    page.write_text(SMALL_PAGE)
+    drivers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.driver", str(page), str(folder), "--name", name, "--uri", uri],
+            cwd=ROOT,
+            env=os.environ | {diary.VARIABLE: str(folder / f"diary-{number}"), "OMP_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for number, name in enumerate(names)
+    ]
+    try:
+        for each in drivers:
+            assert each.stdout is not None and each.stdout.readline() == "ready\n"
+        for each in drivers:
+            assert each.stdin is not None
+            each.stdin.write("go\n")
+            each.stdin.flush()
+        said = [each.communicate(timeout=900)[0] for each in drivers]
+    finally:
+        for each in drivers:
+            each.kill()
+    return [(each.returncode, text) for each, text in zip(drivers, said, strict=True)]
+
+
+@pytest.mark.chaos
+def test_eight_drivers_share_a_storage_and_its_stages_and_lose_nothing(server: Server, tmp_path: Path) -> None:
+    """Optuna and MLflow on SQLite, left to themselves, lost one write in eight; here each keeps its own study whole."""
+    names = [f"study{number}" for number in range(NUM_DRIVERS)]
+    uri = server.uri("tracking")
+    done = at_once(tmp_path, names, uri)
+    assert [code for code, _ in done] == [0] * NUM_DRIVERS, done
+    published: list[str] = []
+    for number, name in enumerate(names):
+        events = history.read(tmp_path / f"diary-{number}")
+        ledger = views.of_ledger(tmp_path, name, METRIC)
+        assert len(ledger.done) == 8
+        assert history.lost(events, views.done_keys(tmp_path, name)) + history.repeated(events) == []
+        others = [views.of_optuna(tmp_path, name), views.of_mlflow(uri, name, METRIC)]
+        assert history.disagreements([ledger, *others]) == []
+        assert history.deviations(ledger, views.of_ledger(tmp_path, names[0], METRIC)) == []
+        published += [each.key for each in events if each.event == history.STAGE]
+    # All eight need the same two pretexts and eight clusterings; whoever comes first computes one, for all.
+    assert len(published) == len(set(published)) == 10
+
+
+@pytest.mark.chaos
+def test_of_eight_drivers_that_want_one_study_one_gets_it(server: Server, tmp_path: Path) -> None:
+    """Ray's OptunaSearch loads a study of the same name without a word, so two drivers share it by accident."""
+    done = at_once(tmp_path, [SHARED] * NUM_DRIVERS, server.uri("tracking"))
+    codes = [code for code, _ in done]
+    assert sorted(codes) == [0] + [HELD] * (NUM_DRIVERS - 1), done
+    refused = [text for code, text in done if code == HELD]
+    assert all("study 'shared' is being run by process" in text for text in refused)
+    events = history.read(tmp_path / f"diary-{codes.index(0)}")
+    ledger = views.of_ledger(tmp_path, SHARED, METRIC)
+    assert len(ledger.done) == 8
+    assert history.lost(events, views.done_keys(tmp_path, SHARED)) + history.repeated(events) == []
+    assert history.disagreements([ledger, views.of_mlflow(server.uri("tracking"), SHARED, METRIC)]) == []
+    assert [path for path in tmp_path.glob("diary-*")] == [tmp_path / f"diary-{codes.index(0)}"]

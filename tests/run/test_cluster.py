@@ -1,6 +1,10 @@
 """What a cluster can carry, judged before anything is placed on it."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from platform.run import cluster
 from platform.run.cluster import Infeasible, Size, refuse_infeasible
 from platform.study.pages import Share
@@ -88,3 +92,53 @@ def test_a_cluster_without_a_token_is_joined_with_a_word(
     monkeypatch.setenv("RAY_AUTH_MODE", "token")
     cluster.size("auto")
     assert capsys.readouterr().err == ""
+
+
+STARTS = """
+import sys
+from platform.run import cluster
+with cluster.running("") as size:
+    import ray
+    print(ray.get_runtime_context().gcs_address, flush=True)
+    sys.stdin.readline()
+"""
+JOINS = """
+import sys, ray
+ray.init(address=sys.argv[1], log_to_driver=False)
+print("joined", ray.get(ray.remote(num_cpus=0)(lambda: 7).remote()))
+"""
+
+
+@pytest.mark.slow
+def test_a_cluster_started_here_takes_nobody_without_its_token(tmp_path: Path) -> None:
+    """A head that was started without one runs whatever anybody sends it."""
+    home = {name: value for name, value in os.environ.items() if not name.startswith("RAY_AUTH")} | {
+        "OMP_NUM_THREADS": "1"
+    }
+    root = Path(__file__).resolve().parents[2]
+    mine = home | {"RAY_AUTH_TOKEN": "a" * 64, "RAY_AUTH_MODE": "token"}
+    head = subprocess.Popen(
+        [sys.executable, "-c", STARTS], cwd=root, env=mine, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert head.stdout is not None and head.stdin is not None
+        address = head.stdout.readline().strip()
+        assert address.startswith("127.0.0.1:")
+
+        def join(environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+            command = [sys.executable, "-c", JOINS, address]
+            return subprocess.run(
+                command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False
+            )
+
+        assert join(mine).stdout.strip() == "joined 7"
+        for other in (mine | {"RAY_AUTH_TOKEN": "b" * 64}, mine | {"RAY_AUTH_MODE": "disabled"}):
+            refused = join(other)
+            assert refused.returncode != 0
+            assert "joined" not in refused.stdout
+        head.stdin.write("\n")
+        head.stdin.flush()
+        assert head.wait(60) == 0
+    finally:
+        head.kill()
+        head.wait()

@@ -13,8 +13,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from platform.run import ledger as module
-from platform.run.ledger import Ledger, LedgerBusy, StudyChanged, StudyHeld
+from platform.run import owner
+from platform.run.ledger import Ledger, LedgerBusy, LedgerDamaged, LedgerFull, StudyChanged, StudyHeld, StudyLost
 from platform.run.rows import DONE, FAILED, PENDING, PRUNED, RUNNING, Setting, Trial
 from typing import Any
 
@@ -326,9 +326,159 @@ def test_a_holder_on_another_host_counts_while_its_heart_beats(ledger: Ledger, l
         opened(ledger)
 
 
-def test_a_holder_on_another_host_that_is_silent_has_lost_its_study(ledger: Ledger, launch: int) -> None:
-    owned_elsewhere(ledger, launch, time.time() - module.LEASE_S - 1)
+@pytest.fixture
+def short_lease(monkeypatch: pytest.MonkeyPatch) -> float:
+    monkeypatch.setattr(owner, "LEASE_S", 0.4)
+    return 0.4
+
+
+def test_a_holder_on_another_host_that_is_silent_has_lost_its_study(
+    ledger: Ledger, launch: int, short_lease: float
+) -> None:
+    owned_elsewhere(ledger, launch, time.time() - short_lease - 1)
     assert opened(ledger) == launch
+
+
+# One host's clock read as another's takes a living driver's study away, or leaves a dead one's held for an hour.
+@pytest.mark.parametrize("skew_s", [-3600.0, -300.0, 300.0, 3600.0])
+def test_a_silent_holder_has_lost_its_study_whatever_its_clock_said(
+    ledger: Ledger, launch: int, short_lease: float, skew_s: float
+) -> None:
+    owned_elsewhere(ledger, launch, time.time() + skew_s)
+    assert opened(ledger) == launch
+
+
+@pytest.mark.parametrize("skew_s", [-3600.0, -300.0, 300.0, 3600.0])
+def test_a_beating_heart_holds_a_study_whatever_its_clock_says(
+    ledger: Ledger, launch: int, short_lease: float, monkeypatch: pytest.MonkeyPatch, skew_s: float
+) -> None:
+    owned_elsewhere(ledger, launch, time.time() + skew_s)
+
+    def beat(seconds: float) -> None:
+        with sqlite3.connect(ledger.path) as connection:
+            connection.execute("UPDATE launches SET heartbeat = heartbeat + 5")
+
+    monkeypatch.setattr("platform.run.owner.time.sleep", beat)  # its heart beats while this driver watches
+    with pytest.raises(StudyHeld, match="on elsewhere"):
+        opened(ledger)
+
+
+def test_a_stopped_holder_keeps_its_study(ledger: Ledger, holder: "subprocess.Popen[str]") -> None:
+    holder.send_signal(signal.SIGSTOP)
+    with pytest.raises(StudyHeld, match=f"process {holder.pid}"):
+        opened(ledger)
+
+
+ACTS: dict[str, Callable[[Ledger, int], None]] = {
+    "starts": lambda ledger, launch: ledger.start(launch, "a"),
+    "finishes": lambda ledger, launch: ledger.finish(launch, "a", {}, [], 1.0),
+    "fails": lambda ledger, launch: ledger.fail(launch, "a", "no"),
+    "prunes": lambda ledger, launch: ledger.stop(launch, "a", PRUNED, "no", {}, 1.0),
+    "reports": lambda ledger, launch: ledger.add_epochs(launch, "a", []),
+    "draws": lambda ledger, launch: ledger.add_setting(launch, Setting(9, "", {})),
+    "beats": lambda ledger, launch: ledger.heartbeat(launch),
+    "closes": lambda ledger, launch: ledger.close_launch(launch, "done"),
+}
+
+
+# Nothing fences a driver that was paused (SIGSTOP, a sleeping laptop) for longer than its lease in Tune or Optuna.
+@pytest.mark.parametrize("act", ACTS)
+def test_a_driver_that_slept_through_its_lease_writes_nothing_over_its_successor(
+    ledger: Ledger, launch: int, act: str
+) -> None:
+    entered(ledger, launch, "a")
+    owned_elsewhere(ledger, launch, time.time())
+    before = (of(ledger, launch), ledger.launch(launch), ledger.settings(launch))
+    with pytest.raises(StudyLost, match=r"study 'spc' was taken over by process \d+ on elsewhere"):
+        ACTS[act](ledger, launch)
+    assert (of(ledger, launch), ledger.launch(launch), ledger.settings(launch)) == before
+
+
+# The clock is set an hour back, or forth, while a sweep runs.
+@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0])
+def test_a_clock_that_is_set_anew_changes_no_order(
+    ledger: Ledger, launch: int, monkeypatch: pytest.MonkeyPatch, jump_s: float
+) -> None:
+    entered(ledger, launch, "a", "b")
+    ledger.finish(launch, "a", {}, [], 2.0)
+    now = time.time()
+    monkeypatch.setattr("platform.run.ledger.time.time", lambda: now + jump_s)
+    ledger.heartbeat(launch)
+    ledger.finish(launch, "b", {}, [], 3.0)
+    first, second = of(ledger, launch, "a"), of(ledger, launch, "b")
+    assert (first.sequence, second.sequence) == (1, 2)
+    assert (first.seconds, second.seconds) == (2.0, 3.0)
+
+
+# A disk without room, a file that is not what was written
+
+
+def test_a_full_disk_is_an_error_that_names_the_file_and_the_next_write_succeeds(ledger: Ledger, launch: int) -> None:
+    entered(ledger, launch, "a")
+    (pages,) = ledger._connection.execute("PRAGMA page_count").fetchone()
+    ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
+    epochs = [{"slot": "spc", "epoch": n, "total": 999, "metrics": {"loss": 0.1}} for n in range(999)]
+    with pytest.raises(LedgerFull, match=r"ledger\.db cannot be written \(database or disk is full\); make room"):
+        ledger.add_epochs(launch, "a", epochs)
+    assert ledger.epochs(launch) == []
+    ledger._connection.execute("PRAGMA max_page_count = 100000")
+    ledger.add_epochs(launch, "a", epochs)
+    assert len(ledger.epochs(launch)) == 999
+
+
+@pytest.mark.parametrize("missing_bytes", [1, 100, 4096, 4096 + 24])
+def test_a_torn_log_costs_the_last_row_alone(tmp_path: Path, missing_bytes: int) -> None:
+    # Optuna's journal, torn in the same way, cannot be read any more after the next append.
+    code = """
+import os, signal, sys
+from platform.run.ledger import Ledger
+ledger = Ledger(sys.argv[1])
+launch = ledger.open_launch("spc", {"method": "spc"}, {}, lookahead=1).id
+for key in "abc":
+    ledger.add_trials(launch, [(key, {"kind": "trial", "seed": 0})], setting=0)
+    ledger.finish(launch, key, {}, [], 1.0)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    path = tmp_path / "ledger.db"
+    assert python(code, path).wait() == -signal.SIGKILL
+    log = path.with_name("ledger.db-wal")
+    os.truncate(log, log.stat().st_size - missing_bytes)
+    ledger = Ledger(path)
+    launch = opened(ledger)
+    states = {trial.key: trial.state for trial in ledger.trials(launch)}
+    assert states == {"a": DONE, "b": DONE, "c": PENDING}
+    ledger.finish(launch, "c", {}, [], 1.0)
+    assert of(ledger, launch, "c").state == DONE
+
+
+def no_database(path: Path) -> None:
+    path.write_bytes(b"what a careless copy left here" * 100)
+
+
+def half_a_database(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def a_page_of_zeros(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(4096))
+
+
+@pytest.mark.parametrize("damage", [no_database, half_a_database, a_page_of_zeros])
+def test_a_damaged_file_is_refused_with_its_path_and_the_way_out(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    # Tune, given a truncated snapshot, starts one empty trial in the place of the experiment, and says nothing.
+    path = tmp_path / "ledger.db"
+    ledger = Ledger(path)
+    launch = opened(ledger)
+    entered(ledger, launch, *(str(number) for number in range(200)))
+    ledger.close_launch(launch, "done")
+    ledger.close()
+    damage(path)
+    with pytest.raises(LedgerDamaged, match=r"ledger\.db is damaged \(.*\)\. Put back a copy of it, or move it"):
+        opened(Ledger(path))
 
 
 # Many writers

@@ -151,3 +151,14 @@ def test_a_domain_keeps_its_form(
 def test_the_database_has_a_write_ahead_log(ledger: Ledger, tmp_path: Path) -> None:
     mirror(ledger, launch_of(ledger).id, tmp_path / "optuna.db")
     assert sqlite3.connect(tmp_path / "optuna.db").execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_a_damaged_database_is_set_aside_and_written_anew(ledger: Ledger, tmp_path: Path) -> None:
+    launch = launch_of(ledger)
+    add_setting(ledger, launch, 0, 0.95, seeds=(0,))
+    finish(ledger, launch, "k0-0", -2.0)
+    (tmp_path / "optuna.db").write_bytes(b"no database" * 1000)
+    with pytest.warns(UserWarning, match=r"optuna\.db is damaged; it was set aside as optuna\.db\.damaged"):
+        mirror(ledger, launch.id, tmp_path / "optuna.db")
+    assert [trial.value for trial in load(tmp_path).trials] == [-2.0]
+    assert (tmp_path / "optuna.db.damaged").exists()

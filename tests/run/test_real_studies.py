@@ -91,3 +91,16 @@ def test_a_grid_block_with_starts_runs_a_study(
     assert [restarts for restarts, _ in found] == [1, 3, 1, 3]
     assert all(trial.state == DONE for trial in board.trials)
     ledger.close()
+
+
+def test_without_its_ledger_a_study_finds_its_trials_again(make_study: Callable[[str], Study], tmp_path: Path) -> None:
+    # Tune, whose snapshot is gone, knows of nothing that ran.
+    study = make_study(PAGE.replace("SAMPLER", "tpe").replace("OBJECTIVE", ONE))
+    first = run(study, tmp_path, Ledger(tmp_path / "ledger.db"))
+    for path in tmp_path.glob("ledger.db*"):
+        path.unlink()
+    again = run(study, tmp_path, Ledger(tmp_path / "ledger.db"))
+    assert [setting.params for setting in again.settings] == [setting.params for setting in first.settings]
+    found = {trial.key: trial.metrics for trial in again.trials}
+    assert found == {trial.key: trial.metrics for trial in first.trials}
+    assert all(stage["cached"] for trial in again.trials for stage in trial.stages)

@@ -217,6 +217,28 @@ def test_after_the_last_allowed_failure_nothing_more_starts(make_study: MakeStud
     assert again.trial(keys[0]).state == PENDING
 
 
+@pytest.mark.parametrize(
+    "error", ["OSError: [Errno 28] No space left on device", "OSError: [Errno 122] Disk quota exceeded"]
+)
+def test_a_full_disk_stops_the_sweep_until_there_is_room(
+    make_study: MakeStudy, make_board: MakeBoard, error: str
+) -> None:
+    # Tune goes on, and every trial of the night fails.
+    study = make_study(PAGE)
+    board = make_board(study)
+    prepared(board)
+    course = course_of(board, board._ledger)
+    keys = [start(course)[0] for _ in range(2)]
+    course.hears(keys[0], {"epochs": [], "outcome": {"status": "failed", "error": error}})
+    assert board.next() is None
+    assert board.halted
+    board.done(keys[1], {"metrics": {}, "stages": [], "seconds": 1.0})
+    assert board.finished
+    again = make_board(study)  # after room was made, the same command
+    assert again.next() is not None
+    assert again.trial(keys[0]).state == PENDING
+
+
 def test_a_failed_shared_stage_counts_as_one_failure(make_study: MakeStudy, make_board: MakeBoard) -> None:
     board = make_board(make_study(PAGE + "max_failures: 2\n"))
     key = (board.next() or ("",))[0]

@@ -1,0 +1,164 @@
+"""How Tune is told apart from the ledger: trials that hang, trials that have ended before their process died."""
+
+from collections.abc import Callable
+from pathlib import Path
+from platform.run.board import Board
+from platform.run.course import Course
+from platform.run.ledger import LedgerFull
+from platform.run.rows import DONE, FAILED, PENDING, RUNNING
+from platform.run.trials import Cells, Feed, Stops, _own
+from platform.study.schema import Study
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from ray import tune
+
+MakeStudy = Callable[[str], Study]
+MakeBoard = Callable[..., Board]
+ROOT = Path(__file__).resolve().parents[2]
+
+PAGE = """\
+    method: spc
+    search: {spc.strong_threshold: {uniform: [0.5, 0.99]}}
+    sampler: random
+    trials: 3
+    time_limit: 60
+    """
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr("platform.run.trials.time", made)
+    return made
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    found: list[Any] = []
+    monkeypatch.setattr("platform.run.trials.ray.kill", found.append)
+    return found
+
+
+@pytest.fixture
+def course(make_study: MakeStudy, make_board: MakeBoard) -> Course:
+    """A launch whose shared stages are there, with one trial running."""
+    board = make_board(make_study(PAGE))
+    for key, _ in board.prepare_cells:
+        board.done(key, {"metrics": {}, "stages": [], "seconds": 1.0})
+    return Course(board.launch, board, 1)
+
+
+def running(course: Course) -> tuple[str, Any, Feed, Stops]:
+    """A trial that Tune has started: its key, Tune's trial, and what listens."""
+    key, _ = course.board.next() or ("", {})
+    keys = {"t": key}
+    trial = SimpleNamespace(trial_id="t", status="RUNNING", temporary_state=SimpleNamespace(ray_actor="actor"))
+    feed, stops = Feed(course, keys), Stops(course, keys)
+    feed.on_trial_start(0, [], trial)
+    return key, trial, feed, stops
+
+
+def test_a_trial_that_hangs_fails_by_its_time_limit_and_loses_its_process(
+    course: Course, clock: Clock, killed: list[Any]
+) -> None:
+    # Tune has no limit of its own for a trial that reports nothing: its slot is gone for good.
+    key, trial, feed, _ = running(course)
+    clock.now += 1000  # starting a process does not count
+    feed.on_step_end(0, [])
+    assert killed == []
+    feed.on_trial_result(0, [], trial, {"epochs": [], "outcome": None})
+    clock.now += 64
+    feed.on_step_end(0, [])
+    assert (killed, course.board.trial(key).state) == ([], RUNNING)
+    clock.now += 2
+    feed.on_step_end(0, [])
+    assert killed == ["actor"]
+    found = course.board.trial(key)
+    assert (found.state, found.error) == (FAILED, "TimeLimit: 66 s spent of 60 s, and no epoch came to an end")
+    feed.on_step_end(0, [])
+    assert killed == ["actor"]
+
+
+def test_an_attempt_that_is_started_again_has_its_whole_time(course: Course, clock: Clock, killed: list[Any]) -> None:
+    _, trial, feed, _ = running(course)
+    feed.on_trial_result(0, [], trial, {"epochs": [], "outcome": None})
+    clock.now += 50
+    feed.on_trial_start(0, [], trial)
+    feed.on_trial_result(0, [], trial, {"epochs": [], "outcome": None})
+    clock.now += 50
+    feed.on_step_end(0, [])
+    assert killed == []
+
+
+def test_a_trial_that_waits_for_a_new_process_is_not_over_its_time(
+    course: Course, clock: Clock, killed: list[Any]
+) -> None:
+    key, trial, feed, _ = running(course)
+    feed.on_trial_result(0, [], trial, {"epochs": [], "outcome": None})
+    trial.status = PENDING
+    clock.now += 1000
+    feed.on_step_end(0, [])
+    assert (killed, course.board.trial(key).state) == ([], RUNNING)
+
+
+def test_stages_that_trials_share_have_no_time_limit(
+    make_study: MakeStudy, make_board: MakeBoard, clock: Clock, killed: list[Any]
+) -> None:
+    board = make_board(make_study(PAGE))
+    key, trial, feed, _ = running(Course(board.launch, board, 1))
+    assert board.trial(key).kind == "prepare"
+    feed.on_trial_result(0, [], trial, {"epochs": [], "outcome": None})
+    clock.now += 1000
+    feed.on_step_end(0, [])
+    assert (killed, board.trial(key).state) == ([], RUNNING)
+
+
+@pytest.mark.parametrize("state", [DONE, FAILED, RUNNING])
+def test_a_process_that_dies_after_its_trial_ended_does_not_run_it_again(course: Course, state: str) -> None:
+    # Tune retries whatever was running in a process that died, finished or not.
+    key, trial, _, stops = running(course)
+    if state == DONE:
+        course.board.done(key, {"metrics": {}, "stages": [], "seconds": 1.0})
+    elif state == FAILED:
+        course.board.failed(key, "no")
+    stopped: list[Any] = []
+    controller = SimpleNamespace(get_trials=lambda: [], stop_trial=stopped.append)
+    stops.on_trial_error(controller, trial)
+    trial.status = PENDING
+    stops.choose_trial_to_run(controller)
+    assert stopped == ([] if state == RUNNING else [trial])
+
+
+def test_trouble_with_the_ledger_is_found_in_what_tune_makes_of_it() -> None:
+    trouble = LedgerFull("no room")
+    try:
+        try:
+            raise trouble
+        except LedgerFull:
+            raise tune.TuneError("Traceback ...")  # noqa: B904 - as Tune does
+    except tune.TuneError as error:
+        assert _own(error) is trouble
+    assert _own(tune.TuneError("another")) is None
+
+
+def test_nothing_of_tune_s_files_is_ever_read() -> None:
+    # Its tuner.pkl runs whatever its writer put there.
+    code = {path: path.read_text() for folder in ("platform", "trainables") for path in (ROOT / folder).rglob("*.py")}
+    assert len(code) > 50
+    assert [path for path, text in code.items() if "Tuner.restore" in text or "tune.run(" in text] == []
+    controller = SimpleNamespace()
+    with pytest.raises(NotImplementedError, match="a sweep is resumed from its ledger"):
+        Cells(controller).restore("anything")  # type: ignore[arg-type]
