@@ -24,7 +24,7 @@ from . import cluster, databases, embeddings, launch, live, mirror, observe
 from .course import Course
 from .ledger import LEDGER, Ledger, LedgerError, StudyChanged, StudyHeld
 from .outcomes import closing_stages
-from .rows import ENDED, PENDING, RUNNING
+from .rows import ENDED, PENDING, RUNNING, Launch
 from .storage import Storage
 from .tracking import Tracker
 
@@ -107,10 +107,7 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
         raise
     # The launch is closed by now, so the reports say how it ended.
     summary = tables.summarize(ledger, opened.id)
-    if request.storage.uri:
-        _bring_best(summary, request.storage)
-    embedded = embeddings.draw(summary, storage, data)
-    written = [*files.write(ledger, opened, storage), *embedded]
+    written = _written(request, ledger, opened, summary, data)
     mirror.mirror(ledger, opened.id, storage / mirror.DATABASE)
     tracker.log_parent(written, markdown.note(summary), tables.metrics_of_best(summary))
     _log_best_model(summary, storage, data, tracker)
@@ -128,6 +125,16 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
     if copied:
         print(copied, file=sys.stderr)
     return OK if ended == "done" else SOME_FAILED
+
+
+def _written(
+    request: launch.Request, ledger: Ledger, opened: Launch, summary: tables.Summary, data: ImageData
+) -> list[Path]:
+    """The files of the study's reports, those of its best trial among them."""
+    if request.storage.uri:
+        _bring_best(summary, request.storage)
+    embedded = embeddings.draw(summary, request.storage.folder, data)
+    return [*files.write(ledger, opened, request.storage.folder), *embedded]
 
 
 def _run(request: launch.Request, course: Course, *, quiet: bool) -> None:
