@@ -116,7 +116,9 @@ def before() -> dict[str, Result]:
 def coded() -> Result:
     """An autoencoder's result, for DEC; always of one process."""
     stage = pipeline.load("autoencoder")
-    steps = stage.train(stage.Config(**{**SETTINGS["autoencoder"], "lr": 0.01, "epochs": 30}), data(), {}, runtime(Alone(CPU), "x"))
+    steps = stage.train(
+        stage.Config(**{**SETTINGS["autoencoder"], "lr": 0.01, "epochs": 30}), data(), {}, runtime(Alone(CPU), "x")
+    )
     result: Result = list(epochs_and_result(steps))[-1]
     return result
 
