@@ -71,7 +71,7 @@ def server() -> Iterator[Server]:
         stderr=subprocess.DEVNULL,
     )
     try:
-        until = time.monotonic() + 60
+        until = time.monotonic() + PATIENCE_S
         while not _listens(port):
             assert process.poll() is None and time.monotonic() < until, "the server did not start"
             time.sleep(0.1)
