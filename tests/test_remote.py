@@ -24,6 +24,19 @@ class Broken(OSError):
     """An injected fault."""
 
 
+class File:
+    """As much of pyarrow's random access file as is asked for."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def size(self) -> int:
+        return len(self._content)
+
+    def read_at(self, num_bytes: int, offset: int) -> bytes:
+        return self._content[offset : offset + num_bytes]
+
+
 class Objects:
     """As much of a pyarrow file system as is asked for. breaks(method, path): whether a request fails."""
 
@@ -48,11 +61,11 @@ class Objects:
 
         return Stream()
 
-    def open_input_stream(self, path: str) -> AbstractContextManager[io.BytesIO]:
+    def open_input_file(self, path: str) -> AbstractContextManager["File"]:
         self._asked("get", path)
         if path not in self.held:
             raise FileNotFoundError(path)
-        return nullcontext(io.BytesIO(self.held[path]))
+        return nullcontext(File(self.held[path]))
 
     def delete_file(self, path: str) -> None:
         self._asked("delete", path)
