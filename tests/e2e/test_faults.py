@@ -105,6 +105,7 @@ def test_a_second_signal_ends_a_driver_at_once_and_costs_nothing_finished(refere
     assert_nothing_was_repeated(sweep)
 
 
+@pytest.mark.chaos
 def test_a_trial_whose_process_dies_every_time_fails_alone(reference: Any, new_sweep: NewSweep) -> None:
     sweep, victims = new_sweep(), list[str]()
 

@@ -109,6 +109,7 @@ print("joined", ray.get(ray.remote(num_cpus=0)(lambda: 7).remote()))
 """
 
 
+@pytest.mark.chaos
 @pytest.mark.slow
 def test_a_cluster_started_here_takes_nobody_without_its_token(tmp_path: Path) -> None:
     """A head that was started without one runs whatever anybody sends it."""
