@@ -6,7 +6,7 @@ both can be had.
 Axes: B batch, C clusters, D width of what the top layer sees.
 """
 
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +38,9 @@ class Settings(Protocol):
     def precision(self) -> str: ...
 
 
+Config = TypeVar("Config", bound=Settings)
+
+
 class Classifier(nn.Module):
     """The backbone and the layer that names the clusters.
 
@@ -64,13 +67,13 @@ class Classifier(nn.Module):
         return fused_BC
 
 
-class Learner:
+class Learner(Generic[Config]):
     """Backbone and optimizer, which last, and a classifier, which is made anew where the number of clusters changes.
 
     fusion: how features are joined for clustering; the classifier sees them so too where it says so.
     """
 
-    def __init__(self, config: Settings, data: ImageData, runtime: Runtime, fusion: Fusion | None) -> None:
+    def __init__(self, config: Config, data: ImageData, runtime: Runtime, fusion: Fusion | None) -> None:
         self.config, self.data, self.runtime = config, data, runtime
         self._fusion = fusion if fusion is not None and fusion.for_classifier else None
         network, shape = backbones.resolve(config.network, data.shape), data.shape

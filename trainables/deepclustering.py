@@ -202,7 +202,9 @@ def train(
     )
 
 
-def _state(learner: Learner, epoch: int, labels_N: NDArray[np.int64], losses: dict[str, float]) -> dict[str, Any]:
+def _state(
+    learner: Learner[Settings], epoch: int, labels_N: NDArray[np.int64], losses: dict[str, float]
+) -> dict[str, Any]:
     # The top layer is made anew after each clustering, so it is no part of the state.
     return {
         "epoch": epoch,
@@ -214,7 +216,7 @@ def _state(learner: Learner, epoch: int, labels_N: NDArray[np.int64], losses: di
 
 
 def _cluster(
-    learner: Learner, fusion: Fusion | None, weighting: Weighting | None, epoch: int, with_eval: bool = False
+    learner: Learner[Settings], fusion: Fusion | None, weighting: Weighting | None, epoch: int, with_eval: bool = False
 ) -> _Round:
     config, runtime, data = learner.config, learner.runtime, learner.data
     extractor = Extractor(
@@ -260,7 +262,7 @@ def _weights(weighting: Weighting, squared_N: Tensor, labels_N: Tensor) -> Tenso
     return shuffled_N
 
 
-def _epoch(learner: Learner, found: _Round, weighting: Weighting | None, epoch: int) -> dict[str, float]:
+def _epoch(learner: Learner[Settings], found: _Round, weighting: Weighting | None, epoch: int) -> dict[str, float]:
     config, data, runtime = learner.config, learner.data, learner.runtime
     trained, top_optimizer = learner.fresh_classifier(found.num_clusters, epoch)
     norm, strength = augment.Norm(data.mean, data.std), augment.Strength(affine=config.affine_scale)
@@ -334,7 +336,7 @@ def _told(found: _Round, before_N: NDArray[np.int64] | None, data: ImageData) ->
     return told
 
 
-def _judged(learner: Learner, found: _Round) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+def _judged(learner: Learner[Settings], found: _Round) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
     """Probabilities and metrics of a k-means of the final points into as many clusters as there are classes."""
     data, runtime = learner.data, learner.runtime
     assert found.eval_points_NE is not None
