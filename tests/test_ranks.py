@@ -35,7 +35,7 @@ _PRETEXT: dict[str, Any] = {**_AUGMENTED, "network": "small", "lr": 0.01}
 _CLUSTERS: dict[str, Any] = {"network": "small", **_AUGMENTED, "num_clusters": 6, "pca_dim": 8, "lr": 0.01}
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "simclr": _PRETEXT,
+    "simclr": {**_PRETEXT, "lr": 0.001},
     "moco": {**_PRETEXT, "queue_size": 48, "bn_splits": 2},
     "rotnet": _PRETEXT,
     "instdisc": {**_PRETEXT, "negatives": 5},
@@ -48,12 +48,12 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "strong_threshold": 0.15,
         "graph_neighbors": 5,
         "top_fraction_per_class": 0.1,
-        "batch_size": BATCH,
+        "batch_size": 8,  # below the number of weak images, which ranks must share evenly
         "epochs": EPOCHS,
         "lr": 1e-4,
     },
     "swav": {**_PRETEXT, "head": "linear", "num_prototypes": 5, "queue_length": 48, "queue_start_epoch": 0},
-    "simgcd": {**_AUGMENTED, "known_classes": 5, "trained_part": "all", "hidden_dim": 16, "feature_dim": 8, "lr": 0.05},
+    "simgcd": {**_AUGMENTED, "known_classes": 5, "trained_part": "all", "hidden_dim": 16, "feature_dim": 8, "lr": 0.005},
     "deepcluster": _CLUSTERS,
     "uad": {**_CLUSTERS, "low_level_channels": 4},
     "dec": {"batch_size": BATCH, "epochs": EPOCHS, "target_update_interval": 2, "tolerance": 0.0},
@@ -66,8 +66,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "epochs": EPOCHS,
     },
     "linear_probe": {"batch_size": BATCH, "epochs": EPOCHS},
-    "mlp_probe": {"batch_size": BATCH, "epochs": EPOCHS},
-    "finetune_probe": _AUGMENTED,
+    "mlp_probe": {"batch_size": BATCH, "epochs": EPOCHS, "lr": 2e-5},
+    "finetune_probe": {**_AUGMENTED, "lr": 1e-3},
 }
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -159,7 +159,7 @@ def whole_batch_norms() -> None:
         if not self.training:
             return plain(self, rows)
         normalized = plain(self, torch.cat(differentiable.all_gather(rows.contiguous())))
-        return normalized.chunk(RANKS)[torch.distributed.get_rank()]
+        return normalized.chunk(RANKS)[torch.distributed.get_rank()].clone()  # networks change it in place
 
     nn.modules.batchnorm._BatchNorm.forward = forward  # type: ignore[method-assign]
 
@@ -204,11 +204,13 @@ def test_both_ranks_end_with_the_same_weights(by_ranks: list[Any], variant: str)
     first, second = (found[variant]["weights"] for found in by_ranks)
     assert first.keys() == second.keys() and first
     for part, value in first.items():
-        assert torch.equal(value, second[part]), part
+        # MoCo's split batch norms see their own rank's share alone; the weights of rank 0 are what is kept.
+        if variant != "moco" or "running_" not in part:
+            assert torch.equal(value, second[part]), part
 
 
 def test_the_losses_compared_are_those_of_training(by_ranks: list[Any]) -> None:
     # Were the steps without effect, all would be equal: each stage's loss moves by far more than the tolerance.
     for variant in VARIANTS:
         losses = [epoch["loss"] for epoch in by_ranks[0][variant]["losses"]]
-        assert max(losses) - min(losses) > 1e-3, variant
+        assert max(losses) - min(losses) > 1e-3 * max(losses), variant
