@@ -1,6 +1,7 @@
 # make sweep [ARGS="--trials 3"]   the example study, from a bare checkout
 # make test                        everything that pytest finds, but for:
 # make chaos                       ten minutes of faults at random, and what else takes long to break
+# make smoke                       a rehearsal of every page in search_spaces/
 # make check                       format, lint, types
 # make bench                       every claim of speed, measured here
 
@@ -14,7 +15,7 @@ ARGS   ?=
 TYPED  := build/typecheck
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test chaos check bench
+.PHONY: help sweep test chaos smoke check bench
 .SILENT:
 
 help:
@@ -28,6 +29,9 @@ test: $(VENV)/.installed
 
 chaos: $(VENV)/.installed
 	$(BIN)/python -m pytest -m chaos $(ARGS)
+
+smoke: $(VENV)/.installed
+	$(BIN)/python -m pytest -m smoke $(ARGS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
