@@ -48,9 +48,15 @@ def test_only_its_holder_can_give_a_lease_back() -> None:
 
 @pytest.fixture(scope="module")
 def _ray() -> Iterator[None]:
+    patience = pytest.MonkeyPatch()
+    patience.setattr(leases, "_ASK_LIMIT_S", 100.0)  # an actor's process takes long to start on a busy machine
     ray.init(num_cpus=1, num_gpus=0, include_dashboard=False, namespace="another", log_to_driver=False)
+    book = leases.start()
+    assert ray.get(book.take.remote("the first", "test"))
     yield
+    del book
     ray.shutdown()
+    patience.undo()
 
 
 @pytest.mark.slow
@@ -80,7 +86,7 @@ def test_a_holder_keeps_its_lease_although_the_book_was_lost(monkeypatch: pytest
     monkeypatch.setattr(leases, "_RENEW_S", 0.05)
     with SharedLeases("s3://bucket").hold("scan-0"):
         ray.kill(leases.start())
-        until = time.monotonic() + 30
+        until = time.monotonic() + 100
         while not _is_held("s3://bucket/scan-0"):
             assert time.monotonic() < until, "the lease was not taken again"
             time.sleep(0.05)

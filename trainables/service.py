@@ -18,6 +18,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -69,9 +70,12 @@ class Service:
     _looked_at_s: float = field(default_factory=time.monotonic)
 
     def stats(self) -> dict[str, dict[str, Any]]:
-        """The ``SearchActor.stats`` of each actor, by name."""
-        asked = {name: actor.stats.remote() for name, actor in self.actors.items()}
-        return {name: ray.get(reply) for name, reply in asked.items()}
+        """The ``SearchActor.stats`` of each actor, by name; of one whose node is gone, nothing."""
+        asked, found = {name: actor.stats.remote() for name, actor in self.actors.items()}, {}
+        for name, reply in asked.items():
+            with suppress(RayActorError, ActorUnschedulableError):
+                found[name] = ray.get(reply)
+        return found
 
     def follow(self, now_s: float | None = None) -> None:
         """Start an actor for each GPU that joined the cluster, and let go of those that left with theirs.

@@ -144,7 +144,7 @@ def test_a_hostile_file_is_refused_in_bounded_time_and_memory(text: str, sentenc
     tracemalloc.stop()
     assert sentence in shown
     # Tracing memory slows Python down several times; without it each of these takes a few hundredths of a second.
-    assert seconds < 2
+    assert seconds < 10  # of a machine that does other things; a page that grows without bound takes minutes
     assert peak < 100e6
 
 
