@@ -1,6 +1,8 @@
 """A summary as tables and sentences of text, whatever they are then written into: the terminal, Markdown or a page."""
 
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from trainables import pipeline
 from trainables.seeds import is_crossed, label, parts
@@ -56,14 +58,22 @@ def ablation(summary: Summary) -> Table:
 def prepare(summary: Summary) -> Table:
     """The shared stages of each seed: computed or found in the store."""
     slots = list(dict.fromkeys(stage["slot"] for row in summary.prepare for stage in row.stages))
+    names = {slot: {each["name"] for row in summary.prepare for each in row.stages if each["slot"] == slot}
+             for slot in slots}  # fmt: skip
     rows = []
     for row in summary.prepare:
         by_slot = {stage["slot"]: stage for stage in row.stages}
-        found = [
-            ("reused" if by_slot[slot]["cached"] else "computed") if slot in by_slot else MISSING for slot in slots
-        ]
+        found = [_origin(by_slot.get(slot), is_named=len(names[slot]) > 1) for slot in slots]
         rows.append((Cell(label(row.seed), row.seed), Cell(row.status.lower()), *map(Cell, found)))
     return as_table("Shared stages, once per seed", ("seed", "status", *slots), rows)
+
+
+def _origin(stage: Mapping[str, Any] | None, *, is_named: bool) -> str:
+    """Where a stage's result came from; with its name where rows of an ablation fill a slot with several."""
+    if stage is None:
+        return MISSING
+    found = "reused" if stage["cached"] else "computed"
+    return f"{stage['name']} {found}" if is_named else found
 
 
 def failures(summary: Summary) -> Table:

@@ -43,10 +43,12 @@ class Book:
             self.ledger.add_trials(self.launch.id, [(key, {"kind": "trial", "seed": seed})], setting=number)
             self._end(key, outcome, [stage("pretext", "simclr", True), stage("spc", "spc", False)])
 
-    def prepare(self, seed: int, outcome: Mapping[str, float] | str | None, cached: bool = False) -> None:
-        key = f"{self.launch.id}-prepare-{seed}"
+    def prepare(
+        self, seed: int, outcome: Mapping[str, float] | str | None, cached: bool = False, pretext: str = "simclr"
+    ) -> None:
+        key = f"{self.launch.id}-prepare-{seed}-{pretext}"
         self.ledger.add_trials(self.launch.id, [(key, {"kind": "prepare", "seed": seed})])
-        self._end(key, outcome, [stage("pretext", "simclr", cached)])
+        self._end(key, outcome, [stage("pretext", pretext, cached)])
 
     def _end(self, key: str, outcome: Mapping[str, float] | str | None, stages: list[dict[str, Any]]) -> None:
         if isinstance(outcome, str):

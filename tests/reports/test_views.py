@@ -1,5 +1,5 @@
 from platform.reports.tables import summarize
-from platform.reports.views import about, question
+from platform.reports.views import about, prepare, question
 from typing import Any
 
 
@@ -30,3 +30,12 @@ def test_a_pretext_from_a_file_is_shown_with_its_sha256(book: Any) -> None:
 def test_a_trained_pretext_has_no_checkpoint_to_show(book: Any) -> None:
     made = book()
     assert "checkpoint" not in dict(about(summarize(made.ledger, made.launch.id)))
+
+
+def test_shared_stages_are_named_where_rows_fill_a_slot_with_several(book: Any) -> None:
+    made = book()
+    made.prepare(0, {}, cached=True)
+    assert [cell.text for cell in prepare(summarize(made.ledger, made.launch.id)).rows[0]] == ["0", "done", "reused"]
+    made.prepare(0, {}, pretext="rotnet")
+    found = [[cell.text for cell in row] for row in prepare(summarize(made.ledger, made.launch.id)).rows]
+    assert sorted(row[2] for row in found) == ["rotnet computed", "simclr reused"]
