@@ -65,7 +65,7 @@ ray.get(at(second).remote(0))
 said["the first's again, from the second"] = computed()
 time.sleep(1.5)  # until what was sent off counts no more
 (name,) = (name for name in held.actors if first.node_id[:12] in name)
-ray.get([at(first).remote(0), at(first).remote(0)])  # two processes there, so that the next requests do not wait for one
+ray.get([at(first).remote(0), at(first).remote(0)])  # two processes, so that the next request does not wait
 long = at(first).remote(2, 30000, 256)
 while busy(name) == 0:
     time.sleep(0.005)
