@@ -151,6 +151,7 @@ def _address(file: Path, head: "subprocess.Popen[str]") -> str:
     return file.read_text().strip()
 
 
+@pytest.mark.chaos  # minutes: machines are asked for, started, and idle before they go
 def test_a_cluster_grows_for_a_sweep_and_shrinks_after_it(sweep: Any, growing: str) -> None:
     with process([sys.executable, "-c", WATCH, growing], sweep) as watching:
         assert watching.stdout is not None
