@@ -120,8 +120,8 @@ class Discriminator(nn.Module):
         maps_BEHW, vector_BE11 = self.on_shallow(shallow_BFHW), self.on_deep(deep_BC)[:, :, None, None]
         # In place, and rows selected rather than indexed, whose backward adds element by element: these maps are the
         # largest tensors of a step.
-        partners_PBEHW = maps_BEHW.index_select(0, partner_PB.flatten()).unflatten(0, partner_PB.shape)
-        hidden_QEHW = partners_PBEHW.add_(vector_BE11).relu_().flatten(0, 1)
+        vector_QE11 = vector_BE11.repeat(len(partner_PB), 1, 1, 1)
+        hidden_QEHW = maps_BEHW.index_select(0, partner_PB.flatten()).add_(vector_QE11).relu_()
         scores_Q1HW = self.third(self.second(hidden_QEHW).relu_())
         return scores_Q1HW.view(*partner_PB.shape, *shallow_BFHW.shape[2:])  # type: ignore[no-any-return]
 
