@@ -6,39 +6,13 @@ both can be had.
 Axes: B batch, C clusters, D width of what the top layer sees.
 """
 
-from typing import Generic, Protocol, TypeVar
-
 import torch
 from torch import Tensor, nn
 
 from .cluster_features import Fusion, kept_channels
+from .cluster_settings import Settings
 from .contract import ImageData, Runtime
 from .nets import backbones, taps
-
-
-class Settings(Protocol):
-    """What a learner reads of ``deepclustering.Settings``."""
-
-    @property
-    def network(self) -> str: ...
-
-    @property
-    def sobel(self) -> bool: ...
-
-    @property
-    def lr(self) -> float: ...
-
-    @property
-    def momentum(self) -> float: ...
-
-    @property
-    def weight_decay(self) -> float: ...
-
-    @property
-    def precision(self) -> str: ...
-
-
-Config = TypeVar("Config", bound=Settings)
 
 
 class Classifier(nn.Module):
@@ -67,13 +41,13 @@ class Classifier(nn.Module):
         return fused_BC
 
 
-class Learner(Generic[Config]):
+class Learner:
     """Backbone and optimizer, which last, and a classifier, which is made anew where the number of clusters changes.
 
     fusion: how features are joined for clustering; the classifier sees them so too where it says so.
     """
 
-    def __init__(self, config: Config, data: ImageData, runtime: Runtime, fusion: Fusion | None) -> None:
+    def __init__(self, config: Settings, data: ImageData, runtime: Runtime, fusion: Fusion | None) -> None:
         self.config, self.data, self.runtime = config, data, runtime
         self._fusion = fusion if fusion is not None and fusion.for_classifier else None
         network, shape = backbones.resolve(config.network, data.shape), data.shape

@@ -22,9 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import checks, clusterer, metrics, precision
+from . import clusterer, metrics
 from .cluster_classifier import Learner
 from .cluster_features import Extractor, Fusion
+from .cluster_settings import Settings
 from .contract import Clustering, DataShape, Epoch, ImageData, Result, Runtime
 from .data import augment, stream
 from .data.draws import Draws
@@ -48,57 +49,6 @@ CLUSTERS_PER_CLASS = 10
 SMALLEST_MEAN_WEIGHT = 1e-12
 JUDGED_RESTARTS, JUDGED_ITERATIONS = 5, 100
 """Of the k-means into as many clusters as classes by which the final features are judged."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings(precision.Settings):
-    """DeepCluster's settings, with its defaults for AlexNet on ImageNet."""
-
-    network: str = checks.setting("auto", "backbone; alexnet_dc is the papers'", choices=("auto", *backbones.BACKBONES))
-    sobel: bool = checks.setting(True, "give the network image gradients instead of colors")
-    clustering: str = checks.setting(
-        "kmeans", "k-means, or power iteration clustering, which finds the number itself", choices=("kmeans", "pic")
-    )
-    num_clusters: int = checks.setting(
-        0, "clusters; 0 means ten for each class", low=0, symbol="k", when={"clustering": ("kmeans",)}
-    )
-    kmeans_iterations: int = checks.setting(
-        20, "Lloyd iterations at most", low=1, high=10000, when={"clustering": ("kmeans",)}
-    )
-    pic_neighbors: int = checks.setting(
-        5, "edges that leave each image", low=1, unit="neighbors", when={"clustering": ("pic",)}
-    )
-    pic_sigma: float = checks.setting(
-        0.2, "width of the edge weights, of squared distances", above=0, symbol="σ", when={"clustering": ("pic",)}
-    )
-    pic_damping: float = checks.setting(
-        0.001, "share of the graph in each power iteration", above=0, below=1, when={"clustering": ("pic",)}
-    )
-    pca_dim: int = checks.setting(256, "dimensions kept by the whitening PCA; 0 clusters features as they are", low=0)
-    incremental_pca: bool = checks.setting(
-        False,
-        "fit the PCA on a stream of batches: memory of 24 bytes x width^2 instead of 12 bytes x images x width, for a "
-        "second forward pass",
-    )
-    epochs: int = checks.setting(200, "clusterings, each followed by training", low=1, unit="epochs")
-    epochs_between_reassignments: float = checks.setting(
-        1.0, "images met per clustering, as a share of the data set", above=0, high=100
-    )
-    uniform_sampler: bool = checks.setting(True, "draw images uniformly over the clusters, not over the images")
-    batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    lr: float = checks.setting(0.05, "learning rate of SGD, constant", above=0)
-    momentum: float = checks.setting(0.9, "momentum of SGD; the top layer has none", low=0, below=1)
-    weight_decay: float = checks.setting(1e-5, "L2 penalty, on every parameter", low=0)
-    augmentation: str = checks.setting(
-        "standard", "how images are drawn; affine is for tiny gray images",
-        choices=("standard", "simclr", "affine", "eval"),
-    )  # fmt: skip
-    affine_scale: float = checks.setting(
-        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
-    )
-
-    def __post_init__(self) -> None:
-        checks.check(self)
 
 
 @dataclass(frozen=True)
@@ -202,9 +152,7 @@ def train(
     )
 
 
-def _state(
-    learner: Learner[Settings], epoch: int, labels_N: NDArray[np.int64], losses: dict[str, float]
-) -> dict[str, Any]:
+def _state(learner: Learner, epoch: int, labels_N: NDArray[np.int64], losses: dict[str, float]) -> dict[str, Any]:
     # The top layer is made anew after each clustering, so it is no part of the state.
     return {
         "epoch": epoch,
@@ -216,7 +164,7 @@ def _state(
 
 
 def _cluster(
-    learner: Learner[Settings], fusion: Fusion | None, weighting: Weighting | None, epoch: int, with_eval: bool = False
+    learner: Learner, fusion: Fusion | None, weighting: Weighting | None, epoch: int, with_eval: bool = False
 ) -> _Round:
     config, runtime, data = learner.config, learner.runtime, learner.data
     extractor = Extractor(
@@ -262,7 +210,7 @@ def _weights(weighting: Weighting, squared_N: Tensor, labels_N: Tensor) -> Tenso
     return shuffled_N
 
 
-def _epoch(learner: Learner[Settings], found: _Round, weighting: Weighting | None, epoch: int) -> dict[str, float]:
+def _epoch(learner: Learner, found: _Round, weighting: Weighting | None, epoch: int) -> dict[str, float]:
     config, data, runtime = learner.config, learner.data, learner.runtime
     trained, top_optimizer = learner.fresh_classifier(found.num_clusters, epoch)
     norm, strength = augment.Norm(data.mean, data.std), augment.Strength(affine=config.affine_scale)
@@ -336,7 +284,7 @@ def _told(found: _Round, before_N: NDArray[np.int64] | None, data: ImageData) ->
     return told
 
 
-def _judged(learner: Learner[Settings], found: _Round) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+def _judged(learner: Learner, found: _Round) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
     """Probabilities and metrics of a k-means of the final points into as many clusters as there are classes."""
     data, runtime = learner.data, learner.runtime
     assert found.eval_points_NE is not None

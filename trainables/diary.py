@@ -16,6 +16,11 @@ VARIABLE = "CLUSTERSWEEP_DIARY"
 START, STAGE, DONE = "START", "STAGE", "DONE"
 
 
+def is_kept() -> bool:
+    """For who would have to work out a key first."""
+    return bool(os.environ.get(VARIABLE))
+
+
 def note(event: str, key: str) -> None:
     """Append an event, if a diary is kept."""
     path = os.environ.get(VARIABLE)

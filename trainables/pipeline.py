@@ -48,6 +48,12 @@ def name_of(stage: "Stage") -> str:
     return str(stage.__name__).rpartition(".")[2]  # type: ignore[attr-defined]
 
 
+def eases(stage: "Stage") -> "Mapping[str, checks.Plain]":
+    """A stage's own settings for after very few epochs. Most need none, so a stage may leave the name REHEARSAL out."""
+    values: Mapping[str, checks.Plain] = getattr(stage, "REHEARSAL", {})
+    return values
+
+
 def stages(method: str, pretext: str = "", probes: Sequence[str] = ()) -> "dict[str, Stage]":
     """Slot -> stage of a method, in the order in which they run. ``pretext`` swaps the stage of that slot.
 

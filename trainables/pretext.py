@@ -25,7 +25,25 @@ MONITOR_NEIGHBORS = 100
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common(precision.Settings):
+class Views:
+    """Settings of how far views go, for a stage with a setting ``augmentation`` that can be simclr or affine."""
+
+    crop_min_area: float = checks.setting(
+        0.2, "smallest share of the image that a crop covers", above=0, high=1, when={"augmentation": ("simclr",)}
+    )
+    jitter_scale: float = checks.setting(
+        1.0, "multiplies the strengths of color jitter", low=0, high=2, when={"augmentation": ("simclr",)}
+    )
+    affine_scale: float = checks.setting(
+        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
+    )
+
+    def strength(self) -> augment.Strength:
+        return augment.Strength(crop_min_area=self.crop_min_area, jitter=self.jitter_scale, affine=self.affine_scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common(Views, precision.Settings):
     """Settings of every pretext that trains. A stage may declare one again, with another default or other choices."""
 
     network: str = checks.setting(
@@ -40,15 +58,6 @@ class Common(precision.Settings):
     weight_decay: float = checks.setting(1e-4, "L2 penalty, on every parameter", low=0)
     augmentation: str = checks.setting(
         "simclr", "how a view is drawn; affine is for tiny grey images", choices=("simclr", "standard", "affine")
-    )
-    crop_min_area: float = checks.setting(
-        0.2, "smallest share of the image that a crop covers", above=0, high=1, when={"augmentation": ("simclr",)}
-    )
-    jitter_scale: float = checks.setting(
-        1.0, "multiplies the strengths of color jitter", low=0, high=2, when={"augmentation": ("simclr",)}
-    )
-    affine_scale: float = checks.setting(
-        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
     )
 
     def __post_init__(self) -> None:
@@ -110,9 +119,7 @@ class Source:
         """(batch, ``num_views`` views (B, C, H, W) of this rank's images) for each full batch of an epoch."""
         config, runtime = self.config, self.runtime
         norm = augment.Norm(self.data.mean, self.data.std)
-        strength = augment.Strength(
-            crop_min_area=config.crop_min_area, jitter=config.jitter_scale, affine=config.affine_scale
-        )
+        strength = config.strength()
         view, generator = augment.AUGMENTATIONS[config.augmentation], runtime.generator("views", epoch)
         for batch in stream.batches(
             self.images,

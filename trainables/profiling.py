@@ -128,7 +128,7 @@ def _one(
         return _timed(stage, config, data, inputs, runtime)
     except RuntimeError:
         # Self-labeling, for one, finds nothing to do on what two short epochs left.
-        eased: Mapping[str, Any] = getattr(stage, "REHEARSAL", {})
+        eased = pipeline.eases(stage)
         if not eased:
             raise
         return _timed(stage, replace(config, **eased), data, inputs, runtime)

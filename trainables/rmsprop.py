@@ -26,7 +26,7 @@ def fused(parameters: Iterable[nn.Parameter], *, lr: float, alpha: float) -> tor
     for weight in weights:
         optimizer.state[weight] = {
             "step": torch.tensor(_STEPS_BEHIND, device=weight.device),
-            "exp_avg": torch.zeros_like(weight, memory_format=torch.preserve_format),
-            "exp_avg_sq": torch.zeros_like(weight, memory_format=torch.preserve_format),
+            "exp_avg": torch.zeros_like(weight),
+            "exp_avg_sq": torch.zeros_like(weight),
         }
     return optimizer

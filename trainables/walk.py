@@ -136,7 +136,7 @@ class Walker:
             Whatever a stage raises.
         """
         started = time.perf_counter()
-        if self._team.rank == 0:
+        if self._team.rank == 0 and diary.is_kept():
             diary.note(diary.START, trial_key(cell))
         guards = Guards.of(cell)
         probes = cell.get("probes", ())

@@ -6,7 +6,7 @@ from typing import Any
 
 from trainables import checks, pipeline
 from trainables.checks import Plain
-from trainables.contract import DataShape, Stage
+from trainables.contract import DataShape
 from trainables.data import sets
 from trainables.seeds import written
 
@@ -95,7 +95,7 @@ def _short(study: Study, notes: list[str]) -> Study:
 def _eased(study: Study, notes: list[str]) -> Study:
     """Settings that a stage has a value of its own for after so few epochs, fixed at it wherever they stand."""
     slots = [(slot, stage) for part in study.parts for slot, stage in part.stages.items()]
-    values = {f"{slot}.{name}": value for slot, stage in slots for name, value in _eases(stage).items()}
+    values = {f"{slot}.{name}": value for slot, stage in slots for name, value in pipeline.eases(stage).items()}
     if not values:
         return study
     notes += [f"{name}: {value!r}, for after {EPOCHS} epochs no other does" for name, value in values.items()]
@@ -106,12 +106,6 @@ def _eased(study: Study, notes: list[str]) -> Study:
     )
     fixed = {**study.fixed, **values}
     return replace(study, fixed=fixed, search=search, grid=grid, start=start if search else (), ablate=rows)
-
-
-def _eases(stage: Stage) -> Mapping[str, Plain]:
-    """Most stages need none, so a stage may leave the name REHEARSAL out."""
-    values: Mapping[str, Plain] = getattr(stage, "REHEARSAL", {})
-    return values
 
 
 def _above(epochs: Plain) -> bool:

@@ -83,8 +83,8 @@ def followed(wanted):
     # How many actors there are, after a minute at most in which the cluster may notice a node.
     until = time.monotonic() + 60
     while len(held.actors) != wanted and time.monotonic() < until:
-        held.follow(time.monotonic() + 100)
-        held._looked_at_s = 0.0
+        held._looked_at_s = 0.0  # look at once, and not every few seconds
+        held.follow()
         time.sleep(0.2)
     return len(held.actors)
 

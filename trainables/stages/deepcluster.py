@@ -1,7 +1,7 @@
 """DeepCluster: k-means of the network's features gives pseudo-labels, which the network learns; and again.
 
 Source: Caron et al. 2018, "Deep clustering for unsupervised learning of visual features", sections 3 and 4.1. The
-settings are those of ``deepclustering.Settings``; how an epoch goes stands in ``deepclustering``.
+settings are those of ``cluster_settings.Settings``; how an epoch goes stands in ``deepclustering``.
 The criterion, the agreement of the clusterings of two epochs, is ours; it is high as well where a network stands still,
 so it compares settings of the same learning rate and number of epochs.
 
@@ -10,7 +10,7 @@ Axes: N images.
 
 from collections.abc import Generator, Mapping
 
-from .. import deepclustering
+from .. import cluster_settings, deepclustering
 from ..contract import Epoch, ImageData, Result, Runtime
 from ..deepclustering import limits
 
@@ -22,7 +22,7 @@ VERSION = 2
 METRICS = deepclustering.METRICS
 CRITERION = ("assignment_nmi", "max")
 
-Config = deepclustering.Settings
+Config = cluster_settings.Settings
 
 
 def train(

@@ -30,7 +30,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import agreement, checks, clusterer, metrics, pretext, refining
+from .. import agreement, checks, clusterer, metrics, precision, pretext, refining
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
 from ..data import augment, categories, stream
 from ..data.draws import Draws
@@ -65,7 +65,7 @@ NUM_VIEWS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(refining.Settings):
+class Config(refining.Settings, pretext.Views, precision.Settings):
     known_classes: int = checks.setting(
         0, "classes whose images may have a label, the first ones; 0 means half of them", low=0, unit="classes"
     )
@@ -114,15 +114,6 @@ class Config(refining.Settings):
         "simgcd",
         "how a view is drawn; affine is for tiny grey images",
         choices=("simgcd", "simclr", "standard", "affine"),
-    )
-    crop_min_area: float = checks.setting(
-        0.2, "smallest share of the image that a crop covers", above=0, high=1, when={"augmentation": ("simclr",)}
-    )
-    jitter_scale: float = checks.setting(
-        1.0, "multiplies the strengths of color jitter", low=0, high=2, when={"augmentation": ("simclr",)}
-    )
-    affine_scale: float = checks.setting(
-        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
     )
     confidence_threshold: float = checks.setting(
         0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
@@ -202,7 +193,7 @@ def train(
         "model": setup.model, "optimizer": setup.optimizer, "refiner": setup.refiner
     }  # fmt: skip
     start = pretext.restore(runtime.resume(), parts)
-    setup = replace(setup, trained=runtime.prepare(setup.model))
+    setup = replace(setup, trained=runtime.prepare(setup.model, config.precision))
     found = yield from pretext.epochs(
         config,
         start,
@@ -267,15 +258,13 @@ def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
         {"params": [weights for weights in trained if weights.ndim > 1]},
         {"params": [weights for weights in trained if weights.ndim == 1], "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay)
+    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
 
 
 def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     config, data, runtime = setup.config, setup.data, setup.runtime
     views, norm = runtime.generator("views", epoch), augment.Norm(data.mean, data.std)
-    strength = augment.Strength(
-        crop_min_area=config.crop_min_area, jitter=config.jitter_scale, affine=config.affine_scale
-    )
+    strength = config.strength()
     view = augment.AUGMENTATIONS[config.augmentation]
     freezing.train_mode(setup.trained)
     steps, sums = _steps(setup, epoch), torch.zeros(len(TERMS), device=runtime.device)

@@ -23,7 +23,7 @@ Axes: N images.
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 
-from .. import checks, deepclustering
+from .. import checks, cluster_settings, deepclustering
 from ..cluster_features import Fusion
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
 from ..nets import backbones, taps
@@ -39,7 +39,7 @@ _HIGH_LEVEL = {"fc7": "top", "last_pool": "last_pool", "last_conv": "last_conv"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(deepclustering.Settings):
+class Config(cluster_settings.Settings):
     """DeepCluster's settings, and UAD's two modules."""
 
     fusion: bool = checks.setting(True, "F: cluster low-level features together with the high-level one")
