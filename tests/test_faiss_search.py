@@ -200,15 +200,6 @@ def test_as_many_clusters_as_points_leave_no_inertia() -> None:
     assert (found.inertia, found.num_empty) == (0, 0)
 
 
-def test_seeding_falls_back_to_a_sample_and_then_to_random_points(monkeypatch: pytest.MonkeyPatch) -> None:
-    points_ND = make_blobs(900, 4, centers=3, cluster_std=0.1, random_state=0)[0].astype("f4")
-    whole = SEARCH.kmeans(points_ND, 3, 0, 20, 5).inertia
-    # 3 clusters x width 4 x 3 candidates are 36 multiply-adds a point: 7200 reach a sample of 200 points, 360 of 10.
-    for work in (7200, 360):
-        monkeypatch.setattr(faiss_search, "SEEDING_MULTIPLY_ADDS", work)
-        assert SEARCH.kmeans(points_ND, 3, 0, 20, 5).inertia == pytest.approx(whole, rel=1e-4)
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -110,7 +110,7 @@ def test_a_session_without_ray_does_not_load_it() -> None:
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("faiss", {"trainables/faiss_search.py"}),
+        ("faiss", {"trainables/faiss_search.py", "trainables/kmeans_starts.py"}),
         ("mlflow", {"platform/run/tracking.py", "platform/ui.py"}),
         ("optuna", {"platform/run/samplers.py", "platform/run/mirror.py", "platform/run/importances.py"}),
     ],

@@ -1,10 +1,10 @@
-"""Exact neighbor search, k-means and PCA with FAISS, on the GPU where there is one: the only module that imports it.
+"""Exact neighbor search, k-means and PCA with FAISS, on the GPU where there is one.
 
 FAISS answers quickly but forgives too much: it returns -1 for neighbors that do not exist, drops rows with NaN,
 clusters a sample of the points without a word, and leaves the order of ties to chance. Here each of these is
 either settled or refused. Results repeat bit by bit for the same arrays, arguments, threads and kind of device.
 
-Axes: N base rows or points, M queries, D feature width, K neighbors, C centroids, L candidates.
+Axes: N base rows or points, M queries, D feature width, K neighbors, C centroids.
 """
 
 import threading
@@ -17,7 +17,9 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables import search_checks
 from trainables.contract import Clustering, Metric, Whitening
+from trainables.kmeans_starts import first_centroids
 from trainables.maths import power_iteration
 from trainables.maths.moments import FLAT_SHARE
 
@@ -27,8 +29,6 @@ SPARE_NEIGHBORS = 8
 DEEPEST_SEARCH = 2048
 """Fetched where those do not suffice; the most a GPU index gives. Longer ties are broken as FAISS leaves them."""
 GPU_SCRATCH_BYTES = 256 * 2**20
-SEEDING_MULTIPLY_ADDS = 1e11
-"""Work that choosing first centroids may cost, a few seconds on one core."""
 
 # FAISS's GPU resources are large and not thread-safe: one each per process and GPU, and one call at a time.
 _GPU_RESOURCES: dict[int, Any] = {}
@@ -74,7 +74,7 @@ class FaissSearch:
         Raises:
             ValueError: a bad array (name, row), k out of range, or values beyond float32.
         """
-        check_knn(base_ND, queries_MD, k, metric)
+        search_checks.knn(base_ND, queries_MD, k, metric)
         with self._running():
             index = self._index(base_ND.shape[1], metric, k + SPARE_NEIGHBORS)
             index.add(np.ascontiguousarray(base_ND))
@@ -91,9 +91,7 @@ class FaissSearch:
     def kmeans(self, points_ND: NDArray[np.float32], k: int, seed: int, iterations: int, restarts: int) -> Clustering:
         """k-means on all points: the best of several starts by inertia.
 
-        Starts are greedy k-means++ (Arthur and Vassilvitskii 2007, with 2 + log k candidates a step), on a sample
-        where the whole set would cost more than SEEDING_MULTIPLY_ADDS, and k random points where that sample would
-        hold fewer than 20 points a cluster. FAISS's own starts leave 3 to 80 % more inertia on separated clusters.
+        Starts are those of ``kmeans_starts``.
         The iterations are FAISS's, which re-seed an empty cluster beside a large one (+-1/1024), and stop early
         once the inertia stands still.
 
@@ -111,12 +109,12 @@ class FaissSearch:
         Raises:
             ValueError: a bad array (name, row), an argument out of range, or values beyond float32.
         """
-        check_kmeans(points_ND, k, seed, iterations, restarts)
+        search_checks.kmeans(points_ND, k, seed, iterations, restarts)
         points_ND = np.ascontiguousarray(points_ND)
         best: Clustering | None = None
         with self._running():
             for restart in range(restarts):
-                start_CD = _first_centroids(points_ND, k, np.random.default_rng([seed, restart]))
+                start_CD = first_centroids(points_ND, k, np.random.default_rng([seed, restart]))
                 found = self._measured(points_ND, self._lloyd(points_ND, start_CD, seed, iterations))
                 if best is None or found.inertia < best.inertia:
                     best = found
@@ -131,7 +129,7 @@ class FaissSearch:
         Raises:
             ValueError: a bad array (name, row), or arrays of different width.
         """
-        check_assign(points_ND, centroids_CD)
+        search_checks.assign(points_ND, centroids_CD)
         with self._running():
             found = self._measured(np.ascontiguousarray(points_ND), np.ascontiguousarray(centroids_CD))
         return found.labels_N, found.distances_N
@@ -152,7 +150,7 @@ class FaissSearch:
         Raises:
             ValueError: a bad array (name, row), or an argument out of range.
         """
-        check_pic(points_ND, neighbors, sigma, damping)
+        search_checks.pic(points_ND, neighbors, sigma, damping)
         distances_NK, neighbors_NK = self.knn(points_ND, None, neighbors + 1, "l2")
         labels_N = power_iteration.clusters(distances_NK[:, 1:], neighbors_NK[:, 1:], sigma=sigma, damping=damping)
         centroids_CD = power_iteration.means(points_ND, labels_N)
@@ -170,7 +168,7 @@ class FaissSearch:
         Raises:
             ValueError: a bad array (name, row), dim out of range, or points that are all the same.
         """
-        check_whiten(points_ND, dim)
+        search_checks.whiten(points_ND, dim)
         num_points, width = points_ND.shape
         with self._running():
             pca = faiss.PCAMatrix(width, dim, 0.0)
@@ -243,85 +241,6 @@ class FaissSearch:
         return Clustering(centroids_CD, labels_N, distances_N, float(distances_N.sum(dtype=np.float64)), num_empty)
 
 
-def check_knn(base_ND: Any, queries_MD: Any, k: int, metric: str) -> None:
-    """Refuse what ``knn`` cannot answer; ValueError names the array, the row and the rule."""
-    if metric not in ("inner_product", "l2"):
-        raise ValueError(f"metric must be one of inner_product, l2, but is {metric!r}.")
-    arrays = {"base_ND": base_ND} | ({} if queries_MD is None else {"queries_MD": queries_MD})
-    for name, rows_ND in arrays.items():
-        _check_rows(name, rows_ND)
-        zero_N = ~rows_ND.any(axis=1)
-        if metric == "inner_product" and zero_N.any():
-            raise ValueError(
-                f"{name} row {zero_N.argmax()} is all zeros and has no direction, which inner_product compares "
-                f"({zero_N.sum()} such rows). Its network may have collapsed; metric l2 takes such rows."
-            )
-    if queries_MD is not None:
-        _check_same_width("queries_MD", queries_MD, "base_ND", base_ND)
-    if not 1 <= k <= len(base_ND):
-        raise ValueError(f"k must be at least 1 and at most {len(base_ND)}, the rows of base_ND, but is {k}.")
-
-
-def check_kmeans(points_ND: Any, k: int, seed: int, iterations: int, restarts: int) -> None:
-    """Refuse what ``kmeans`` cannot answer; ValueError names the array, the row and the rule."""
-    _check_rows("points_ND", points_ND)
-    if not 1 <= k <= len(points_ND):
-        raise ValueError(f"k must be at least 1 and at most {len(points_ND)}, the rows of points_ND, but is {k}.")
-    if not 0 <= seed < 2**31:
-        raise ValueError(f"seed must be at least 0 and below 2**31, but is {seed}.")
-    for name, value in (("iterations", iterations), ("restarts", restarts)):
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, but is {value}.")
-
-
-def check_assign(points_ND: Any, centroids_CD: Any) -> None:
-    """Refuse what ``assign`` cannot answer; ValueError names the array, the row and the rule."""
-    _check_rows("points_ND", points_ND)
-    _check_rows("centroids_CD", centroids_CD)
-    _check_same_width("points_ND", points_ND, "centroids_CD", centroids_CD)
-
-
-def check_pic(points_ND: Any, neighbors: int, sigma: float, damping: float) -> None:
-    """Refuse what ``pic`` cannot answer; ValueError names the array, the row and the rule."""
-    _check_rows("points_ND", points_ND)
-    if not 1 <= neighbors < len(points_ND):
-        rule = f"at least 1 and below {len(points_ND)}, the rows of points_ND"
-        raise ValueError(f"neighbors must be {rule}, but is {neighbors}.")
-    if not (sigma > 0 and 0 < damping < 1):
-        raise ValueError(
-            f"sigma must be above 0, and damping above 0 and below 1, but they are {sigma:g} and {damping:g}."
-        )
-
-
-def check_whiten(points_ND: Any, dim: int) -> None:
-    """Refuse what ``whiten`` cannot answer; ValueError names the array, the row and the rule."""
-    _check_rows("points_ND", points_ND)
-    if not 1 <= dim <= min(points_ND.shape):
-        rule = f"at least 1 and at most {min(points_ND.shape)}, the smaller side of points_ND"
-        raise ValueError(f"dim must be {rule}, but is {dim}.")
-
-
-def _check_rows(name: str, rows_ND: Any) -> None:
-    if not isinstance(rows_ND, np.ndarray) or rows_ND.dtype != np.float32 or rows_ND.ndim != 2 or not rows_ND.size:
-        kind = type(rows_ND).__name__
-        shown = f"{rows_ND.dtype} of shape {rows_ND.shape}" if isinstance(rows_ND, np.ndarray) else f"a {kind}"
-        raise ValueError(f"{name} must be a float32 NumPy array of shape (rows, width), not empty, but is {shown}.")
-    bad_N = ~np.isfinite(rows_ND).all(axis=1)
-    if bad_N.any():
-        raise ValueError(
-            f"{name} row {bad_N.argmax()} holds nan or inf ({bad_N.sum()} such rows). "
-            "Every value must be finite; the network that made it has diverged."
-        )
-
-
-def _check_same_width(name: str, rows: NDArray[np.float32], other: str, other_rows: NDArray[np.float32]) -> None:
-    if rows.shape[1] != other_rows.shape[1]:
-        raise ValueError(
-            f"{name} must be as wide as {other}, but its rows have {rows.shape[1]} values instead of "
-            f"{other_rows.shape[1]}."
-        )
-
-
 def _check_overflow(what: str, values: NDArray[np.float32], found: NDArray[np.int64] | None = None) -> None:
     # FAISS answers -1 where every comparison was with nan.
     if not np.isfinite(values).all() or (found is not None and found.min() < 0):
@@ -370,35 +289,3 @@ def _with_self_first(
     to_self_B = np.einsum("bd,bd->b", rows_BD, rows_BD) if metric == "inner_product" else np.zeros(len(rows_BD))
     values = np.concatenate([to_self_B[:, None].astype(np.float32), values_BK], axis=1)
     return values, np.concatenate([own_B[:, None], neighbors_BK], axis=1)
-
-
-def _first_centroids(points_ND: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    num_points, width = points_ND.shape
-    candidates = 2 + int(np.log(k))
-    sample = min(num_points, int(SEEDING_MULTIPLY_ADDS / (width * k * candidates)))
-    if sample < num_points and sample < 20 * k:
-        return points_ND[rng.choice(num_points, k, replace=False)]
-    if sample < num_points:
-        points_ND = points_ND[np.sort(rng.choice(num_points, sample, replace=False))]
-    chosen = [int(rng.integers(len(points_ND)))]
-    closest_N = _squared_distances(points_ND[chosen], points_ND)[0]
-    closest_N[chosen[0]] = 0
-    while len(chosen) < k:
-        reach_N = np.cumsum(closest_N, dtype=np.float64)
-        draws_L = rng.random(candidates)
-        if reach_N[-1] > 0:
-            candidates_L = np.minimum(np.searchsorted(reach_N, draws_L * reach_N[-1], side="right"), len(reach_N) - 1)
-        else:
-            # Fewer distinct points than clusters: the rest of the clusters will stay empty.
-            candidates_L = (draws_L * len(reach_N)).astype(np.int64)
-        left_LN = np.minimum(closest_N, _squared_distances(points_ND[candidates_L], points_ND))
-        best = int(left_LN.sum(axis=1, dtype=np.float64).argmin())
-        chosen.append(int(candidates_L[best]))
-        closest_N = left_LN[best]
-        closest_N[chosen[-1]] = 0
-    return points_ND[chosen]
-
-
-def _squared_distances(from_LD: NDArray[np.float32], to_ND: NDArray[np.float32]) -> NDArray[np.float32]:
-    distances_LN: NDArray[np.float32] = faiss.pairwise_distances(from_LD, to_ND)
-    return np.maximum(distances_LN, 0)

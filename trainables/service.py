@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from ray.exceptions import ActorUnschedulableError, GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainables import devices
+from trainables import devices, search_checks
 from trainables.answers import Answers
 from trainables.contract import Clustering, Metric, Whitening
-from trainables.faiss_search import FaissSearch, check_assign, check_kmeans, check_knn, check_pic, check_whiten
+from trainables.faiss_search import FaissSearch
 from trainables.gauges import SearchGauges
 from trainables.routing import Load, Router
 
@@ -152,7 +152,7 @@ class SharedSearch:
         self, base_ND: NDArray[np.float32], queries_MD: NDArray[np.float32] | None, k: int, metric: Metric
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """As ``FaissSearch.knn``."""
-        check_knn(base_ND, queries_MD, k, metric)
+        search_checks.knn(base_ND, queries_MD, k, metric)
         # Without k: the actor keeps the widest answer, and cuts it.
         key = content_key("knn", (base_ND, queries_MD), (metric, self._threads))
         answer: tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -161,7 +161,7 @@ class SharedSearch:
 
     def kmeans(self, points_ND: NDArray[np.float32], k: int, seed: int, iterations: int, restarts: int) -> Clustering:
         """As ``FaissSearch.kmeans``."""
-        check_kmeans(points_ND, k, seed, iterations, restarts)
+        search_checks.kmeans(points_ND, k, seed, iterations, restarts)
         rest = (k, seed, iterations, restarts)
         key = content_key("kmeans", (points_ND,), (*rest, self._threads))
         answer: Clustering = self._ask(key, "kmeans", (points_ND,), rest)
@@ -171,7 +171,7 @@ class SharedSearch:
         self, points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As ``FaissSearch.assign``."""
-        check_assign(points_ND, centroids_CD)
+        search_checks.assign(points_ND, centroids_CD)
         key = content_key("assign", (points_ND, centroids_CD), (self._threads,))
         answer: tuple[NDArray[np.int64], NDArray[np.float32]]
         answer = self._ask(key, "assign", (points_ND, centroids_CD), ())
@@ -179,7 +179,7 @@ class SharedSearch:
 
     def pic(self, points_ND: NDArray[np.float32], neighbors: int, sigma: float, damping: float) -> Clustering:
         """As ``FaissSearch.pic``."""
-        check_pic(points_ND, neighbors, sigma, damping)
+        search_checks.pic(points_ND, neighbors, sigma, damping)
         rest = (neighbors, sigma, damping)
         answer: Clustering = self._ask(
             content_key("pic", (points_ND,), (*rest, self._threads)), "pic", (points_ND,), rest
@@ -188,7 +188,7 @@ class SharedSearch:
 
     def whiten(self, points_ND: NDArray[np.float32], dim: int) -> Whitening:
         """As ``FaissSearch.whiten``."""
-        check_whiten(points_ND, dim)
+        search_checks.whiten(points_ND, dim)
         key = content_key("whiten", (points_ND,), (dim, self._threads))
         answer: Whitening = self._ask(key, "whiten", (points_ND,), (dim,))
         return answer

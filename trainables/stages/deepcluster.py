@@ -18,7 +18,7 @@ __all__ = ["CRITERION", "INPUTS", "METRICS", "NAMESPACE", "VERSION", "Config", "
 
 NAMESPACE = "deepcluster"
 INPUTS: tuple[str, ...] = ()
-VERSION = 2
+VERSION = 3
 METRICS = deepclustering.METRICS
 CRITERION = ("assignment_nmi", "max")
 

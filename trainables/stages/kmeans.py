@@ -16,7 +16,7 @@ from ..contract import DataShape, Epoch, ImageData, Result, Runtime
 
 NAMESPACE = "kmeans"
 INPUTS = ("pretext",)
-VERSION = 1
+VERSION = 2
 METRICS = ("mean_squared_distance", "num_empty_train_clusters", *metrics.EVALUATION_METRICS)
 CRITERION = ("mean_squared_distance", "min")  # Comparable within one feature space only.
 

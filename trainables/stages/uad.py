@@ -30,7 +30,7 @@ from ..nets import backbones, taps
 
 NAMESPACE = "uad"
 INPUTS: tuple[str, ...] = ()
-VERSION = 2
+VERSION = 3
 METRICS = (*deepclustering.METRICS, "weight_mean", "weight_std")
 CRITERION = ("assignment_nmi", "max")
 
