@@ -104,3 +104,23 @@ def test_a_cell_whose_time_is_kept_says_when_it_begins(cell: dict[str, Any], mon
     sent.clear()
     run_cell(cell, Reporter(sent.append))
     assert len(sent) == 1
+
+
+@pytest.mark.parametrize(("every_s", "parcels"), [(0.0, [1, 1, 1, 0]), (60.0, [1, 2])])
+def test_short_epochs_travel_together(every_s: float, parcels: list[int]) -> None:
+    sent: list[dict[str, Any]] = []
+    reporter = Reporter(sent.append, every_s=every_s)  # what comes first goes at once
+    for number in (1, 2, 3):
+        reporter.epoch("scan", Epoch(number, 3, {"loss": 0.5}, dict))
+    reporter.flush({"status": "done"})
+    assert [len(each["epochs"]) for each in sent] == parcels
+    assert [row["epoch"] for each in sent for row in each["epochs"]] == [1, 2, 3]
+    assert [each["outcome"] for each in sent] == [None] * (len(parcels) - 1) + [{"status": "done"}]
+
+
+def test_epochs_that_are_judged_travel_alone() -> None:
+    sent: list[dict[str, Any]] = []
+    reporter = Reporter(sent.append, judged="scan", every_s=1e9)
+    for slot in ("pretext", "pretext", "scan", "scan"):
+        reporter.epoch(slot, Epoch(1, 2, {}, dict))
+    assert [len(each["epochs"]) for each in sent] == [3, 1]

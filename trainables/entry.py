@@ -23,27 +23,25 @@ from .service import SharedSearch
 from .session import Alone
 from .walk import Walker
 
-_REPORT_EVERY_S = 0.5
-"""A report costs the driver about 10 ms, so short epochs travel together."""
-
 _warm: dict[str, Walker] = {}
 
 
 class Reporter:
-    """Collects epochs and hands them to ``send`` in parcels. judged: a slot whose epochs are sent one by one.
+    """Collects epochs and hands them to ``send`` in parcels, since the driver reads those of all trials.
 
+    judged: a slot whose epochs are sent one by one. every_s: between two parcels of the others.
     Tune's ``report`` returns when the driver has read it, so a trial that is judged never runs ahead of its judge.
     """
 
-    def __init__(self, send: Any, judged: str = "") -> None:
-        self._send, self._judged = send, judged
+    def __init__(self, send: Any, judged: str = "", every_s: float = 0.5) -> None:
+        self._send, self._judged, self._every_s = send, judged, every_s
         self._epochs: list[dict[str, Any]] = []
         self._sent_at = 0.0
 
     def epoch(self, slot: str, epoch: Epoch) -> None:
         row = {"slot": slot, "epoch": epoch.number, "total": epoch.total, "metrics": dict(epoch.metrics)}
         self._epochs.append(row)
-        if slot == self._judged or time.monotonic() - self._sent_at >= _REPORT_EVERY_S:
+        if slot == self._judged or time.monotonic() - self._sent_at >= self._every_s:
             self.flush()
 
     def begin(self) -> None:
@@ -111,4 +109,4 @@ def run_cell(cell: Mapping[str, Any], reporter: Reporter) -> None:
 def run_trial(config: Mapping[str, Any]) -> None:
     """Ray Tune's trainable. ``config["cell"]`` is JSON text: Tune would take a nested dict apart at its dots."""
     cell = json.loads(config["cell"])
-    run_cell(cell, Reporter(tune.report, cell.get("judged", "")))
+    run_cell(cell, Reporter(tune.report, cell.get("judged", ""), cell["report_every_s"]))

@@ -23,8 +23,16 @@ from .course import Course
 from .ledger import LedgerError
 from .rows import ENDED
 
+_REPORT_S, _REPORTS_SHARE, _LEAST_S = 0.01, 0.2, 0.5
+"""What a report costs the driver, how much of its time all of them together may take, and the shortest time between
+two of one trial."""
 _GRACE_S = 5.0
 """A trial looks at its time after every epoch; one that is over its time for so long does not come to that."""
+
+
+def report_every_s(at_once: int) -> float:
+    """Seconds between the reports of a trial, where so many run at once: the driver must read all of them in time."""
+    return max(_LEAST_S, at_once * _REPORT_S / _REPORTS_SHARE)
 
 
 class _Unsaved:
@@ -52,7 +60,7 @@ class Cells(_Unsaved, Searcher):  # type: ignore[misc]
         key, cell = found
         self.keys[trial_id] = key
         # As text: Tune would take a nested dict apart at the dots and slashes of its keys.
-        return {"cell": json.dumps(cell)}
+        return {"cell": json.dumps(cell | {"report_every_s": report_every_s(self._course.slots)})}
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         """Nothing: the ledger has it already, from the callback."""

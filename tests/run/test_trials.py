@@ -6,7 +6,7 @@ from platform.run.board import Board
 from platform.run.course import Course
 from platform.run.ledger import LedgerFull
 from platform.run.rows import DONE, FAILED, PENDING, RUNNING
-from platform.run.trials import Cells, Feed, Stops, _own
+from platform.run.trials import Cells, Feed, Stops, _own, report_every_s
 from platform.study.schema import Study
 from types import SimpleNamespace
 from typing import Any
@@ -162,3 +162,10 @@ def test_nothing_of_tune_s_files_is_ever_read() -> None:
     controller = SimpleNamespace()
     with pytest.raises(NotImplementedError, match="a sweep is resumed from its ledger"):
         Cells(controller).restore("anything")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 10, 256, 1024])
+def test_reports_of_all_trials_together_leave_the_driver_most_of_its_time(at_once: int) -> None:
+    report_s = 0.01
+    assert at_once * report_s / report_every_s(at_once) <= 0.2
+    assert report_every_s(at_once) >= 0.5
