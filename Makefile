@@ -25,7 +25,7 @@ sweep: $(VENV)/.installed
 	$(BIN)/python -m platform.sweep $(STUDY) $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 chaos: $(VENV)/.installed
 	$(BIN)/python -m pytest -m chaos $(ARGS)

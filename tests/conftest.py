@@ -2,8 +2,10 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -22,3 +24,13 @@ if not hasattr(sys.modules.get("platform"), "__path__"):
     import platform
 
     platform.__path__ = [str(ROOT / "platform")]
+
+
+@pytest.fixture(autouse=True)
+def own_tracker() -> Iterator[None]:
+    """``mlflow.set_tracking_uri`` writes into the environment, which the sweeps of later tests would inherit."""
+    before = os.environ.get("MLFLOW_TRACKING_URI")
+    yield
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    if before is not None:
+        os.environ["MLFLOW_TRACKING_URI"] = before

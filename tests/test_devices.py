@@ -72,6 +72,22 @@ def test_an_error_that_is_its_own_cause_ends_the_search() -> None:
     assert not devices.is_lost(error)
 
 
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        ("CUDA error: uncorrectable ECC error encountered", True),
+        ("CUDA error 214 at x.cu", True),
+        ("No CUDA-capable device is detected", True),
+        ("NVML: GPU is lost", True),
+        ("CUDA error: device-side assert triggered", False),
+        ("CUDA error 700 an illegal memory access", False),
+        ("CUDA out of memory", False),
+    ],
+)
+def test_what_another_process_would_meet_as_well_is_told_apart(text: str, broken: bool) -> None:
+    assert devices.is_broken(RuntimeError(text)) is broken
+
+
 # What becomes of a trial
 
 ASSERT = "CUDA error: device-side assert triggered"

@@ -1,10 +1,14 @@
 """Which errors say that a GPU, or this process's hold on it, is gone: nothing in this process will work there again.
 
-A trial that meets one is started again in another process; a search actor ends and comes back fresh. Running out of
-memory is no such error.
+A trial that meets one is started again in another process; a search actor ends and comes back fresh. Where the GPU
+itself has failed, the process stays and keeps it, so that no other trial gets it. Running out of memory is no such
+error.
 """
 
 import re
+
+BROKEN = "device broken"
+"""Status of a cell that could not run because the GPU of its process has failed."""
 
 # Of cudaError_t, as the driver names them: those after which CUDA asks for a new process, or for another device.
 _CODES = frozenset({46, 100, 101, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 720, 721, 999})
@@ -12,6 +16,12 @@ _WORDS = re.compile(
     r"device-side assert|illegal memory access|illegal instruction|illegal address|unspecified launch failure"
     r"|launch timed out|misaligned address|hardware stack error|invalid program counter|uncorrectable|\becc error"
     r"|no cuda-capable device|busy or unavailable|gpu is lost|fallen off the bus|cuda unknown error",
+    re.IGNORECASE,
+)
+# Of the same, those that another process would meet as well.
+_BROKEN_CODES = frozenset({46, 100, 101, 214, 220})
+_BROKEN_WORDS = re.compile(
+    r"uncorrectable|\becc error|no cuda-capable device|busy or unavailable|gpu is lost|fallen off the bus",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\bcuda(?: runtime)? error:?\s*\(?(\d+)", re.IGNORECASE)
@@ -23,15 +33,26 @@ class DeviceLost(RuntimeError):
 
 def is_lost(error: BaseException) -> bool:
     """Whether the error, or one that it came from, says that the GPU of this process is gone."""
+    return any(isinstance(each, DeviceLost) or _says(each, _CODES, _WORDS) for each in _chain(error))
+
+
+def is_broken(error: BaseException) -> bool:
+    """Whether it says that the GPU itself has failed, for every process."""
+    return any(_says(each, _BROKEN_CODES, _BROKEN_WORDS) for each in _chain(error))
+
+
+def _says(error: BaseException, codes: frozenset[int], words: re.Pattern[str]) -> bool:
+    text = str(error)
+    number = _NUMBER.search(text)
+    found = {getattr(error, "error_code", None), int(number[1]) if number else None}
+    return bool(found & codes) or words.search(text) is not None
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error and what it came from."""
     seen: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in seen:
         seen.append(cause)
-        if isinstance(cause, DeviceLost) or getattr(cause, "error_code", None) in _CODES:
-            return True
-        text = str(cause)
-        number = _NUMBER.search(text)
-        if _WORDS.search(text) or (number is not None and int(number[1]) in _CODES):
-            return True
         cause = cause.__cause__ or cause.__context__
-    return False
+    return seen

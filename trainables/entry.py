@@ -7,6 +7,7 @@ earlier trials are still there. Everything a trial computes depends on its cell 
 import json
 import os
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Mapping
@@ -83,6 +84,9 @@ def collapse_outcome(collapsed: Collapsed) -> dict[str, Any]:
 def run_cell(cell: Mapping[str, Any], reporter: Reporter) -> None:
     """Walk a cell and report its outcome. A stage that raises fails the cell; only a lost process is retried.
 
+    Where the GPU itself has failed the cell goes back, and this never returns: the process keeps the GPU, for Ray would
+    give it to the next trial. The driver ends it with the sweep.
+
     Raises:
         DeviceLost: the GPU of this process is gone. Tune then ends the process and starts the cell in another one.
     """
@@ -94,6 +98,11 @@ def run_cell(cell: Mapping[str, Any], reporter: Reporter) -> None:
     except Collapsed as collapsed:
         outcome = collapse_outcome(collapsed)
     except Exception as error:
+        if devices.is_broken(error):
+            reporter.flush(
+                {"status": devices.BROKEN, "error": f"{socket.gethostname()}: {type(error).__name__}: {error}"}
+            )
+            _hold()
         if devices.is_lost(error):
             raise devices.DeviceLost(f"{socket.gethostname()}: {type(error).__name__}: {error}") from error
         outcome = {
@@ -104,6 +113,10 @@ def run_cell(cell: Mapping[str, Any], reporter: Reporter) -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     reporter.flush(outcome)
+
+
+def _hold() -> None:
+    threading.Event().wait()
 
 
 def run_trial(config: Mapping[str, Any]) -> None:

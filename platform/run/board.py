@@ -53,7 +53,7 @@ class Board:
         self.running: set[str] = set()
         self._told: list[Told] = []
         self.num_failures = 0
-        self.disk_full = False
+        self.disk_full = self.devices_gone = False
         self._parts = {row.name: part for part in study.parts for row in part.ablate}
         self.prepare: dict[tuple[int, str, str], str] = {}
         for part, slots in shared:
@@ -82,9 +82,9 @@ class Board:
 
     @property
     def halted(self) -> bool:
-        """Whether no further trial may start: too many have failed since this board was made, or a disk is full."""
+        """Whether no further trial may start: too many failed since this board was made, no room on a disk, no GPU."""
         limit = self.study.max_failures
-        return self.disk_full or (limit is not None and self.num_failures >= limit)
+        return self.disk_full or self.devices_gone or (limit is not None and self.num_failures >= limit)
 
     @property
     def finished(self) -> bool:
@@ -136,6 +136,12 @@ class Board:
 
     def trial(self, key: str) -> Trial:
         return self._trials[key]
+
+    def returned(self, key: str) -> None:
+        """A cell that had started comes back, to be started once more; the ledger counts its starts."""
+        self._refresh(key)
+        self._trials[key] = replace(self._trials[key], state=PENDING)
+        self.back(key)
 
     # Inside
 

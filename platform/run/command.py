@@ -165,6 +165,8 @@ def _halted(course: Course) -> str:
     kept = "What is finished is kept; the same command runs the failed ones again and goes on."
     if board.disk_full:
         return f"Stopped because a disk is full, make room; {left} trials were not started. {kept}"
+    if board.devices_gone:
+        return f"Stopped because every GPU of this sweep has failed; {left} trials have not ended. {kept}"
     return (
         f"Stopped after {board.num_failures} failed trials (max_failures: {board.study.max_failures}); {left} were not "
         f"started. {kept}"

@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from trainables import devices
+
 from .board import Board
 from .rows import FAILED, Launch
 from .stopping import Judge
@@ -13,7 +15,8 @@ from .stopping import Judge
 @dataclass
 class Course:
     """What a launch is doing, for whoever watches. ``seconds``: total, prepare and trials, as far as they have come.
-    ``prepared_s``: when the last shared stage was done, on the monotonic clock; 0 if none was."""
+    ``prepared_s``: when the last shared stage was done, on the monotonic clock; 0 if none was. ``lanes_lost``: of the
+    slots, those whose GPU has failed."""
 
     launch: Launch
     board: Board
@@ -24,11 +27,13 @@ class Course:
     seconds: dict[str, float] = field(default_factory=dict)
     judge: Judge | None = None
     prepared_s: float = 0.0
+    lanes_lost: int = 0
 
     @property
     def status(self) -> str:
         """ "done" or "failed", once everything has ended."""
-        return "failed" if any(trial.state == FAILED for trial in self.board.trials) else "done"
+        failed = self.board.devices_gone or any(trial.state == FAILED for trial in self.board.trials)
+        return "failed" if failed else "done"
 
     # What the runners call. Each writes to the ledger first.
 
@@ -50,6 +55,8 @@ class Course:
                     self.prepared_s = time.monotonic()
             elif outcome["status"] == "collapsed":
                 self.board.collapsed(key, outcome["error"], outcome["metrics"], self._spent_s(key))
+            elif outcome["status"] == devices.BROKEN:
+                self._returns(key, outcome["error"])
             else:
                 self.board.failed(key, outcome["error"])
             self.epochs.pop(key, None)
@@ -67,6 +74,14 @@ class Course:
 
     def _spent_s(self, key: str) -> float:
         return time.monotonic() - self.since.get(key, time.monotonic())
+
+    def _returns(self, key: str, reason: str) -> None:
+        """A cell whose GPU has failed runs on another one, as often as it may be started."""
+        self.lanes_lost += 1
+        self.board.devices_gone = self.lanes_lost >= self.slots
+        self.board.returned(key)
+        if self.board.trial(key).attempts > self.board.study.retries:
+            self.board.failed(key, f"GPU failed: {reason}")
 
     def loses(self, key: str, reason: str) -> None:
         """A cell whose process died more often than it may."""

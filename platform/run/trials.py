@@ -16,7 +16,7 @@ from ray import tune
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from trainables import entry
+from trainables import devices, entry
 
 from ..study.schema import Study
 from .course import Course
@@ -73,11 +73,14 @@ class Cells(_Unsaved, Searcher):  # type: ignore[misc]
 
 
 class Stops(_Unsaved, FIFOScheduler):  # type: ignore[misc]
-    """Starts trials in their order, and stops those that the course has judged."""
+    """Starts trials in their order, and stops those that the course has judged.
 
-    def __init__(self, course: Course, keys: dict[str, str]) -> None:
+    holding: Tune's trials, by id, whose process holds a GPU that has failed until the sweep ends; see ``entry``.
+    """
+
+    def __init__(self, course: Course, keys: dict[str, str], holding: dict[str, Any]) -> None:
         super().__init__()
-        self._course, self._keys = course, keys
+        self._course, self._keys, self._holding = course, keys, holding
         self._lost: list[Any] = []
 
     def on_trial_error(self, controller: Any, trial: Any) -> None:
@@ -97,6 +100,11 @@ class Stops(_Unsaved, FIFOScheduler):  # type: ignore[misc]
             trial = self._lost.pop()
             if trial.status == "PENDING" and self._course.board.trial(self._keys[trial.trial_id]).state in ENDED:
                 controller.stop_trial(trial)
+        if self._course.board.finished:
+            for trial in self._holding.values():
+                if trial.status == "RUNNING":
+                    ray.kill(trial.temporary_state.ray_actor)  # it waits, and would not hear a request to stop
+                    controller.stop_trial(trial)
         if self._course.board.halted:
             # Tune keeps some waiting beyond the running ones; they must not start any more.
             for trial in [each for each in controller.get_trials() if each.status == "PENDING"]:
@@ -106,10 +114,10 @@ class Stops(_Unsaved, FIFOScheduler):  # type: ignore[misc]
 
 
 class Feed(_Unsaved, tune.Callback):  # type: ignore[misc]
-    """Tells the course what Tune sees."""
+    """Tells the course what Tune sees. holding: as of ``Stops``."""
 
-    def __init__(self, course: Course, keys: dict[str, str]) -> None:
-        self._course, self._keys = course, keys
+    def __init__(self, course: Course, keys: dict[str, str], holding: dict[str, Any]) -> None:
+        self._course, self._keys, self._holding = course, keys, holding
         self._began: dict[str, tuple[Any, float]] = {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -122,12 +130,16 @@ class Feed(_Unsaved, tune.Callback):  # type: ignore[misc]
         # The first word of an attempt; what comes before it is the start of a process.
         self._began.setdefault(trial.trial_id, (trial, time.monotonic()))
         # What is not the last word of a cell has gone through ``Stops``, which Tune asks first.
-        if result.get("outcome") is not None:
+        outcome = result.get("outcome")
+        if outcome is not None and outcome["status"] == devices.BROKEN:
+            self._holding[trial.trial_id] = trial
+            del self._began[trial.trial_id]
+        if outcome is not None:
             self._course.hears(self._keys[trial.trial_id], result)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         key = self._keys[trial.trial_id]
-        if key in self._course.board.running:
+        if key in self._course.board.running and trial.trial_id not in self._holding:
             self._course.loses(key, str(trial.get_error() or "no reason given").strip().splitlines()[-1])
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -169,12 +181,12 @@ def run(study: Study, course: Course, scratch: Path) -> None:
         from . import group
 
         trainable, resources = group.trainable(share)
-    cells = Cells(course)
+    cells, holding = Cells(course), dict[str, Any]()
     tuner = tune.Tuner(
         tune.with_resources(trainable, resources),
         tune_config=tune.TuneConfig(
             search_alg=cells,
-            scheduler=Stops(course, cells.keys),
+            scheduler=Stops(course, cells.keys, holding),
             num_samples=-1,
             reuse_actors=True,
             max_concurrent_trials=course.slots if share.workers else None,
@@ -183,7 +195,7 @@ def run(study: Study, course: Course, scratch: Path) -> None:
         run_config=tune.RunConfig(
             name="trials",
             storage_path=str(scratch),
-            callbacks=[Feed(course, cells.keys)],
+            callbacks=[Feed(course, cells.keys, holding)],
             failure_config=tune.FailureConfig(max_failures=study.retries),
             verbose=0,
         ),

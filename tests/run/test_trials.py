@@ -1,18 +1,21 @@
 """How Tune is told apart from the ledger: trials that hang, trials that have ended before their process died."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.run.board import Board
 from platform.run.course import Course
 from platform.run.ledger import LedgerFull
 from platform.run.rows import DONE, FAILED, PENDING, RUNNING
-from platform.run.trials import Cells, Feed, Stops, _own, report_every_s
+from platform.run.trials import Cells, Feed, Stops, _own, report_every_s, run
 from platform.study.schema import Study
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray
 from ray import tune
+
+from trainables import devices
 
 MakeStudy = Callable[[str], Study]
 MakeBoard = Callable[..., Board]
@@ -66,7 +69,7 @@ def running(course: Course) -> tuple[str, Any, Feed, Stops]:
     key, _ = course.board.next() or ("", {})
     keys = {"t": key}
     trial = SimpleNamespace(trial_id="t", status="RUNNING", temporary_state=SimpleNamespace(ray_actor="actor"))
-    feed, stops = Feed(course, keys), Stops(course, keys)
+    feed, stops = Feed(course, keys, {}), Stops(course, keys, {})
     feed.on_trial_start(0, [], trial)
     return key, trial, feed, stops
 
@@ -140,6 +143,102 @@ def test_a_process_that_dies_after_its_trial_ended_does_not_run_it_again(course:
     trial.status = PENDING
     stops.choose_trial_to_run(controller)
     assert stopped == ([] if state == RUNNING else [trial])
+
+
+# A GPU that has failed
+
+ECC = "CUDA error: uncorrectable ECC error encountered"
+ON_GPUS = """\
+    method: spc
+    search: {spc.strong_threshold: {uniform: [0.5, 0.99]}}
+    sampler: random
+    trials: 5
+    resources: {trial: {cpu: 1, gpu: 1}}
+    """
+
+
+def on_gpus(make_study: MakeStudy, make_board: MakeBoard, slots: int) -> Course:
+    board = make_board(make_study(ON_GPUS))
+    for key, _ in board.prepare_cells:
+        board.done(key, {"metrics": {}, "stages": [], "seconds": 1.0})
+    return Course(board.launch, board, slots)
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """failing(gpus): a cluster of two GPUs whose trials do nothing, and on ``gpus`` meet their end. The file ``began``
+    has the GPUs on which trials began. Ray hands out what it is told there is; none is needed for that."""
+    began = tmp_path / "began"
+    began.touch()
+
+    def begin(bad: str) -> None:
+        def trial(config):  # type: ignore[no-untyped-def]  # in a worker, names of annotations are not known
+            import json
+            import os
+
+            from trainables import entry
+            from trainables.walk import Outcome
+
+            gpu = os.environ["CUDA_VISIBLE_DEVICES"]
+
+            class Walker:
+                def walk(self, cell, on_epoch):  # type: ignore[no-untyped-def]
+                    with began.open("a") as file:
+                        file.write(gpu)
+                    if gpu in bad:
+                        raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
+                    return Outcome({"spc/selection_loss": 1.0}, [], 0.0)
+
+            entry.walker = lambda storage, threads: Walker()  # type: ignore[assignment,return-value]
+            entry.run_cell(json.loads(config["cell"]), entry.Reporter(tune.report))
+
+        monkeypatch.setattr("platform.run.trials.entry.run_trial", trial)
+        ray.init(num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
+
+    yield begin
+    ray.shutdown()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bad", ["", "0", "1"])
+def test_a_gpu_that_has_failed_gets_no_other_trial(
+    make_study: MakeStudy, make_board: MakeBoard, failing: Any, tmp_path: Path, bad: str
+) -> None:
+    course = on_gpus(make_study, make_board, slots=2)
+    failing(bad)
+    run(course.board.study, course, tmp_path / "scratch")
+    trials = [trial for trial in course.board.trials if trial.kind == "trial"]
+    assert [trial.state for trial in trials] == [DONE] * 5
+    began = (tmp_path / "began").read_text()
+    assert began.count(bad or "-") == len(bad)
+    assert len(began) == 5 + len(bad)
+    assert sorted(trial.attempts for trial in trials) == [1] * (5 - len(bad)) + [2] * len(bad)
+    assert course.status == "done"
+
+
+@pytest.mark.slow
+def test_without_any_gpu_left_the_sweep_stops_and_keeps_its_trials(
+    make_study: MakeStudy, make_board: MakeBoard, failing: Any, tmp_path: Path
+) -> None:
+    course = on_gpus(make_study, make_board, slots=2)
+    failing("01")
+    run(course.board.study, course, tmp_path / "scratch")
+    assert sorted((tmp_path / "began").read_text()) == ["0", "1"]
+    assert course.board.halted and course.board.devices_gone
+    assert {trial.state for trial in course.board.trials if trial.kind == "trial"} == {PENDING}
+    assert course.status == "failed"
+
+
+def test_a_trial_fails_that_every_gpu_it_gets_fails_with(make_study: MakeStudy, make_board: MakeBoard) -> None:
+    course = on_gpus(make_study, make_board, slots=8)
+    key, _ = course.board.next() or ("", {})
+    for attempt in range(course.board.study.retries + 1):
+        assert course.board.trial(key).state == PENDING, attempt
+        course.starts(key)
+        course.hears(key, {"epochs": [], "outcome": {"status": devices.BROKEN, "error": f"a: {ECC}"}})
+    assert course.board.trial(key).state == FAILED
+    assert course.board.trial(key).error == f"GPU failed: a: {ECC}"
+    assert not course.board.devices_gone
 
 
 def test_trouble_with_the_ledger_is_found_in_what_tune_makes_of_it() -> None:
