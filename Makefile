@@ -28,7 +28,7 @@ test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 chaos: $(VENV)/.installed
-	$(BIN)/python -m pytest -m chaos $(ARGS)
+	$(BIN)/python -m pytest -m chaos -n 2 --dist loadfile $(ARGS)
 
 smoke: $(VENV)/.installed
 	$(BIN)/python -m pytest -m smoke $(ARGS)
