@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from .console import leave
 from .run.ledger import LEDGER, Ledger
 from .run.storage import Storage, named
 from .study.document import read
@@ -97,4 +98,4 @@ def _copied(place: Storage, written: Sequence[Path]) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -19,6 +19,7 @@ from trainables.checks import Plain
 from trainables.contract import ImageData
 from trainables.data import generated, raw, sets
 
+from .console import leave
 from .run.storage import Storage, named
 from .study import memory, placing
 from .study.faults import StudyFaults, redacted
@@ -217,4 +218,4 @@ def _read(study: Study, section: str) -> ImageData:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

@@ -19,6 +19,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
+from .console import leave
 from .run.storage import named
 
 HOST = "127.0.0.1"
@@ -184,4 +185,4 @@ def _tail(log: IO[bytes]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main)

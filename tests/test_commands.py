@@ -147,3 +147,18 @@ def test_every_platform_command_of_the_readme_exists() -> None:
 def test_every_study_file_of_the_readme_exists() -> None:
     named = re.findall(r"search_spaces/[\w/.-]+\.yaml", README.read_text())
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+@pytest.mark.parametrize("more", [[], ["--json"]])
+def test_a_reader_that_goes_away_is_no_error(more: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "platform.sweep", "search_spaces/spc.yaml", "--dry-run", *more],
+            cwd=ROOT, stdout=write, stderr=subprocess.PIPE, text=True, timeout=120,
+        )  # fmt: skip
+    finally:
+        os.close(write)
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr, done.stderr
+    assert done.returncode == 141

@@ -32,6 +32,12 @@ def test_every_benchmark_is_found() -> None:
     assert not any(name.startswith("_") for name in bench.scripts())
 
 
+def test_every_benchmark_has_its_row_with_a_target() -> None:
+    rows = [line for line in (bench.FOLDER / "README.md").read_text().splitlines() if line.startswith("| `")]
+    assert [line.split("`")[1].removesuffix(".py") for line in rows] == sorted(bench.scripts())
+    assert all(line.split("|")[4].strip() for line in rows)
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder of benchmarks."""
