@@ -7,7 +7,8 @@ import errno
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from platform.run.ledger import Ledger, LedgerFull
+from platform.run.ledger import Ledger
+from platform.run.ledger_file import LedgerFull
 
 import numpy as np
 import pytest

@@ -22,7 +22,8 @@ from ..study.extension import refused as differences
 from ..study.faults import redacted
 from . import cluster, databases, embeddings, launch, live, mirror, observe
 from .course import Course
-from .ledger import LEDGER, Ledger, LedgerError, StudyChanged, StudyHeld
+from .ledger import LEDGER, Ledger, StudyChanged, StudyHeld
+from .ledger_file import LedgerError
 from .outcomes import closing_stages
 from .rows import ENDED, PENDING, RUNNING, Launch
 from .storage import Storage

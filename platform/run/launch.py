@@ -22,7 +22,8 @@ from ..study.schema import Study
 from . import cluster, vocabulary
 from .board import Board
 from .course import Course
-from .ledger import Ledger, LedgerError, StudyLost
+from .ledger import Ledger, StudyLost
+from .ledger_file import LedgerError
 from .owner import BEAT_S
 from .rows import Launch
 from .searcher import lookahead

@@ -1,8 +1,7 @@
 """The truth: one SQLite file that knows every launch, setting, trial and epoch.
 
 A trial's DONE and its metrics are written here before Optuna, MLflow or the screen hear of them; all of those can be
-rebuilt from this file, and nothing is read back from them. Stock parts do not hold after a SIGKILL; this does:
-write-ahead log, ``synchronous=FULL``, ``BEGIN IMMEDIATE`` so that concurrent writers queue up instead of failing.
+rebuilt from this file, and nothing is read back from them. Stock parts do not hold after a SIGKILL; this does.
 
     studies    one row per study name: what it means (a changed meaning is refused)
     launches   a study's runs from a clean slate; continued by the same command, replaced by --fresh
@@ -18,8 +17,8 @@ import json
 import operator
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -27,58 +26,11 @@ from trainables import diary
 
 from ..study.faults import redacted
 from . import owner
-from .rows import DONE, ENDED, FAILED, PENDING, RUNNING, EpochRow, Launch, Setting, Trial
+from .ledger_file import LedgerError, LedgerFile
+from .rows import DONE, ENDED, FAILED, PENDING, RUNNING, EpochRow, Launch, Setting, Trial, launch_of, trial_of
 
 LEDGER = "ledger.db"
 """The file's name in a storage folder."""
-
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS studies (
-    name TEXT PRIMARY KEY, meaning TEXT NOT NULL, created REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS launches (
-    id INTEGER PRIMARY KEY, study TEXT NOT NULL, number INTEGER NOT NULL, resolved TEXT NOT NULL,
-    lookahead INTEGER NOT NULL, status TEXT NOT NULL, started REAL NOT NULL, ended REAL, facts TEXT NOT NULL,
-    owner TEXT, heartbeat REAL, UNIQUE (study, number)
-);
-CREATE TABLE IF NOT EXISTS settings (
-    launch INTEGER NOT NULL, number INTEGER NOT NULL, variant TEXT NOT NULL, params TEXT NOT NULL,
-    PRIMARY KEY (launch, number)
-);
-CREATE TABLE IF NOT EXISTS trials (
-    launch INTEGER NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, setting INTEGER, seed INTEGER NOT NULL,
-    state TEXT NOT NULL, cell TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, worker TEXT NOT NULL DEFAULT '{}',
-    metrics TEXT NOT NULL DEFAULT '{}', stages TEXT NOT NULL DEFAULT '[]', error TEXT NOT NULL DEFAULT '',
-    started REAL, ended REAL, seconds REAL, sequence INTEGER,
-    PRIMARY KEY (launch, key)
-);
-CREATE TABLE IF NOT EXISTS epochs (
-    id INTEGER PRIMARY KEY, launch INTEGER NOT NULL, key TEXT NOT NULL, slot TEXT NOT NULL, epoch INTEGER NOT NULL,
-    total INTEGER NOT NULL, metrics TEXT NOT NULL, time REAL NOT NULL, UNIQUE (launch, key, slot, epoch)
-);
-CREATE TABLE IF NOT EXISTS exports (
-    target TEXT NOT NULL, launch INTEGER NOT NULL, key TEXT NOT NULL, run_id TEXT NOT NULL DEFAULT '',
-    last_epoch_id INTEGER NOT NULL DEFAULT 0, finished INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (target, launch, key)
-);
-CREATE INDEX IF NOT EXISTS trials_by_setting ON trials (launch, setting);
-"""
-
-
-class LedgerError(RuntimeError):
-    """The ledger cannot be read or written as it must be. Its text is for the user; what was acknowledged is kept."""
-
-
-class LedgerBusy(LedgerError):
-    """Another process keeps the ledger locked."""
-
-
-class LedgerFull(LedgerError):
-    """There is no room left for the ledger."""
-
-
-class LedgerDamaged(LedgerError):
-    """The ledger's file is not what was written."""
 
 
 class StudyLost(LedgerError):
@@ -102,34 +54,16 @@ class Ledger:
 
     def __init__(self, path: str | Path, patience_s: float = 60.0) -> None:
         """Raises LedgerDamaged, LedgerBusy, LedgerFull."""
-        self.path, self._patience_s = Path(path), patience_s
+        self.path = Path(path)
+        self._file = LedgerFile(self.path, patience_s)
+        self._connection = self._file.connection
         self._held: int | None = None
-        self._connection = sqlite3.connect(self.path, timeout=patience_s, isolation_level=None)
-        self._connection.row_factory = sqlite3.Row
-        with self._explained():
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("PRAGMA synchronous=FULL")
-        with self._writing():
-            for statement in _SCHEMA.split(";"):
-                self._connection.execute(statement)
 
     def close(self) -> None:
         self._connection.close()
 
-    @contextmanager
-    def _writing(self) -> Iterator[None]:
-        with self._explained():
-            # IMMEDIATE: a deferred transaction that reads and then writes fails at once under contention, timeout or
-            # not.
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                self._refuse_if_lost()
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:
-                if self._connection.in_transaction:  # a full disk may have ended it
-                    self._connection.execute("ROLLBACK")
-                raise
+    def _writing(self) -> AbstractContextManager[None]:
+        return self._file.writing(self._refuse_if_lost)
 
     def _refuse_if_lost(self) -> None:
         """A driver that slept longer than its lease may have been replaced; it must not write over its successor."""
@@ -138,29 +72,6 @@ class Ledger:
         row = self._connection.execute("SELECT * FROM launches WHERE id = ?", (self._held,)).fetchone()
         if row is None or row["owner"] != _text(owner.this_process()):
             raise StudyLost(_lost(row))
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.DatabaseError as error:
-            said = str(error)
-            if "locked" in said:
-                text = f"{self.path} is locked by another process for more than {self._patience_s:g} s"
-                raise LedgerBusy(f"{text}; stop that process, or wait for it and start again") from error
-            if "full" in said or "disk I/O" in said:
-                text = f"{self.path} cannot be written ({said})"
-                raise LedgerFull(f"{text}; make room and start again, what was finished is kept") from error
-            if "malformed" in said or "not a database" in said:
-                raise self._damaged(said) from error
-            raise
-
-    def _damaged(self, said: str) -> LedgerDamaged:
-        return LedgerDamaged(
-            f"{self.path} is damaged ({said.splitlines()[-1]}). Put back a copy of it, or move it and its -wal file "
-            "away and start again: stage results are kept beside it, so finished trials are found again without being "
-            "computed"
-        )
 
     # Launches
 
@@ -184,7 +95,7 @@ class Ledger:
             StudyHeld: a living driver has it. StudyChanged: the name stands for another meaning, and not ``fresh``.
             LedgerDamaged: the file is.
         """
-        self._refuse_damaged()
+        self._file.refuse_damaged()
         self._held = None
         now, me = time.time(), owner.this_process()
         silent = self._watched(study)
@@ -230,12 +141,6 @@ class Ledger:
         self._held = launch
         return self.launch(launch)
 
-    def _refuse_damaged(self) -> None:
-        with self._explained():
-            (said,) = self._connection.execute("PRAGMA quick_check(1)").fetchone()
-        if said != "ok":
-            raise self._damaged(said)
-
     def _watched(self, study: str) -> tuple[str, float] | None:
         """(owner, heartbeat) of a holder on another host that was watched for a lease and did not stir, or None."""
 
@@ -273,14 +178,14 @@ class Ledger:
         row = self._connection.execute("SELECT * FROM launches WHERE id = ?", (launch,)).fetchone()
         if row is None:
             raise KeyError(f"no launch {launch} in {self.path}")
-        return _launch(row)
+        return launch_of(row)
 
     def launches(self, study: str | None = None) -> list[Launch]:
         """All launches, or those of one study, oldest first."""
         query, values = "SELECT * FROM launches", ()
         if study is not None:
             query, values = query + " WHERE study = ?", (study,)  # type: ignore[assignment]
-        return [_launch(row) for row in self._connection.execute(query + " ORDER BY id", values)]
+        return [launch_of(row) for row in self._connection.execute(query + " ORDER BY id", values)]
 
     # Settings and trials
 
@@ -371,11 +276,11 @@ class Ledger:
         rows = self._connection.execute(
             query + " ORDER BY setting IS NOT NULL, setting, seed, key", (launch, kind) if kind else (launch,)
         )
-        return [_trial(row) for row in rows]
+        return [trial_of(row) for row in rows]
 
     def trial(self, launch: int, key: str) -> Trial | None:
         row = self._connection.execute("SELECT * FROM trials WHERE launch = ? AND key = ?", (launch, key)).fetchone()
-        return None if row is None else _trial(row)
+        return None if row is None else trial_of(row)
 
     # Epochs and exports
 
@@ -434,37 +339,3 @@ def _lost(row: sqlite3.Row | None) -> str:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False)
-
-
-def _launch(row: sqlite3.Row) -> Launch:
-    return Launch(
-        row["id"],
-        row["study"],
-        row["number"],
-        json.loads(row["resolved"]),
-        row["lookahead"],
-        row["status"],
-        row["started"],
-        row["ended"],
-        json.loads(row["facts"]),
-    )
-
-
-def _trial(row: sqlite3.Row) -> Trial:
-    return Trial(
-        row["key"],
-        row["kind"],
-        row["setting"],
-        row["seed"],
-        row["state"],
-        json.loads(row["cell"]),
-        row["attempts"],
-        json.loads(row["worker"]),
-        json.loads(row["metrics"]),
-        json.loads(row["stages"]),
-        row["error"],
-        row["started"],
-        row["ended"],
-        row["seconds"],
-        row["sequence"],
-    )

@@ -1,5 +1,7 @@
 """The rows of the ledger, as the rest of the driver meets them."""
 
+import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -71,3 +73,37 @@ class EpochRow:
     total: int
     metrics: Mapping[str, float]
     time: float
+
+
+def launch_of(row: sqlite3.Row) -> Launch:
+    return Launch(
+        row["id"],
+        row["study"],
+        row["number"],
+        json.loads(row["resolved"]),
+        row["lookahead"],
+        row["status"],
+        row["started"],
+        row["ended"],
+        json.loads(row["facts"]),
+    )
+
+
+def trial_of(row: sqlite3.Row) -> Trial:
+    return Trial(
+        row["key"],
+        row["kind"],
+        row["setting"],
+        row["seed"],
+        row["state"],
+        json.loads(row["cell"]),
+        row["attempts"],
+        json.loads(row["worker"]),
+        json.loads(row["metrics"]),
+        json.loads(row["stages"]),
+        row["error"],
+        row["started"],
+        row["ended"],
+        row["seconds"],
+        row["sequence"],
+    )

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.run import owner
-from platform.run.ledger import Ledger, LedgerBusy, LedgerDamaged, LedgerFull, StudyChanged, StudyHeld, StudyLost
+from platform.run.ledger import Ledger, StudyChanged, StudyHeld, StudyLost
+from platform.run.ledger_file import LedgerBusy, LedgerDamaged, LedgerFull
 from platform.run.rows import DONE, FAILED, PENDING, PRUNED, RUNNING, Setting, Trial
 from typing import Any
 
