@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from tests.chaos import history, views
+from tests.chaos import views
 from tests.chaos.nemesis import SEARCH, TRIAL, Disk, Nemesis, kill, pause
+from tests.chaos.study import METRIC, STUDY, faults, page
 
 pytestmark = [pytest.mark.slow, pytest.mark.chaos]
 
@@ -31,32 +32,6 @@ SEED = int(os.environ.get("CHAOS_SEED", "0"))
 MENDING_S = 600.0
 """After the last fault a sweep must come to its end within this time."""
 MOST_STARTS = 60
-
-STUDY, METRIC = "chaos", "scan/selection_loss"
-PAGE = f"""\
-name: {STUDY}
-method: scan
-dataset: {{name: digits, train_limit: 120, eval_limit: 60}}
-seeds: [0]
-fixed:
-  pretext.augmentation: affine
-  pretext.batch_size: 60
-  pretext.epochs: 1
-  neighbors.num_neighbors: 10
-  scan.num_neighbors: 5
-  scan.augmentation: affine
-  scan.batch_size: 60
-  scan.epochs: 3
-  selflabel.augmentation: affine
-  selflabel.batch_size: 60
-  selflabel.confidence_threshold: 0.2
-  selflabel.epochs: 1
-search:
-  scan.lr: {{loguniform: [1.0e-5, 1.0e-2]}}
-sampler: {{name: random, seed: 0}}
-objective: {{metric: {METRIC}, mode: min}}
-retries: 20
-"""
 
 
 class Mlflow:
@@ -110,25 +85,6 @@ def mlflow(tmp_path: Path) -> Iterator[Mlflow]:
     server.wait()
     yield server
     server.kill()
-
-
-def page(sweep: Any, trials: int, more: str = "") -> Any:
-    sweep.page.write_text(f"{PAGE}trials: {trials}\n{more}")
-    return sweep
-
-
-def faults(sweep: Any, uri: str, best: views.View | None) -> list[str]:
-    """What of I1 to I4 does not hold of a sweep that has ended."""
-    events = history.read(sweep.diary)
-    ledger = views.of_ledger(sweep.storage, STUDY, METRIC)
-    others = [
-        views.of_optuna(sweep.storage, STUDY),
-        views.of_mlflow(uri, STUDY, METRIC),
-        views.of_tables(sweep.storage, STUDY, METRIC),
-    ]
-    found = history.lost(events, views.done_keys(sweep.storage, STUDY)) + history.repeated(events)
-    found += history.disagreements([ledger, *others])
-    return found + (history.deviations(ledger, best) if best is not None else [])
 
 
 class Disturbed:
@@ -244,17 +200,6 @@ def test_ten_minutes_of_faults_at_random_change_no_result(
         assert not list((sweep.storage / "stages" / ".new").iterdir())
     finally:
         disk.close()
-
-
-def test_remote_calls_that_fail_at_random_change_no_result(new_sweep: NewSweep) -> None:
-    """Ray's own fault injection: one remote call in twenty fails, before or after it had its effect."""
-    calm, sweep = page(new_sweep("calm"), 10), page(new_sweep("failing"), 10)
-    assert calm.run().returncode == 0
-    odds = {"num_failures": -1, "req_failure_prob": 5, "resp_failure_prob": 5, "in_flight_failure_prob": 0}
-    sweep.environment["RAY_testing_rpc_failure"] = json.dumps({"*": odds})
-    done = sweep.run_for(MENDING_S)
-    assert done.returncode == 0, done.stderr
-    assert faults(sweep, f"sqlite:///{sweep.storage / 'mlflow.db'}", views.of_ledger(calm.storage, STUDY, METRIC)) == []
 
 
 def memory_kib(pid: int) -> int:
