@@ -16,6 +16,7 @@ from platform.run import launch, mirror
 from platform.run.cluster import Size
 from platform.run.course import Course
 from platform.run.ledger import LEDGER, Ledger, StudyHeld
+from platform.run.storage import Storage
 from platform.run.tracking import Tracker
 from platform.study.schema import load_study
 from typing import Any
@@ -34,7 +35,9 @@ HELD = 3
 
 def request_of(page: Path, name: str, storage: Path) -> launch.Request:
     study = load_study(page, [f"name={name}"] if name else [])
-    return launch.Request(study=study, fingerprint=sets.load(sets.Spec(**study.dataset)).fingerprint, storage=storage)
+    return launch.Request(
+        study=study, fingerprint=sets.load(sets.Spec(**study.dataset)).fingerprint, storage=Storage(storage)
+    )
 
 
 def run(course: Course, walker: Walker | None) -> None:
@@ -58,14 +61,14 @@ def value(cell: Mapping[str, Any]) -> float:
 
 def drive(request: launch.Request, uri: str, walker: Walker | None) -> None:
     """One launch from its first row to its last, or from where another driver was killed."""
-    ledger = Ledger(request.storage / LEDGER)
+    ledger = Ledger(request.storage.folder / LEDGER)
     opened = launch.open_launch(ledger, request, SIZE)
-    tracker = Tracker(ledger.path, request.storage, opened.id, uri) if uri else None
+    tracker = Tracker(ledger.path, request.storage.folder, opened.id, uri) if uri else None
     if tracker is not None:
         tracker.start()
     with launch.course(ledger, request, opened, SIZE) as course:
         run(course, walker)
-    mirror.mirror(ledger, opened.id, request.storage / mirror.DATABASE)
+    mirror.mirror(ledger, opened.id, request.storage.folder / mirror.DATABASE)
     if tracker is not None:
         unsent = tracker.close(300)
         assert not unsent, unsent
