@@ -1,5 +1,6 @@
 # make sweep [ARGS="--trials 3"]   the example study, from a bare checkout
-# make test                        everything that pytest finds, but for:
+# make test                        the tests, but for those of the next three
+# make e2e                         whole sweeps: killed, on PostgreSQL, in a browser, on several nodes
 # make chaos                       ten minutes of faults at random, and what else takes long to break
 # make smoke                       a rehearsal of every page in search_spaces/
 # make check                       format, lint, types
@@ -15,7 +16,7 @@ ARGS   ?=
 TYPED  := build/typecheck
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test chaos smoke check bench
+.PHONY: help sweep test e2e chaos smoke check bench
 .SILENT:
 
 help:
@@ -25,7 +26,10 @@ sweep: $(VENV)/.installed
 	$(BIN)/python -m platform.sweep $(STUDY) $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/e2e $(ARGS)
+
+e2e: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e $(ARGS)
 
 chaos: $(VENV)/.installed
 	$(BIN)/python -m pytest -m chaos -n 2 --dist loadfile $(ARGS)

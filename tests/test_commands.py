@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 README = ROOT / "README.md"
-TARGETS = ("sweep", "test", "check", "bench")
+TARGETS = ("sweep", "test", "e2e", "chaos", "smoke", "check", "bench")
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 needs_readme = pytest.mark.skipif(not README.exists(), reason="there is no README.md")
@@ -103,7 +103,8 @@ def ci(folder: Path, *, test: str, report: str = '<testsuites><testsuite tests="
 def test_ci_passes_when_the_tests_pass_and_says_how_many_ran(tmp_path: Path) -> None:
     said = ci(tmp_path, test="exit 0")
     assert said.startswith("0\n")
-    assert "2 tests ran, 1 were skipped" in said
+    assert said.count("2 tests ran, 1 were skipped") == 2
+    assert said.index("make test") < said.index("make e2e")
 
 
 def test_ci_fails_when_a_test_fails(tmp_path: Path) -> None:
