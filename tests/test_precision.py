@@ -1,12 +1,17 @@
 """bfloat16 forward passes: what they change, and what stays float32."""
 
+import shutil
 from typing import NamedTuple
 
 import pytest
 import torch
+import torch._dynamo as dynamo
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from trainables import precision, session
+
+BF16 = precision.Settings(precision="bf16")
 
 
 class Pair(NamedTuple):
@@ -28,9 +33,16 @@ class Nested(nn.Module):
         return Pair(out_B2, {"again": [out_B2, rows_B3.long()]})
 
 
+class Layers(nn.Sequential):
+    """A network for a compiler."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Linear(3, 8), nn.ReLU(), nn.Linear(8, 2))
+
+
 def test_a_bf16_pass_computes_in_bfloat16_and_hands_out_float32() -> None:
     network = Nested()
-    found = session.local().prepare(network, "bf16")(torch.randn(4, 3))
+    found = session.local().prepare(network, BF16)(torch.randn(4, 3))
     assert network.inner_dtype == torch.bfloat16
     assert isinstance(found, Pair)
     assert found.first_B2.dtype == torch.float32
@@ -40,7 +52,7 @@ def test_a_bf16_pass_computes_in_bfloat16_and_hands_out_float32() -> None:
 def test_weights_and_their_gradients_stay_float32() -> None:
     network = Nested()
     rows_B3 = torch.randn(64, 3)
-    session.local().prepare(network, "bf16")(rows_B3).first_B2.square().mean().backward()
+    session.local().prepare(network, BF16)(rows_B3).first_B2.square().mean().backward()
     weight = network.layer.weight
     assert weight.dtype == torch.float32
     assert weight.grad is not None
@@ -55,4 +67,30 @@ def test_weights_and_their_gradients_stay_float32() -> None:
 @pytest.mark.parametrize("asked", ["auto", "float32"])
 def test_on_a_cpu_the_network_stays_as_it_is_unless_bf16_is_asked_for(asked: str) -> None:
     network = Nested()
-    assert precision.applied(network, asked, torch.device("cpu")) is network
+    assert precision.applied(network, precision.Settings(precision=asked), torch.device("cpu")) is network
+
+
+# Compiled
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.parametrize("asked", ["float32", "bf16"])
+def test_a_compiled_pass_gives_the_same_gradients_and_is_compiled_once_for_all_trials(asked: str) -> None:
+    dynamo.reset()
+    counters.clear()
+    rows_B3 = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
+    plain, how = precision.Settings(precision=asked), precision.Settings(precision=asked, compiled=True)
+    for seed in range(3):  # as many trials, each with a network of its own
+        torch.manual_seed(seed)
+        network = Layers()
+        gradients = []
+        for settings in (plain, how):
+            network.zero_grad()
+            session.local().prepare(network, settings)(rows_B3).square().mean().backward()
+            gradients.append([weight.grad.clone() for weight in network.parameters() if weight.grad is not None])
+        for expected, found in zip(*gradients, strict=True):
+            assert found.dtype == torch.float32
+            torch.testing.assert_close(
+                found, expected, rtol=0.05 if asked == "bf16" else 1e-5, atol=1e-2 if asked == "bf16" else 1e-6
+            )
+    assert counters["stats"]["unique_graphs"] == 1

@@ -73,7 +73,7 @@ class Learner:
         if self.classifier is None or self.classifier.top.out_features != num_clusters:
             self.trained = None
             self.classifier = self._classifier(num_clusters).to(self.runtime.device)
-            self.trained = self.runtime.prepare(self.classifier, self.config.precision)
+            self.trained = self.runtime.prepare(self.classifier, self.config)
         assert self.trained is not None
         if self._fusion is not None:
             self.classifier.low_C = kept_channels(self._fusion, self._shapes, self.runtime, epoch)

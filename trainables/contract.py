@@ -24,12 +24,15 @@ Axes: N images, B batch, C channels or clusters, H height, W width, D feature wi
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from . import precision
 
 State = Mapping[str, Any]
 """Tensors, numbers, text, lists and dicts of these: what ``torch.load(weights_only=True)`` opens."""
@@ -282,10 +285,10 @@ class Runtime(Protocol):
         """Rows of all ranks in rank order, with gradients. Every rank brings as many rows."""
         ...
 
-    def prepare(self, model: nn.Module, precision: str = "float32") -> nn.Module:
+    def prepare(self, model: nn.Module, how: "precision.Settings | None" = None) -> nn.Module:
         """The model on the device, wrapped for gradient averaging where there are several ranks.
 
-        precision: format of its forward pass (see ``precision.Settings``); outputs are float32 in any case.
+        how: its forward pass is computed, in float32 if None; outputs are float32 in any case.
         """
         ...
 

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from . import precision
 from .contract import Runtime, Search, State
 from .faiss_search import FaissSearch
-from .precision import applied
 
 
 class Team(Protocol):
@@ -125,8 +125,9 @@ class StageRuntime:
     def gather(self, rows: Tensor) -> Tensor:
         return self.team.gather(rows)
 
-    def prepare(self, model: nn.Module, precision: str = "float32") -> nn.Module:
-        return applied(self.team.prepare(model), precision, self.device)
+    def prepare(self, model: nn.Module, how: precision.Settings | None = None) -> nn.Module:
+        made = self.team.prepare(model)
+        return made if how is None else precision.applied(made, how, self.device)
 
     def resume(self) -> State | None:
         return self.saved

@@ -28,6 +28,7 @@ class Course:
     judge: Judge | None = None
     prepared_s: float = 0.0
     lanes_lost: int = 0
+    _returned: dict[str, int] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -56,7 +57,7 @@ class Course:
             elif outcome["status"] == "collapsed":
                 self.board.collapsed(key, outcome["error"], outcome["metrics"], self._spent_s(key))
             elif outcome["status"] == devices.BROKEN:
-                self._returns(key, outcome["error"])
+                self._breaks(key, outcome["error"])
             else:
                 self.board.failed(key, outcome["error"])
             self.epochs.pop(key, None)
@@ -75,17 +76,22 @@ class Course:
     def _spent_s(self, key: str) -> float:
         return time.monotonic() - self.since.get(key, time.monotonic())
 
-    def _returns(self, key: str, reason: str) -> None:
-        """A cell whose GPU has failed runs on another one, as often as it may be started."""
+    def loses(self, key: str, reason: str) -> None:
+        """A cell whose process died. Tune has tried it again where it was running, but not where it was about to."""
+        self._returns(key, f"process lost: {reason}")
+
+    def _breaks(self, key: str, reason: str) -> None:
+        """A cell whose GPU has failed."""
         self.lanes_lost += 1
         self.board.devices_gone = self.lanes_lost >= self.slots
-        self.board.returned(key)
-        if self.board.trial(key).attempts > self.board.study.retries:
-            self.board.failed(key, f"GPU failed: {reason}")
+        self._returns(key, f"GPU failed: {reason}")
 
-    def loses(self, key: str, reason: str) -> None:
-        """A cell whose process died more often than it may."""
-        self.ends(key, f"process lost: {reason}")
+    def _returns(self, key: str, reason: str) -> None:
+        """Run it again, unless it has been tried as often as it may be."""
+        self._returned[key] = self._returned.get(key, 0) + 1
+        self.board.returned(key)
+        if max(self._returned[key], self.board.trial(key).attempts) > self.board.study.retries:
+            self.ends(key, reason)
 
     def ends(self, key: str, reason: str) -> None:
         """A cell that fails without a word of its own."""

@@ -42,7 +42,7 @@ def prepare(study: Study, course: Course) -> None:
             break
     for key, _ in cells:
         if key in course.board.running:
-            course.loses(key, f"the prepare group ended: {error or 'without a result'}")
+            course.ends(key, f"process lost: the prepare group ended: {error or 'without a result'}")
 
 
 def _run(share: Share, course: Course, cells: list[tuple[str, dict[str, Any]]]) -> BaseException | None:

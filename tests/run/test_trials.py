@@ -145,6 +145,35 @@ def test_a_process_that_dies_after_its_trial_ended_does_not_run_it_again(course:
     assert stopped == ([] if state == RUNNING else [trial])
 
 
+def test_a_trial_whose_warm_process_dies_before_it_begins_is_tried_again(course: Course) -> None:
+    # Tune tries only those again that were running, and has no reason to give.
+    key, _ = course.board.next() or ("", {})
+    feed = Feed(course, keys := {}, {})
+    for attempt in range(course.board.study.retries + 1):
+        assert course.board.trial(key).state == PENDING
+        trial = SimpleNamespace(trial_id=f"t{attempt}", status="ERROR", get_error=lambda: None)
+        keys[trial.trial_id] = key
+        feed.on_trial_error(0, [], trial)
+        given = course.board.next()
+        if attempt < course.board.study.retries:
+            assert given is not None and given[0] == key, "it is the next to start"
+    assert course.board.trial(key).state == FAILED
+    assert course.board.trial(key).error == "process lost: no reason given"
+    assert course.board.trial(key).attempts == 0
+
+
+def test_a_trial_that_was_started_as_often_as_it_may_be_fails_with_its_process(course: Course) -> None:
+    key, trial, feed, _ = running(course)
+    for _ in range(course.board.study.retries):
+        course.starts(key)
+    trial.get_error = lambda: "Ray: the actor died"
+    feed.on_trial_error(0, [], trial)
+    assert (course.board.trial(key).state, course.board.trial(key).error) == (
+        FAILED,
+        "process lost: Ray: the actor died",
+    )
+
+
 # A GPU that has failed
 
 ECC = "CUDA error: uncorrectable ECC error encountered"

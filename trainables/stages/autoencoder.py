@@ -88,7 +88,7 @@ def train(
         if phase != (now := num_layers if epoch >= first_joint else epoch // config.layer_epochs):
             phase = now
             part: nn.Module = model if phase == num_layers else autoencoder.LayerPair(model, phase)
-            trained = runtime.prepare(part, config.precision)
+            trained = runtime.prepare(part, config)
             optimizer = clusterer.optimizer(config, list(part.parameters()))
             if saved is not None and saved["phase"] == phase:
                 optimizer.load_state_dict(saved["optimizer"])

@@ -201,7 +201,7 @@ def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
     critic = dccm.Discriminator(name, model.shallow_channels, num_clusters, seed=runtime.seed).to(runtime.device)
     parameters = [*model.parameters(), *critic.parameters()]
     optimizer = rmsprop.fused(parameters, lr=config.lr, alpha=config.rmsprop_decay)
-    trained, trained_critic = (runtime.prepare(part, config.precision) for part in (model, critic))
+    trained, trained_critic = (runtime.prepare(part, config) for part in (model, critic))
     return _Setup(config, data, model, critic, trained, trained_critic, optimizer, runtime)
 
 

@@ -187,7 +187,7 @@ def _set_up(
     ).to(runtime.device)
     optimizer = clusterer.optimizer(config, [p for p in model.parameters() if p.requires_grad])
     refiner = refining.Refiner(config, num_clusters, len(data.class_names), config.an_batch_size, runtime.device)
-    setup = _Setup(config, data, model, runtime.prepare(model, config.precision), optimizer, refiner, runtime)
+    setup = _Setup(config, data, model, runtime.prepare(model, config), optimizer, refiner, runtime)
     nothing = torch.zeros(0, device=runtime.device)
     return setup, _Progress(nothing, nothing, torch.tensor(labels_N, device=runtime.device))
 

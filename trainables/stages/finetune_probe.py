@@ -76,7 +76,7 @@ def train(
         done, found = saved["epoch"], dict(saved["found"])
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
-    trained = runtime.prepare(model, config.precision)
+    trained = runtime.prepare(model, config)
 
     def state() -> dict[str, Any]:
         return {"epoch": done, "found": found, "model": model.state_dict(), "optimizer": optimizer.state_dict()}

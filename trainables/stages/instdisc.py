@@ -78,7 +78,7 @@ def train(
     optimizer = pretext.sgd(config, model)
     parts: dict[str, pretext.Stateful] = {"model": model, "optimizer": optimizer, "memory": memory}
     start = pretext.restore(runtime.resume(), parts)
-    trained = runtime.prepare(model, config.precision)
+    trained = runtime.prepare(model, config)
     milestones = [round(share * config.epochs) for share in DROPS_AT]
     found = yield from pretext.epochs(
         config,

@@ -264,7 +264,7 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
         for _ in range(config.num_heads)
     ]
     return _Setup(
-        config, data, inputs["neighbors"], model, runtime.prepare(trained, config.precision), optimizer, runtime,
+        config, data, inputs["neighbors"], model, runtime.prepare(trained, config), optimizer, runtime,
         table_NK, count_N, prior_C, refiners, train_ND, eval_ND,
     )  # fmt: skip
 

@@ -187,7 +187,7 @@ def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) ->
     optimizer = clusterer.optimizer(config, list(model.parameters()))
     num_clusters = start.facts["num_clusters"]
     refiner = refining.Refiner(config, num_clusters, len(data.class_names), config.batch_size, runtime.device)
-    return _Setup(config, data, model, runtime.prepare(model, config.precision), average, optimizer, refiner, runtime)
+    return _Setup(config, data, model, runtime.prepare(model, config), average, optimizer, refiner, runtime)
 
 
 def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def train(
     optimizer = pretext.sgd(config, model)
     parts: dict[str, pretext.Stateful] = {"model": model, "optimizer": optimizer}
     start = pretext.restore(runtime.resume(), parts)
-    trained = runtime.prepare(model, config.precision)
+    trained = runtime.prepare(model, config)
     found = yield from pretext.epochs(
         config,
         start,

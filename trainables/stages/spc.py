@@ -267,7 +267,7 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
     refiner = refining.Refiner(
         config, scan_NC.shape[1], len(data.class_names), config.an_batch_size, torch.device("cpu")
     )
-    trained = runtime.prepare(model, config.precision)
+    trained = runtime.prepare(model, config)
     return _Setup(config, data, model, trained, optimizer, refiner, runtime, scan_NC, neighbors_eval_NK)
 
 

@@ -196,7 +196,7 @@ def train(
         "model": setup.model, "optimizer": setup.optimizer, "queue": setup.queue, "refiner": setup.refiner
     }  # fmt: skip
     start = pretext.restore(runtime.resume(), parts)
-    setup = replace(setup, trained=runtime.prepare(setup.model, config.precision))
+    setup = replace(setup, trained=runtime.prepare(setup.model, config))
     found = yield from pretext.epochs(
         config,
         start,
