@@ -82,5 +82,5 @@ def of_mlflow(uri: str, study: str, metric: str) -> View:
 
 def of_tables(storage: Path, study: str, metric: str) -> View:
     with (storage / study / "trials.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["status"] == "ok"]
+        rows = [row for row in csv.DictReader(file) if row["status"] == "done"]
     return view("tables", {f"{row['setting']}/{row['seed']}": float(row[metric]) for row in rows})

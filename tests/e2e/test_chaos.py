@@ -217,7 +217,7 @@ def test_hundreds_of_trials_leave_the_driver_as_it_was(calm: Any) -> None:
     sweep.wait_until(lambda: sweep.value("SELECT COUNT(*) FROM launches") == 2, driver)
     while driver.poll() is None:
         done = len(sweep.trials())
-        if done > TRIALS // 10:
+        if TRIALS // 10 < done < TRIALS:  # what comes after the last one, the reports, is no matter of trials
             open_files = len(list(Path(f"/proc/{driver.pid}/fd").iterdir()))
             seen.append((done, memory_kib(driver.pid), open_files))
         time.sleep(0.5)

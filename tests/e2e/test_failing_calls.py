@@ -16,7 +16,7 @@ LIMIT_S = 600.0
 
 def test_remote_calls_that_fail_at_random_change_no_result(new_sweep: Callable[..., Any]) -> None:
     """One in twenty fails, before or after it had its effect."""
-    calm, sweep = page(new_sweep("calm"), 10), page(new_sweep("failing"), 10)
+    calm, sweep = page(new_sweep("calm"), 6), page(new_sweep("failing"), 6)
     assert calm.run().returncode == 0
     odds = {"num_failures": -1, "req_failure_prob": 5, "resp_failure_prob": 5, "in_flight_failure_prob": 0}
     sweep.environment["RAY_testing_rpc_failure"] = json.dumps({"*": odds})

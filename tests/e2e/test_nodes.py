@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray.util
 
 PATIENCE_S = 240.0
 IDLE_MINUTES = 0.1
@@ -114,7 +116,15 @@ def test_a_sweep_outlives_the_loss_of_two_of_its_three_nodes(sweep: Any, new_swe
 @pytest.fixture
 def growing(sweep: Any) -> Iterator[str]:
     """Address of a head without CPUs, whose autoscaler may add two nodes with one each."""
-    machines = {"disable_node_updaters": True, "disable_launch_config_check": True, "use_node_id_as_ip": True}
+    port = _free_port()
+    # The machines of the provider look for their head at Ray's usual port, if nobody tells them another.
+    head_at = f"{ray.util.get_node_ip_address()}:{port}"
+    machines: dict[str, Any] = {
+        "disable_node_updaters": True,
+        "disable_launch_config_check": True,
+        "use_node_id_as_ip": True,
+    }
+    machines |= {"gcs_address": head_at}
     worker = {"resources": {"CPU": 1}, "node_config": {}, "min_workers": 0, "max_workers": 2}
     head = {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0}
     nothing = ("initialization", "setup", "head_setup", "worker_setup", "head_start_ray", "worker_start_ray")
@@ -132,7 +142,16 @@ def growing(sweep: Any) -> Iterator[str]:
     page = sweep.ray / "autoscaling.yaml"
     page.write_text(json.dumps(config))
     # ray.cluster_utils.AutoscalingCluster would begin with "ray stop --force", which ends every Ray on this machine.
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--num-cpus=0", "--port=0"]
+    command = [
+        sys.executable,
+        "-m",
+        "ray.scripts.scripts",
+        "start",
+        "--head",
+        "--block",
+        "--num-cpus=0",
+        f"--port={port}",
+    ]
     scratch = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     command += [f"--autoscaling-config={page}", f"--temp-dir={scratch}", "--include-dashboard=false"]
     environment = {"AUTOSCALER_UPDATE_INTERVAL_S": "1", "RAY_FAKE_CLUSTER": "1"}
@@ -141,6 +160,12 @@ def growing(sweep: Any) -> Iterator[str]:
             yield _address(Path(scratch) / "ray_current_cluster", head)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
 
 
 def _address(file: Path, head: "subprocess.Popen[str]") -> str:
