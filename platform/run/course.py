@@ -76,9 +76,12 @@ class Course:
     def _spent_s(self, key: str) -> float:
         return time.monotonic() - self.since.get(key, time.monotonic())
 
-    def loses(self, key: str, reason: str) -> None:
-        """A cell whose process died. Tune has tried it again where it was running, but not where it was about to."""
-        self._returns(key, f"process lost: {reason}")
+    def loses(self, key: str, reason: str, *, tried: int) -> None:
+        """A cell whose process died. tried: how often Tune did; where it was about to begin, Tune gives up at once."""
+        if tried > self.board.study.retries:
+            self.ends(key, f"process lost: {reason}")
+        else:
+            self._returns(key, f"process lost: {reason}")
 
     def _breaks(self, key: str, reason: str) -> None:
         """A cell whose GPU has failed."""
@@ -90,7 +93,7 @@ class Course:
         """Run it again, unless it has been tried as often as it may be."""
         self._returned[key] = self._returned.get(key, 0) + 1
         self.board.returned(key)
-        if max(self._returned[key], self.board.trial(key).attempts) > self.board.study.retries:
+        if self._returned[key] > self.board.study.retries:
             self.ends(key, reason)
 
     def ends(self, key: str, reason: str) -> None:

@@ -140,7 +140,8 @@ class Feed(_Unsaved, tune.Callback):  # type: ignore[misc]
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         key = self._keys[trial.trial_id]
         if key in self._course.board.running and trial.trial_id not in self._holding:
-            self._course.loses(key, str(trial.get_error() or "no reason given").strip().splitlines()[-1])
+            reason = str(trial.get_error() or "no reason given").strip().splitlines()[-1]
+            self._course.loses(key, reason, tried=trial.num_failures)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         # Tune keeps running means of every number of every trial to its end, 57 KiB a trial; nobody here asks for them.

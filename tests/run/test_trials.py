@@ -151,7 +151,7 @@ def test_a_trial_whose_warm_process_dies_before_it_begins_is_tried_again(course:
     feed = Feed(course, keys := {}, {})
     for attempt in range(course.board.study.retries + 1):
         assert course.board.trial(key).state == PENDING
-        trial = SimpleNamespace(trial_id=f"t{attempt}", status="ERROR", get_error=lambda: None)
+        trial = SimpleNamespace(trial_id=f"t{attempt}", status="ERROR", get_error=lambda: None, num_failures=1)
         keys[trial.trial_id] = key
         feed.on_trial_error(0, [], trial)
         given = course.board.next()
@@ -164,9 +164,7 @@ def test_a_trial_whose_warm_process_dies_before_it_begins_is_tried_again(course:
 
 def test_a_trial_that_was_started_as_often_as_it_may_be_fails_with_its_process(course: Course) -> None:
     key, trial, feed, _ = running(course)
-    for _ in range(course.board.study.retries):
-        course.starts(key)
-    trial.get_error = lambda: "Ray: the actor died"
+    trial.get_error, trial.num_failures = lambda: "Ray: the actor died", course.board.study.retries + 1
     feed.on_trial_error(0, [], trial)
     assert (course.board.trial(key).state, course.board.trial(key).error) == (
         FAILED,
