@@ -35,7 +35,7 @@ chaos: $(VENV)/.installed
 	$(BIN)/python -m pytest -m chaos -n 2 --dist loadfile $(ARGS)
 
 smoke: $(VENV)/.installed
-	$(BIN)/python -m pytest -m smoke $(ARGS)
+	$(BIN)/python -m pytest -m smoke -n 2 $(ARGS)
 
 check: $(VENV)/.installed
 	$(BIN)/ruff format --check .
