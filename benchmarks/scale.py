@@ -13,7 +13,8 @@ The model: GPUS x PACKED trials at once. Each part that all trials share is meas
     ledger       seconds to write a trial (from setting to DONE) and a parcel of epochs, synced to the disk
     search       seconds inside the actor for an answer that it has, as most are: its process is shared by all trials
                  of a node without GPUs, else each GPU has its own
-    store        seconds to publish and to read once a result of RESULT_MB, digests included
+    store        seconds to publish and to read once a result of RESULT_MB, digests included, on the disk of this
+                 machine; as if one disk and one process served all, so a bound: each trial digests its own
 
 A part that is busy c seconds for each trial is full when GPUS x PACKED trials of c x GPUS x PACKED seconds run at once:
 that is the shortest mean trial it carries, and the largest of them names the first bottleneck. Parcels come on top:
