@@ -16,6 +16,8 @@ from pathlib import Path
 Below = Callable[[], Mapping[int, str]]
 """Process id -> command line of everything below the driver; the driver's own id is not among them."""
 
+PAUSE_S = 3.0, 12.0
+"""Before an act: a process needs some seconds to start, and is to do something before it is disturbed again."""
 TRIAL, SEARCH = "ray::ImplicitFunc", "ray::SearchActor"
 
 
@@ -55,7 +57,7 @@ class Nemesis:
         names = sorted(self._weights)
         (name,) = self._chance.choices(names, [self._weights[each] for each in names])
         self.done[name] += 1
-        return name, self._chance.uniform(1.0, 6.0)
+        return name, self._chance.uniform(*PAUSE_S)
 
     def seconds(self, low: float, high: float) -> float:
         return self._chance.uniform(low, high)
