@@ -1,6 +1,5 @@
 """bfloat16 forward passes: what they change, and what stays float32."""
 
-import shutil
 from typing import NamedTuple
 
 import pytest
@@ -73,7 +72,7 @@ def test_on_a_cpu_the_network_stays_as_it_is_unless_bf16_is_asked_for(asked: str
 # Compiled
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+@pytest.mark.skipif(not precision.has_compiler(), reason="needs a C++ compiler")
 @pytest.mark.parametrize("asked", ["float32", "bf16"])
 def test_a_compiled_pass_gives_the_same_gradients_and_is_compiled_once_for_all_trials(asked: str) -> None:
     dynamo.reset()
@@ -94,3 +93,11 @@ def test_a_compiled_pass_gives_the_same_gradients_and_is_compiled_once_for_all_t
                 found, expected, rtol=0.05 if asked == "bf16" else 1e-5, atol=1e-2 if asked == "bf16" else 1e-6
             )
     assert counters["stats"]["unique_graphs"] == 1
+
+
+def test_without_a_compiler_it_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    with pytest.raises(RuntimeError, match="install g\\+\\+, or set it to false"):
+        session.local().prepare(Layers(), precision.Settings(compiled=True))
+    assert isinstance(session.local().prepare(Layers(), precision.Settings()), Layers)

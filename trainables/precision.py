@@ -5,6 +5,8 @@ and a network's outputs are float32 again before any loss sees them. Compiled co
 later trials of a warm process find it done.
 """
 
+import os
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,8 +51,21 @@ def is_bf16(precision: str, device: torch.device) -> bool:
     return precision == "bf16"
 
 
+def has_compiler() -> bool:
+    """Whether torch.compile finds what it needs on this machine."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
+
+
 def applied(module: nn.Module, how: Settings, device: torch.device) -> nn.Module:
-    """The module as it is, or compiled, or inside ``Autocast``."""
+    """The module as it is, or compiled, or inside ``Autocast``.
+
+    Raises:
+        RuntimeError: it is to be compiled, and this machine has no C++ compiler.
+    """
+    if how.compiled and not has_compiler():
+        raise RuntimeError(
+            "compiled: true needs a C++ compiler on every machine that trains; install g++, or set it to false"
+        )
     made: Any = torch.compile(module) if how.compiled else module
     return Autocast(made, device.type) if is_bf16(how.precision, device) else made
 
