@@ -21,7 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0
 """For what takes seconds on a quiet machine."""
 
-RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
+RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent", "ray/dashboard/agent.py", "runtime_env/agent/main.py")
+"""As they call themselves, and as they are called before."""
 
 PAGE = """\
 name: tiny
@@ -160,7 +161,7 @@ class Sweep:
     def wait_until_gone(self, processes: Mapping[int, str]) -> dict[int, str]:
         """Those of ``processes`` (id -> command line) that still live after 30 s."""
         # Ray's two agents wait a minute for the return of their cluster's head before they end; they hold nothing.
-        held = {pid: text for pid, text in processes.items() if not text.startswith(RAY_AGENTS)}
+        held = {pid: text for pid, text in processes.items() if not any(name in text for name in RAY_AGENTS)}
         until = time.monotonic() + 30
         while (left := {pid: text for pid, text in held.items() if is_alive(pid)}) and time.monotonic() < until:
             time.sleep(0.2)
