@@ -288,7 +288,7 @@ class Runtime(Protocol):
     def prepare(self, model: nn.Module, how: "precision.Settings | None" = None) -> nn.Module:
         """The model on the device, wrapped for gradient averaging where there are several ranks.
 
-        how: its forward pass is computed, in float32 if None; outputs are float32 in any case.
+        how: precision and compilation of its forward pass, plain float32 if None; outputs are float32 in any case.
         """
         ...
 

@@ -10,18 +10,17 @@ import re
 BROKEN = "device broken"
 """Status of a cell that could not run because the GPU of its process has failed."""
 
-# Of cudaError_t, as the driver names them: those after which CUDA asks for a new process, or for another device.
-_CODES = frozenset({46, 100, 101, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 720, 721, 999})
-_WORDS = re.compile(
-    r"device-side assert|illegal memory access|illegal instruction|illegal address|unspecified launch failure"
-    r"|launch timed out|misaligned address|hardware stack error|invalid program counter|uncorrectable|\becc error"
-    r"|no cuda-capable device|busy or unavailable|gpu is lost|fallen off the bus|cuda unknown error",
-    re.IGNORECASE,
-)
-# Of the same, those that another process would meet as well.
+# Of cudaError_t, as the driver names them: what every process would meet on this GPU, and after which CUDA asks for
+# another process.
 _BROKEN_CODES = frozenset({46, 100, 101, 214, 220})
+_PROCESS_CODES = frozenset({226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 720, 721, 999})
 _BROKEN_WORDS = re.compile(
     r"uncorrectable|\becc error|no cuda-capable device|busy or unavailable|gpu is lost|fallen off the bus",
+    re.IGNORECASE,
+)
+_PROCESS_WORDS = re.compile(
+    r"device-side assert|illegal memory access|illegal instruction|illegal address|unspecified launch failure"
+    r"|launch timed out|misaligned address|hardware stack error|invalid program counter|cuda unknown error",
     re.IGNORECASE,
 )
 _NUMBER = re.compile(r"\bcuda(?: runtime)? error:?\s*\(?(\d+)", re.IGNORECASE)
@@ -33,7 +32,9 @@ class DeviceLost(RuntimeError):
 
 def is_lost(error: BaseException) -> bool:
     """Whether the error, or one that it came from, says that the GPU of this process is gone."""
-    return any(isinstance(each, DeviceLost) or _says(each, _CODES, _WORDS) for each in _chain(error))
+    return is_broken(error) or any(
+        isinstance(each, DeviceLost) or _says(each, _PROCESS_CODES, _PROCESS_WORDS) for each in _chain(error)
+    )
 
 
 def is_broken(error: BaseException) -> bool:

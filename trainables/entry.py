@@ -98,16 +98,15 @@ def run_cell(cell: Mapping[str, Any], reporter: Reporter) -> None:
     except Collapsed as collapsed:
         outcome = collapse_outcome(collapsed)
     except Exception as error:
+        said = f"{type(error).__name__}: {error}"
         if devices.is_broken(error):
-            reporter.flush(
-                {"status": devices.BROKEN, "error": f"{socket.gethostname()}: {type(error).__name__}: {error}"}
-            )
+            reporter.flush({"status": devices.BROKEN, "error": f"{socket.gethostname()}: {said}"})
             _hold()
         if devices.is_lost(error):
-            raise devices.DeviceLost(f"{socket.gethostname()}: {type(error).__name__}: {error}") from error
+            raise devices.DeviceLost(f"{socket.gethostname()}: {said}") from error
         outcome = {
             "status": "failed",
-            "error": f"{type(error).__name__}: {error}",
+            "error": said,
             "traceback": traceback.format_exc(limit=20),
         }
     if torch.cuda.is_available():

@@ -61,14 +61,14 @@ class LedgerFile:
     """One connection, for one thread. patience_s: how long a write waits for another process's.
 
     Raises:
-        LedgerDamaged, LedgerBusy, LedgerFull: here, and wherever it is used within ``writing`` or ``explained``.
+        LedgerDamaged, LedgerBusy, LedgerFull: here, within ``writing`` and from ``refuse_damaged``.
     """
 
     def __init__(self, path: Path, patience_s: float) -> None:
         self.path, self._patience_s = path, patience_s
         self.connection = sqlite3.connect(path, timeout=patience_s, isolation_level=None)
         self.connection.row_factory = sqlite3.Row
-        with self.explained():
+        with self._explained():
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute("PRAGMA synchronous=FULL")
         with self.writing():
@@ -78,7 +78,7 @@ class LedgerFile:
     @contextmanager
     def writing(self, may_write: Callable[[], None] = lambda: None) -> Iterator[None]:
         """One transaction; it begins with ``may_write``, which raises where nothing may be written."""
-        with self.explained():
+        with self._explained():
             # IMMEDIATE: a deferred transaction that reads and then writes fails at once under contention, timeout or
             # not.
             self.connection.execute("BEGIN IMMEDIATE")
@@ -92,13 +92,13 @@ class LedgerFile:
                 raise
 
     def refuse_damaged(self) -> None:
-        with self.explained():
+        with self._explained():
             (said,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
         if said != "ok":
             raise self._damaged(said)
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
+    def _explained(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.DatabaseError as error:
