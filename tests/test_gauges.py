@@ -1,13 +1,10 @@
 """What is shown to Prometheus, with the metrics of Ray replaced by ones that remember."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 
 from trainables import gauges
-
-STATES = ("PENDING", "RUNNING", "DONE")
 
 
 @dataclass
@@ -35,13 +32,6 @@ class Metric:
         return " ".join(given.values())
 
 
-@dataclass(frozen=True)
-class Trial:
-    kind: str
-    state: str
-    stages: tuple[dict[str, Any], ...] = ()
-
-
 @pytest.fixture
 def shown(monkeypatch: pytest.MonkeyPatch) -> dict[str, Metric]:
     made: dict[str, Metric] = {}
@@ -65,26 +55,21 @@ def test_answers_are_counted_once_each(shown: dict[str, Metric]) -> None:
 
 
 def test_trials_are_shown_by_state_and_stages_by_how_they_came(shown: dict[str, Metric]) -> None:
-    found, computed = {"cached": True}, {"cached": False}
-    trials = [
-        Trial("prepare", "DONE", (computed,)),
-        Trial("trial", "DONE", (found, computed)),
-        Trial("trial", "RUNNING"),
-    ]
-    gauges.SweepGauges("spc", 0.5, STATES).show(trials)
+    states = {"PENDING": 0, "RUNNING": 1, "DONE": 1}
+    gauges.SweepGauges("spc", 0.5).show(states, {"computed": 2})
     assert shown["clustersweep_trials"].values == {"spc pending": 0, "spc running": 1, "spc done": 1}
-    assert shown["clustersweep_stages"].values == {"spc cached": 1, "spc computed": 2}
+    assert shown["clustersweep_stages"].values == {"spc cached": 0, "spc computed": 2}
     assert shown["clustersweep_trial_gpus"].values == {"spc": 0.5}
 
 
 def test_trials_are_counted_once_in_a_few_seconds(shown: dict[str, Metric], monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = 100.0
     monkeypatch.setattr(gauges.time, "monotonic", lambda: now_s)
-    sweep = gauges.SweepGauges("spc", 0.0, STATES)
-    sweep.show([Trial("trial", "RUNNING")])
+    sweep = gauges.SweepGauges("spc", 0.0)
+    sweep.show({"RUNNING": 1, "DONE": 0}, {})
     now_s = 104.0
-    sweep.show([Trial("trial", "DONE")])
+    sweep.show({"RUNNING": 0, "DONE": 1}, {})
     assert shown["clustersweep_trials"].values["spc running"] == 1
     now_s = 105.0
-    sweep.show([Trial("trial", "DONE")])
-    assert shown["clustersweep_trials"].values == {"spc pending": 0, "spc running": 0, "spc done": 1}
+    sweep.show({"RUNNING": 0, "DONE": 1}, {})
+    assert shown["clustersweep_trials"].values == {"spc running": 0, "spc done": 1}

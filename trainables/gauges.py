@@ -6,8 +6,7 @@ process lives; nothing here waits for anybody.
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
 from ray.util.metrics import Counter, Gauge
 
@@ -44,11 +43,10 @@ class SearchGauges:
 class SweepGauges:
     """Of one launch, shown by its driver.
 
-    gpus: that one trial books. states: of trials, all of them shown, so that one that empties falls to zero.
+    gpus: that one trial books.
     """
 
-    def __init__(self, study: str, gpus: float, states: Iterable[str]) -> None:
-        self._states = tuple(states)
+    def __init__(self, study: str, gpus: float) -> None:
         self._due_s = 0.0
         self._trials = Gauge("clustersweep_trials", "Trials of the launch by state.", ("study", "state"))
         self._stages = Gauge(
@@ -61,20 +59,16 @@ class SweepGauges:
             metric.set_default_tags({"study": study})
         booked.set(gpus)
 
-    def show(self, trials: Iterable[Any]) -> None:
-        """trials: with ``kind``, ``state`` and ``stages``. They are all counted, so only once in a few seconds."""
+    def show(self, states: Mapping[str, int], stages: Mapping[str, int]) -> None:
+        """Once in a few seconds; what comes between is left out.
+
+        states: trials by state, an empty one with its zero. stages: of the finished ones, "cached" and "computed".
+        """
         now_s = time.monotonic()
         if now_s < self._due_s:
             return
         self._due_s = now_s + _EVERY_S
-        states = dict.fromkeys(self._states, 0)
-        found = {"cached": 0, "computed": 0}
-        for trial in trials:
-            if trial.kind == "trial":
-                states[trial.state] += 1
-            for stage in trial.stages:
-                found["cached" if stage["cached"] else "computed"] += 1
         for state, number in states.items():
             self._trials.set(number, {"state": state.lower()})
-        for how, number in found.items():
-            self._stages.set(number, {"how": how})
+        for how in ("cached", "computed"):
+            self._stages.set(stages.get(how, 0), {"how": how})

@@ -30,6 +30,8 @@ class Board:
 
     fingerprints: "fingerprint" of the data set, and "probe_fingerprint" of the probes' where it is another one.
     shared: what is prepared once per seed, of each pipeline of the study.
+    ended: the trials in the order of ending; it only grows, and one that ends again stands there again.
+    num_prepare: the cells of shared stages; two pipelines may share the same.
     """
 
     def __init__(
@@ -47,8 +49,12 @@ class Board:
         self._fingerprints, self._storage = dict(fingerprints), storage
         self.total_settings = self._searcher.total
         self.settings = ledger.settings(launch.id)
+        self._params = [setting.params for setting in self.settings]
+        self._known = {trial.key: trial for trial in ledger.trials(launch.id)}
         self._trials: dict[str, Trial] = {}
         self._by_setting: dict[int, list[str]] = {}
+        self.num_prepare = 0
+        self.ended: list[Trial] = []
         self._queue: deque[str] = deque()
         self.running: set[str] = set()
         self._told: list[Told] = []
@@ -60,6 +66,9 @@ class Board:
             self._enter([self._cell(part, {}, seed, until=slots[-1]) for seed in study.seeds], None)
         for setting in self.settings:
             self._enter_setting(setting)
+        self.ended.sort(key=lambda trial: trial.sequence or 0)
+        self._known.clear()
+        self._give_up_unprepared()
 
     # Out
 
@@ -101,6 +110,11 @@ class Board:
     @property
     def trials(self) -> list[Trial]:
         return list(self._trials.values())
+
+    @property
+    def num_trials(self) -> int:
+        """How many trials the settings have that are drawn."""
+        return len(self._trials) - self.num_prepare
 
     # Back
 
@@ -178,19 +192,19 @@ class Board:
 
     def _enter(self, cells: Sequence[Cell], setting: int | None) -> None:
         keyed = [(walk.trial_key(cell), cell) for cell in cells]
-        self._ledger.add_trials(self.launch.id, keyed, setting=setting)
+        if any(key not in self._known for key, _ in keyed):
+            self._ledger.add_trials(self.launch.id, keyed, setting=setting)
         for key, cell in keyed:
             if setting is None:
                 self.prepare[_family(cell)] = key
             else:
                 self._by_setting.setdefault(setting, []).append(key)
             if key not in self._trials:
-                self._refresh(key)
                 # A resumed launch may ask for other resources or read the data elsewhere; the numbers are the same.
-                self._trials[key] = replace(self._trials[key], cell=cell)
+                self._note(replace(self._known.get(key) or self._read(key), cell=cell))
+                self.num_prepare += setting is None
                 if self._trials[key].state == PENDING:
                     self._queue.append(key)
-        self._give_up_unprepared()
 
     def _give_up_unprepared(self) -> None:
         """Fail every waiting cell whose shared stages have failed: it could never start."""
@@ -200,10 +214,19 @@ class Board:
             if shared is not None and shared.key != key and shared.state == FAILED:
                 self._fail(key, f"the stages shared by seed {seed} failed: {shared.error}")
 
-    def _refresh(self, key: str) -> None:
+    def _read(self, key: str) -> Trial:
         trial = self._ledger.trial(self.launch.id, key)
         assert trial is not None, f"trial {key} is not in the ledger"
-        self._trials[key] = trial
+        return trial
+
+    def _note(self, trial: Trial) -> None:
+        self._trials[trial.key] = trial
+        if trial.state in ENDED:
+            self.ended.append(trial)
+
+    def _refresh(self, key: str) -> None:
+        trial = replace(self._read(key), cell=self._trials[key].cell)
+        self._note(trial)
         if trial.state != PENDING:
             self.running.discard(key)
             if key in self._queue:
@@ -225,11 +248,13 @@ class Board:
         if self._searched and len(self._told) < number - self.launch.lookahead + 1:
             return False
         told = self._told[: max(0, number - self.launch.lookahead + 1)]
-        variant, params = self._searcher.draw(number, told, [setting.params for setting in self.settings])
+        variant, params = self._searcher.draw(number, told, self._params)
         setting = Setting(number, variant, params)
         self._ledger.add_setting(self.launch.id, setting)
         self.settings.append(setting)
+        self._params.append(params)
         self._enter_setting(setting)
+        self._give_up_unprepared()
         return True
 
     @property

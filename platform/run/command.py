@@ -25,7 +25,7 @@ from .course import Course
 from .ledger import LEDGER, Ledger, StudyChanged, StudyHeld
 from .ledger_file import LedgerError
 from .outcomes import closing_stages
-from .rows import ENDED, PENDING, RUNNING, Launch
+from .rows import PENDING, Launch
 from .storage import Storage
 from .tracking import Tracker
 
@@ -145,11 +145,11 @@ def _run(request: launch.Request, course: Course, *, quiet: bool) -> None:
         watched, share = observe.Observer(course), request.study.resources.trial
         search = service.start()
         held = leases.start() if request.storage.uri else None
-        shown = gauges.SweepGauges(request.study.name, share.gpu * max(1, share.workers), (PENDING, RUNNING, *ENDED))
+        shown = gauges.SweepGauges(request.study.name, share.gpu * max(1, share.workers))
 
         def changed() -> None:
             screen.update(watched.state)
-            shown.show(course.board.trials)
+            shown.show(*watched.counts())
             search.follow()
 
         course.changed = changed

@@ -27,7 +27,20 @@ from trainables import diary
 from ..study.faults import redacted
 from . import owner
 from .ledger_file import LedgerError, LedgerFile
-from .rows import DONE, ENDED, FAILED, PENDING, RUNNING, EpochRow, Launch, Setting, Trial, launch_of, trial_of
+from .rows import (
+    DONE,
+    ENDED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    EpochRow,
+    Launch,
+    Setting,
+    Trial,
+    launch_of,
+    setting_of,
+    trial_of,
+)
 
 LEDGER = "ledger.db"
 """The file's name in a storage folder."""
@@ -198,7 +211,11 @@ class Ledger:
 
     def settings(self, launch: int) -> list[Setting]:
         rows = self._connection.execute("SELECT * FROM settings WHERE launch = ? ORDER BY number", (launch,))
-        return [Setting(row["number"], row["variant"], json.loads(row["params"])) for row in rows]
+        return [setting_of(row) for row in rows]
+
+    def setting(self, launch: int, number: int) -> Setting:
+        found = "SELECT * FROM settings WHERE launch = ? AND number = ?"
+        return setting_of(self._connection.execute(found, (launch, number)).fetchone())
 
     def add_trials(
         self, launch: int, cells: Sequence[tuple[str, Mapping[str, Any]]], *, setting: int | None = None
@@ -275,6 +292,15 @@ class Ledger:
         query = "SELECT * FROM trials WHERE launch = ?" + (" AND kind = ?" if kind else "")
         rows = self._connection.execute(
             query + " ORDER BY setting IS NOT NULL, setting, seed, key", (launch, kind) if kind else (launch,)
+        )
+        return [trial_of(row) for row in rows]
+
+    def trials_since(self, launch: int, sequence: int) -> list[Trial]:
+        """Those that have not ended, and those that ended after the trial of a sequence, in the order of ending."""
+        rows = self._connection.execute(
+            "SELECT * FROM trials WHERE (launch = ? AND state IN (?, ?)) OR (launch = ? AND sequence > ?) "
+            "ORDER BY sequence IS NULL, sequence, setting, seed, key",
+            (launch, PENDING, RUNNING, launch, sequence),
         )
         return [trial_of(row) for row in rows]
 

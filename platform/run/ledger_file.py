@@ -38,6 +38,8 @@ CREATE TABLE IF NOT EXISTS exports (
     PRIMARY KEY (target, launch, key)
 );
 CREATE INDEX IF NOT EXISTS trials_by_setting ON trials (launch, setting);
+CREATE INDEX IF NOT EXISTS trials_by_state ON trials (launch, state);
+CREATE INDEX IF NOT EXISTS trials_by_end ON trials (launch, sequence);
 """
 
 

@@ -1,53 +1,86 @@
 """A running launch as a ``live.State``: read off the course, which is in memory, so that looking costs little."""
 
-import statistics
 import time
-from collections.abc import Mapping, Sequence
 
 from trainables.seeds import label
 
 from .course import Course
 from .labels import setting_label
 from .live import Best, Ended, Running, State
-from .outcomes import counts_as_result
-from .rows import COLLAPSED, DONE, ENDED, FAILED, PRUNED, RUNNING, Trial
+from .rows import DONE, ENDED, FAILED, PENDING, RUNNING, Trial
+from .tally import Tally
 
 _ACCURACY = "acc"
 
 
 class Observer:
-    """Looks at one course again and again; what cannot change any more is kept from one look to the next."""
+    """Looks at one course again and again; a look costs what has ended since the last one, not what there is."""
 
     def __init__(self, course: Course) -> None:
         self._course = course
+        objective = course.board.study.objective
+        self._tally, self._metric = Tally(objective.metric, objective.mode), objective.metric
+        self._num_heard = 0
+        self._num_ended = {"trial": 0, "prepare": 0}
         self._labels: dict[int, str] = {}
-        self._ended: dict[str, Ended] = {}
+        self._told: set[str] = set()
+        self._ended: list[Ended] = []
 
     def state(self, unsent: int = 0) -> State:
         """The state now. ``unsent``: trials that the tracker does not have yet."""
-        board, study = self._course.board, self._course.board.study
-        everything = board.trials
-        trials = [trial for trial in everything if trial.kind == "trial"]
-        prepare = [trial for trial in everything if trial.kind == "prepare"]
-        done = [trial for trial in trials if trial.state == DONE]
-        failed = sum(trial.state == FAILED for trial in trials)
-        ended = sum(trial.state in ENDED for trial in trials)
-        total = len(trials) + (board.total_settings - len(board.settings)) * len(study.seeds)
-        seconds = [trial.seconds for trial in done if trial.seconds]
-        self._note_ended(everything, {"trial": total, "prepare": len(prepare)})
+        tally, board = self._heard(), self._course.board
+        total, num_ended = self._total("trial"), tally.num("trial", *ENDED)
+        leader, mean_s = tally.leader, tally.done_s / tally.num_timed if tally.num_timed else None
         return State(
             total=total,
-            done=len(done),
-            failed=failed,
+            done=tally.num("trial", DONE),
+            failed=tally.num("trial", FAILED),
             # A cell handed to Tune waits there for a free process: only a started one runs.
-            running=tuple(self._running(trial) for trial in everything if trial.state == RUNNING),
-            ended=tuple(self._ended.values()),
-            best=self._best(trials),
-            prepared=sum(trial.state == DONE for trial in prepare),
-            prepare=len(prepare),
+            running=tuple(self._running(trial) for trial in self._under_way()),
+            ended=tuple(self._ended),
+            best=None
+            if leader is None
+            else Best(self._label(leader.setting), self._metric, leader.mean, leader.std, leader.n),
+            prepared=tally.num("prepare", DONE),
+            prepare=board.num_prepare,
             unsent=unsent,
-            time_left_s=time_left_s(seconds, total - ended, self._course.slots),
+            time_left_s=time_left_s(mean_s, total - num_ended, self._course.slots),
         )
+
+    def counts(self) -> tuple[dict[str, int], dict[str, int]]:
+        """How many trials are in each state, and how the stages of finished cells came: "cached" or "computed"."""
+        tally, board = self._heard(), self._course.board
+        states = {state: tally.num("trial", state) for state in ENDED}
+        states[RUNNING] = sum(trial.kind == "trial" for trial in self._under_way())
+        states[PENDING] = board.num_trials - sum(states.values())
+        return states, dict(tally.stages)
+
+    def _heard(self) -> Tally:
+        """The tally, with what has ended since the last look."""
+        board = self._course.board
+        for trial in board.ended[self._num_heard :]:
+            self._tally.add(trial)
+            if trial.key not in self._told:
+                self._told.add(trial.key)
+                self._num_ended[trial.kind] += 1
+                # What ended in an earlier run of the command was said there.
+                if trial.key in self._course.since:
+                    self._ended.append(self._end(trial))
+        self._num_heard = len(board.ended)
+        return self._tally
+
+    def _total(self, kind: str) -> int:
+        """How many cells of a kind there will be."""
+        board = self._course.board
+        if kind == "prepare":
+            return board.num_prepare
+        return board.num_trials + (board.total_settings - len(board.settings)) * len(board.study.seeds)
+
+    def _under_way(self) -> list[Trial]:
+        """What has started, shared stages first, then by setting."""
+        given = [self._course.board.trial(key) for key in self._course.board.running]
+        started = [trial for trial in given if trial.state == RUNNING]
+        return sorted(started, key=lambda trial: (trial.kind != "prepare", trial.setting or 0, trial.seed, trial.key))
 
     def _name(self, trial: Trial) -> str:
         what = "shared stages" if trial.setting is None else self._label(trial.setting)
@@ -55,9 +88,7 @@ class Observer:
 
     def _label(self, number: int) -> str:
         if number not in self._labels:
-            board = self._course.board
-            setting = next(each for each in board.settings if each.number == number)
-            study = board.study
+            study, setting = self._course.board.study, self._course.board.settings[number]
             self._labels[number] = setting_label(study.method, study.pretext, setting.params, setting.variant)
         return self._labels[number]
 
@@ -67,39 +98,16 @@ class Observer:
         row = self._course.epochs.get(trial.key, {})
         return Running(self._name(trial), row.get("slot", ""), row.get("epoch", 0), row.get("total", 0), seconds)
 
-    def _note_ended(self, everything: Sequence[Trial], totals: Mapping[str, int]) -> None:
-        """Append what ended since the last look, in the order of ending, if this run of the command started it."""
-        since, places = self._course.since, {"trial": 0, "prepare": 0}
-        for trial in sorted((t for t in everything if t.state in ENDED), key=lambda t: t.sequence or 0):
-            places[trial.kind] += 1
-            if trial.key in since and trial.key not in self._ended:
-                self._ended[trial.key] = self._end(trial, places[trial.kind], totals[trial.kind])
-
-    def _end(self, trial: Trial, place: int, of: int) -> Ended:
-        shown = (self._course.board.study.objective.metric, _ACCURACY) if trial.kind == "trial" else ()
+    def _end(self, trial: Trial) -> Ended:
+        shown = (self._metric, _ACCURACY) if trial.kind == "trial" else ()
         values = {name: trial.metrics[name] for name in dict.fromkeys(shown) if name in trial.metrics}
         seconds = (
             trial.seconds if trial.seconds is not None else max(0.0, (trial.ended or 0.0) - (trial.started or 0.0))
         )
+        place, of = self._num_ended[trial.kind], self._total(trial.kind)
         return Ended(self._name(trial), place, of, trial.state.lower(), values, seconds, trial.error)
 
-    def _best(self, trials: Sequence[Trial]) -> Best | None:
-        objective = self._course.board.study.objective
-        values: dict[int, list[float]] = {}
-        stopped = {trial.setting for trial in trials if trial.state in (PRUNED, COLLAPSED)}
-        for trial in trials:
-            counts = counts_as_result(trial) and trial.setting not in stopped
-            if counts and trial.setting is not None and objective.metric in trial.metrics:
-                values.setdefault(trial.setting, []).append(trial.metrics[objective.metric])
-        if not values:
-            return None
-        means = {number: statistics.fmean(found) for number, found in values.items()}
-        sign = -1.0 if objective.mode == "max" else 1.0
-        number = min(means, key=lambda each: (sign * means[each], each))
-        std = statistics.stdev(values[number]) if len(values[number]) > 1 else None
-        return Best(self._label(number), objective.metric, means[number], std, len(values[number]))
 
-
-def time_left_s(finished_s: Sequence[float], num_left: int, slots: int) -> float | None:
+def time_left_s(mean_s: float | None, num_left: int, slots: int) -> float | None:
     """Seconds until ``num_left`` trials are done, if each takes the finished ones' mean; None before the first."""
-    return statistics.fmean(finished_s) * num_left / slots if finished_s else None
+    return None if mean_s is None else mean_s * num_left / slots

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 from . import records
 from .ledger import Ledger
 from .records import KEY, KIND, REASON, STATUS, Point
-from .rows import COLLAPSED, DONE, ENDED, FAILED, PENDING, PRUNED, EpochRow, Setting, Trial
+from .rows import COLLAPSED, DONE, ENDED, FAILED, PENDING, PRUNED, EpochRow, Trial
 
 TARGET = "mlflow"
 """The name under which the ledger keeps what was sent."""
@@ -93,9 +93,10 @@ class Outbox:
     def __init__(self, ledger: Ledger, launch: int, sink: Sink) -> None:
         self._ledger, self._launch, self._sink = ledger, launch, sink
         self._runs: dict[str, Run] = {}
-        self._settings: dict[int, Setting] = {}
         self._sure: set[str] = set()
         self._closed: dict[str, int | None] = {}
+        self._all_closed_to = 0
+        """The place in the order of ending up to which every trial is closed: they are not looked at again."""
         self._opened = False
         self.parent = ""
 
@@ -108,16 +109,17 @@ class Outbox:
         if not self._opened:
             self._open()
         errors: list[Exception] = []
-        for trial in self._ledger.trials(self._launch):
-            if not _begun(trial) or self._is_closed(trial):
-                continue
+        for trial in self._ledger.trials_since(self._launch, self._all_closed_to):
             try:
-                self._send(trial)
+                if _begun(trial) and not self._is_closed(trial):
+                    self._send(trial)
             except Exception as error:
                 self._sure.discard(trial.key)
                 errors.append(error)
                 if len(errors) >= _FAILURES:
                     break
+            if not errors and trial.state in ENDED:
+                self._all_closed_to = trial.sequence or 0
         if errors:
             # A run may have been made although the answer was lost: look for it before another one is.
             self._opened = False
@@ -169,6 +171,7 @@ class Outbox:
         if self._noted(PARENT)[0] != self.parent:
             # Another tracker than the one the notes are about, or its database was taken away: they hold no longer.
             self._closed.clear()
+            self._all_closed_to = 0
             for trial in self._ledger.trials(self._launch):
                 if self._noted(trial.key) != ("", 0, False):
                     self._note(trial.key, "", 0)
@@ -206,13 +209,9 @@ class Outbox:
 
     def _create(self, trial: Trial) -> Run:
         launch = self._ledger.launch(self._launch)
-        baseline = records.baseline(list(self._settings.values()))
-        if trial.setting is not None and trial.setting not in self._settings:
-            settings = self._ledger.settings(self._launch)
-            self._settings = {setting.number: setting for setting in settings}
-            baseline = records.baseline(settings)
-        setting = None if trial.setting is None else self._settings[trial.setting]
-        tags = records.trial_tags(launch, trial, setting, baseline)
+        setting = None if trial.setting is None else self._ledger.setting(self._launch, trial.setting)
+        rows = self._ledger.settings(self._launch) if setting is not None and setting.variant else []
+        tags = records.trial_tags(launch, trial, setting, records.baseline(rows))
         started = trial.started or trial.ended or launch.started
         made = self._sink.create(records.trial_name(trial, setting), tags, started, self.parent)
         run = self._runs[trial.key] = Run(made, trial.key, "RUNNING")

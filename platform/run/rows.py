@@ -89,6 +89,10 @@ def launch_of(row: sqlite3.Row) -> Launch:
     )
 
 
+def setting_of(row: sqlite3.Row) -> Setting:
+    return Setting(row["number"], row["variant"], json.loads(row["params"]))
+
+
 def trial_of(row: sqlite3.Row) -> Trial:
     return Trial(
         row["key"],

@@ -100,11 +100,12 @@ class _Optuna:
 
     def __call__(self, number: int, attempt: int, told: Sequence[Told]) -> Params:
         # NSGA-II keeps the parents of a generation with the study, chosen when it first needed them.
-        if self._sampler.name == "nsga2":
+        if self._sampler.name in ("nsga2", "random"):
             self._study, self._num_told = self._fresh(), 0
-        for each in told[self._num_told :]:
-            self._tell(each)
-        self._num_told = max(self._num_told, len(told))
+        if self._sampler.name != "random":  # it learns from nothing
+            for each in told[self._num_told :]:
+                self._tell(each)
+            self._num_told = max(self._num_told, len(told))
         self._study.sampler = self._made(number, attempt)
         trial = self._study.ask()
         params: Params = {}

@@ -36,6 +36,8 @@ class Searcher:
         self._grid, self._search = study.grid, _ordered(study)
         self._blocks = domains.grid_size(self._grid) or 1
         self._draws: dict[int, Draw] = {}
+        self._heard: dict[int, list[Told]] = {}
+        self._num_heard = 0
         self._texts: list[str] = []
         self._seen: set[str] = set()
         self._places: dict[int, int] = {}
@@ -62,6 +64,7 @@ class Searcher:
         """(variant, params) of setting ``number``.
 
         told: all settings up to number - lookahead, in order. taken: the params of all settings before ``number``.
+        From one call to the next both only grow, so that each draw looks at what is new, or start anew from nothing.
         """
         if self._study.ablate:
             # By what is there already, not by place: a row may have been added above others.
@@ -83,15 +86,12 @@ class Searcher:
     ) -> dict[str, Any]:
         """A setting that this combination of the grid block does not have yet, as far as there is one."""
         own, block = divmod(number, self._blocks)
+        self._hear(told)
         if block not in self._draws:
             modes = tuple(each.mode for each in self._study.objectives)
             space = Space(self._search, lambda name, params: self._active(name, {**outer, **params}), modes)
             self._draws[block] = drawer(self._study.sampler, space)
-        heard = [
-            Told(each.number // self._blocks, _without(each.params, outer), each.values, each.seen)
-            for each in told
-            if each.number % self._blocks == block
-        ]
+        heard = self._heard.get(block, [])
         known, params = self._known(taken), dict[str, Any]()
         for attempt in range(_REDRAWS):
             params = {**self._draws[block](own, attempt, heard), **outer}
@@ -102,6 +102,16 @@ class Searcher:
             if _text(other) not in known:
                 return other
         return params
+
+    def _hear(self, told: Sequence[Told]) -> None:
+        """Sort what was told by combination of the grid block, each setting under its number there."""
+        if len(told) < self._num_heard:
+            self._heard, self._num_heard, self._draws = {}, 0, {}
+        for each in told[self._num_heard :]:
+            own, block = divmod(each.number, self._blocks)
+            params = {name: value for name, value in each.params.items() if name not in self._grid}
+            self._heard.setdefault(block, []).append(Told(own, params, each.values, each.seen))
+        self._num_heard = len(told)
 
     def _next_of_grid(
         self, number: int, outer: Mapping[str, Any], taken: Sequence[Mapping[str, Any]]
@@ -157,10 +167,6 @@ def _ordered(study: Study) -> dict[str, Domain]:
         else:
             return {**ordered, **left}  # conditions in a circle: as they stand
     return {name: ordered[name] for name in ordered}
-
-
-def _without(params: Mapping[str, Any], outer: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in params.items() if name not in outer}
 
 
 def _text(params: Mapping[str, Any]) -> str:

@@ -52,6 +52,13 @@ def brackets(rule: Asha | Hyperband, total: int) -> int:
     return max(1, len(rungs(rule, 0, total))) if isinstance(rule, Hyperband) else 1
 
 
+def is_judged(rule: Asha | Hyperband | Median, setting: int, epoch: int, total: int) -> bool:
+    """Whether a trial of a setting can be stopped after ``epoch`` of ``total``."""
+    if isinstance(rule, Median):
+        return rule.grace_epochs <= epoch < total
+    return epoch in rungs(rule, setting % brackets(rule, total), total)
+
+
 def verdict(
     rule: Asha | Hyperband | Median, own: Progress, others: Sequence[Progress], epoch: int, maximize: bool
 ) -> str:
@@ -60,13 +67,11 @@ def verdict(
     Args:
         others: the trials of the same seed, ``own`` left out.
     """
-    if epoch not in own.curve or epoch >= own.total:
+    if epoch not in own.curve or not is_judged(rule, own.setting, epoch, own.total):
         return ""
     if isinstance(rule, Median):
         return _below_median(rule, own.curve, [other.curve for other in others], epoch, maximize)
     bracket = own.setting % brackets(rule, own.total)
-    if epoch not in rungs(rule, bracket, own.total):
-        return ""
     peers = [other for other in others if other.setting % brackets(rule, other.total) == bracket]
     values = [other.curve[epoch] for other in peers if epoch in other.curve]
     better = sum(_is_better(value, own.curve[epoch], maximize) for value in values)
@@ -78,7 +83,7 @@ def verdict(
 
 def _below_median(rule: Median, own: Curve, others: Iterable[Curve], epoch: int, maximize: bool) -> str:
     means = [statistics.fmean(_until(curve, epoch)) for curve in others if epoch in curve]
-    if epoch < rule.grace_epochs or len(means) < rule.min_trials:
+    if len(means) < rule.min_trials:
         return ""
     best, median = (max if maximize else min)(_until(own, epoch)), statistics.median(means)
     if not _is_better(median, best, maximize):
@@ -145,17 +150,20 @@ class Judge:
         self.notes(trial.key, rows)
         if trial.key not in self._curves:
             return ""
+        own = self._progress(trial)
+        judged = [row for row in rows if row["slot"] == self._slot]
+        judged = [row for row in judged if is_judged(self._rule, own.setting, row["epoch"], own.total)]
+        if not judged:
+            return ""  # most epochs are none of the rule's, and there may be ten thousand others
         others = [
             self._progress(other)
             for other in trials
             if other.key in self._curves and other.key != trial.key and other.seed == trial.seed
         ]
-        own = self._progress(trial)
-        for row in rows:
-            if row["slot"] == self._slot:
-                reason = verdict(self._rule, own, others, row["epoch"], self._maximize)
-                if reason:
-                    return f"{self._name} after epoch {row['epoch']} of {self._slot}: {self._metric}: {reason}"
+        for row in judged:
+            reason = verdict(self._rule, own, others, row["epoch"], self._maximize)
+            if reason:
+                return f"{self._name} after epoch {row['epoch']} of {self._slot}: {self._metric}: {reason}"
         return ""
 
     def _progress(self, trial: Trial) -> Progress:

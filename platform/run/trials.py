@@ -20,6 +20,7 @@ from trainables import devices, entry
 
 from ..study.schema import Study
 from .course import Course
+from .forgetting import forget_ended
 from .ledger_file import LedgerError
 from .rows import ENDED
 
@@ -95,6 +96,7 @@ class Stops(_Unsaved, FIFOScheduler):  # type: ignore[misc]
         return str(TrialScheduler.STOP if self._course.judges(key, result["epochs"]) else TrialScheduler.CONTINUE)
 
     def choose_trial_to_run(self, controller: Any) -> Any:
+        forget_ended(getattr(controller, "_tune_controller", controller))  # its wrapper allows schedulers less
         # Tune starts a trial again whose process died, also where its cell had ended before.
         while self._lost:
             trial = self._lost.pop()

@@ -2,8 +2,11 @@
 
 import random
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from platform.run.board import Board
+from platform.run.ledger import Ledger
 from platform.run.rows import DONE, FAILED, PENDING
+from platform.study.plan import shared_parts
 from platform.study.schema import Study
 from typing import Any
 
@@ -116,6 +119,33 @@ def test_a_driver_restarted_after_every_cell_proposes_the_same(
         play(board, random.Random(3), ends=1)
     assert board.finished
     assert proposed(board) == reference
+
+
+def test_a_board_made_again_writes_nothing(make_study: MakeStudy, make_board: MakeBoard, tmp_path: Path) -> None:
+    # Ten thousand settings that are done already would be ten thousand waits for the disk.
+    study = make_study(SEARCH)
+    play(make_board(study), random.Random(1))
+    ledger = Ledger(tmp_path / "l.db")
+    launch = ledger.open_launch(study.name, {}, {}, lookahead=3)
+    written: list[str] = []
+    ledger._connection.set_trace_callback(written.append)  # noqa: SLF001 - what it asks of SQLite is the point
+    board = Board(ledger, launch, study, fingerprints={"fingerprint": "f"}, shared=shared_parts(study), storage="/s")
+    assert board.finished
+    assert [text for text in written if not text.startswith("SELECT")] == []
+
+
+def test_what_has_ended_is_known_in_its_order_also_after_a_restart(
+    make_study: MakeStudy, make_board: MakeBoard
+) -> None:
+    study = make_study(SEARCH)
+    first = make_board(study)
+    play(first, random.Random(1), ends=9)
+    again = make_board(study)
+    assert [trial.key for trial in first.ended] == [trial.key for trial in again.ended]
+    assert len(again.ended) == 9
+    play(again, random.Random(2))
+    assert len(again.ended) == len(again.trials) == again.num_trials + again.num_prepare
+    assert [trial.sequence for trial in again.ended] == sorted(trial.sequence or 0 for trial in again.trials)
 
 
 def test_a_cell_that_is_done_is_never_handed_out_again(make_study: MakeStudy, make_board: MakeBoard) -> None:

@@ -72,6 +72,42 @@ def test_starting_counts_attempts_and_keeps_the_first_time(ledger: Ledger, launc
     assert first.started == second.started
 
 
+def test_what_is_new_is_what_has_not_ended_and_what_ended_since(ledger: Ledger, launch: int) -> None:
+    entered(ledger, launch, "a", "b", "c", "d")
+    for key in ("c", "a"):
+        ledger.finish(launch, key, {}, [], 1.0)
+    ledger.start(launch, "b")
+    of_c = of(ledger, launch, "c").sequence
+    assert of_c is not None
+    assert [trial.key for trial in ledger.trials_since(launch, 0)] == ["c", "a", "b", "d"]
+    assert [trial.key for trial in ledger.trials_since(launch, of_c)] == ["a", "b", "d"]
+
+
+def test_a_failed_trial_that_waits_to_be_run_again_is_new_whenever_it_ended(ledger: Ledger, launch: int) -> None:
+    entered(ledger, launch, "a", "b")
+    ledger.fail(launch, "a", "OSError")
+    ledger.finish(launch, "b", {}, [], 1.0)
+    opened(ledger)  # the same command again
+    last = of(ledger, launch, "b").sequence
+    assert last is not None
+    assert [trial.key for trial in ledger.trials_since(launch, last)] == ["a"]
+
+
+def test_no_write_and_no_look_for_what_is_new_goes_through_all_trials(ledger: Ledger, launch: int) -> None:
+    entered(ledger, launch, "a")
+    asked: list[str] = []
+    connection = sqlite3.connect(ledger.path)
+    ledger._connection.set_trace_callback(asked.append)  # noqa: SLF001 - what it asks of SQLite is the point
+    ledger.start(launch, "a")
+    ledger.finish(launch, "a", {}, [], 1.0)
+    ledger.trials_since(launch, 0)
+    ledger.trial(launch, "a")
+    of_trials = [text for text in asked if "trials" in text]
+    steps = [row[3] for text in of_trials for row in connection.execute(f"EXPLAIN QUERY PLAN {text}")]
+    assert len(of_trials) >= 4
+    assert [step for step in steps if step.startswith("SCAN")] == []
+
+
 def test_a_finished_trial_has_all_that_came_of_it(ledger: Ledger, launch: int) -> None:
     entered(ledger, launch, "a")
     ledger.start(launch, "a")

@@ -369,6 +369,43 @@ def test_one_trial_that_is_refused_does_not_keep_the_others_back(ledger: Ledger,
     assert tracker.by_key()["key1"].status == "FINISHED"
 
 
+def test_what_is_sent_and_closed_is_not_read_again(
+    ledger: Ledger, launch: Launch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    since = ledger.trials_since
+
+    def noted(number: int, sequence: int) -> list[Trial]:
+        found = since(number, sequence)
+        read.extend(trial.key for trial in found)
+        return found
+
+    monkeypatch.setattr(ledger, "trials_since", noted)
+    outbox = Outbox(ledger, launch.id, FakeTracker())
+    for key in ("key0", "key1"):
+        ledger.start(launch.id, key)
+    finish(ledger, launch, "key1")
+    outbox.send()
+    read.clear()
+    outbox.send()
+    assert read == ["key0"]
+
+
+def test_what_was_refused_is_sent_later_although_others_ended_after_it(ledger: Ledger, launch: Launch) -> None:
+    tracker = FakeTracker()
+    outbox = Outbox(ledger, launch.id, tracker)
+    outbox.send()
+    for key in ("key0", "key1"):
+        ledger.start(launch.id, key)
+        finish(ledger, launch, key)
+    tracker.error, tracker.fails_at = OSError, tracker.calls + 1
+    with pytest.raises(OSError):
+        outbox.send()
+    assert tracker.by_key()["key1"].status == "FINISHED"
+    outbox.send()
+    assert tracker.by_key()["key0"].status == "FINISHED"
+
+
 def test_unsent_counts_trials_and_epochs(ledger: Ledger, launch: Launch) -> None:
     _launch_until_done(ledger, launch, lambda: None)
     assert unsent(ledger, launch.id) == (2, 3)

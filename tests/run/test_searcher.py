@@ -44,6 +44,36 @@ def test_a_draw_is_decided_by_its_number_and_what_was_told(make_study: MakeStudy
     assert Searcher(page).draw(5, told(settings, 4), settings[:5])[1] == settings[5]
 
 
+GRID = """\
+    method: spc
+    grid:
+      spc.mix: [hierarchical, code]
+    search:
+      spc.strong_threshold: {uniform: [0.5, 0.99]}
+      spc.lr: {loguniform: [0.001, 0.1]}
+    sampler: {name: tpe, startup: 2}
+    trials: 20
+    """
+
+
+def test_a_draw_after_many_others_is_that_of_a_new_searcher(make_study: MakeStudy) -> None:
+    # What it heard step by step, by combination of the grid, is what it would hear at once.
+    page = make_study(GRID)
+    steady, settings = Searcher(page), list[dict[str, object]]()
+    for number in range(24):
+        settings.append(steady.draw(number, told(settings, number - 1), settings)[1])
+    for number in (22, 23):
+        assert Searcher(page).draw(number, told(settings, number - 1), settings[:number])[1] == settings[number]
+
+
+def test_a_searcher_that_is_told_less_starts_anew(make_study: MakeStudy) -> None:
+    page = study(make_study)
+    used, settings = Searcher(page), list[dict[str, object]]()
+    for number in range(8):
+        settings.append(used.draw(number, told(settings, number - 1), settings)[1])
+    assert used.draw(5, told(settings, 4), settings[:5])[1] == settings[5]
+
+
 def told(settings: list[dict[str, object]], count: int) -> list[Told]:
     return [
         Told(number, params, (float(str(params["spc.strong_threshold"])),))
