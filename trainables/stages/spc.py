@@ -24,10 +24,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import checks, clusterer, metrics, precision, refining
+from .. import checks, clusterer, metrics, precision, refining, spc_mixing
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
-from ..data import augment, stream
-from ..data.draws import Draws
+from ..data import stream
 from ..maths import consistency, propagation, schedules, strata
 from ..nets import models
 
@@ -360,7 +359,8 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
     weighs = setup.refiner.weighs(epoch)
     targets_NC = labels.targets_NC.to(runtime.device, copy=weighs)
     entropy_N = labels.entropy_N.to(runtime.device)
-    mix = _hierarchical if hierarchical else _within_batch
+    mixer = spc_mixing.Mixer(config, setup.data, setup.trained, runtime)
+    mix = mixer.hierarchical if hierarchical else mixer.within_batch
     order = stream.batches(
         len(weak_W),
         num_weak,
@@ -379,89 +379,20 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
                 batch.start : batch.start + len(batch.rows_B)
             ]
             targets_NC[weak.rows_B] *= weights_B[:, None]
-        strong = _strong_batch(strong_S, num_strong, draws["strong"], runtime)
+        strong = spc_mixing.strong_batch(strong_S, num_strong, draws["strong"], runtime)
         for group in setup.optimizer.param_groups:
             group["lr"] = schedules.cosine_rampdown_spc(
                 config.lr, epoch, steps, epochs=config.epochs, iterations=num_steps
             )
         setup.optimizer.zero_grad(set_to_none=True)
         for _ in range(config.num_augs):
-            terms_3 = mix(setup, targets_NC, strong, weak, draws)
+            terms_3 = mix(targets_NC, strong, weak, draws)
             (terms_3[0] / config.num_augs).backward()
             sums += terms_3.detach() / config.num_augs
         setup.optimizer.step()
         steps += 1
     loss, loss_strong, loss_mixed = (sums / steps).tolist()
     return {"loss": loss, "loss_strong": loss_strong, "loss_mixed": loss_mixed}
-
-
-def _strong_batch(strong_S: Tensor, count: int, generator: torch.Generator, runtime: Runtime) -> stream.Batch:
-    """This rank's part of ``count`` strong images: shuffled passes over the set, begun anew where it is too small."""
-    total = max(count - count % runtime.world_size, runtime.world_size)
-    passes = [
-        torch.randperm(len(strong_S), generator=generator, device=strong_S.device)
-        for _ in range(-(-total // len(strong_S)))
-    ]
-    rows_T = strong_S[torch.cat(passes)[:total]]
-    share = total // runtime.world_size
-    return stream.Batch(rows_T[runtime.rank * share :][:share], runtime.rank * share, total)
-
-
-def _views(setup: _Setup, strong: stream.Batch, weak: stream.Batch, views: torch.Generator) -> tuple[Tensor, Tensor]:
-    config, data = setup.config, setup.data
-    norm, drawn = augment.Norm(data.mean, data.std), []
-    for batch, kind, scale in (
-        (strong, config.strong_augmentation, config.strong_affine_scale),
-        (weak, config.weak_augmentation, config.weak_affine_scale),
-    ):
-        draws = Draws(views, batch.total, batch.start, len(batch.rows_B))
-        images = data.train.images_NCHW[batch.rows_B]
-        drawn.append(augment.AUGMENTATIONS[kind](images, draws, norm, augment.Strength(affine=scale)))
-    return drawn[0], drawn[1]
-
-
-def _hierarchical(
-    setup: _Setup,
-    targets_NC: Tensor,
-    strong: stream.Batch,
-    weak: stream.Batch,
-    draws: Mapping[str, torch.Generator],
-) -> Tensor:
-    """Eq. 11-16: (loss, L_S, L_M); mixtures in which the strong image has the larger share."""
-    config, runtime = setup.config, setup.runtime
-    strong_images, weak_images = _views(setup, strong, weak, draws["views"])
-    ratio_T = strata.beta_draws(1 if config.lambda_scope == "batch" else weak.total, config.mixup_beta, draws["mix"])
-    ratio_B = ratio_T.expand(weak.total)[weak.start : weak.start + len(weak_images)]
-    strong_goals, weak_goals = targets_NC[strong.rows_B], targets_NC[weak.rows_B]
-    mixed_images, mixed_goals = strata.hierarchical_mix(strong_images, strong_goals, weak_images, weak_goals, ratio_B)
-    # One pass for both halves: each rank's rows are [strong, mixed], so the gathered ones are taken apart by rank.
-    logits = runtime.gather(setup.trained(torch.cat((strong_images, mixed_images)))[0])
-    goals = runtime.gather(torch.cat((strong_goals, mixed_goals)))
-    strong_rows, mixed_rows = (
-        [torch.cat(part) for part in zip(*(rank.chunk(2) for rank in rows.chunk(runtime.world_size)), strict=True)]
-        for rows in (logits, goals)
-    )
-    (strong_logits, mixed_logits), (strong_goals, mixed_goals) = strong_rows, mixed_rows
-    loss_strong = strata.soft_cross_entropy(strong_logits, strong_goals)
-    loss_mixed = strata.soft_cross_entropy(mixed_logits, mixed_goals)
-    return torch.stack((loss_strong + config.mixed_loss_weight * loss_mixed, loss_strong, loss_mixed))
-
-
-def _within_batch(
-    setup: _Setup,
-    targets_NC: Tensor,
-    strong: stream.Batch,
-    weak: stream.Batch,
-    draws: Mapping[str, torch.Generator],
-) -> Tensor:
-    """The printed code: one share per batch, each image mixed with another one of its rank's batch; (loss, 0, loss)."""
-    images = torch.cat(_views(setup, strong, weak, draws["views"]))
-    goals_BC = targets_NC[torch.cat((strong.rows_B, weak.rows_B))]
-    ratio = strata.beta_draws(1, setup.config.mixup_beta, draws["mix"])
-    partner_B = torch.randperm(len(images), generator=draws["mix"], device=images.device)
-    mixed, mixed_goals = strata.batch_mix(images, goals_BC, partner_B, ratio)
-    loss = strata.soft_cross_entropy(setup.runtime.gather(setup.trained(mixed)[0]), setup.runtime.gather(mixed_goals))
-    return torch.stack((loss, torch.zeros_like(loss), loss))
 
 
 def _evaluate(setup: _Setup) -> dict[str, float]:
