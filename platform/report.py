@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .console import leave
-from .run.ledger import LEDGER, Ledger
+from .run.ledger import Ledger, place_of
+from .run.ledger_tables import LedgerError
 from .run.storage import Storage, named
 from .study.document import read
 from .study.faults import StudyFaults, did_you_mean
@@ -65,19 +66,28 @@ def reported(names: Sequence[str], place: Storage) -> str:
         Unknown: no ledger, or a study that is not in it.
     """
     storage = place.folder
-    path = storage / LEDGER
-    if not path.exists():
-        raise Unknown(f"--storage {storage}: there is no {LEDGER}. Run a study there first, or name another folder.")
+    try:
+        where = place_of(place, new=False)
+    except FileNotFoundError as error:
+        missing = Path(str(error)).name
+        raise Unknown(
+            f"--storage {storage}: there is no {missing}. Run a study there first, or name another folder."
+        ) from None
+    except ValueError as fault:
+        raise Unknown(str(fault)) from None
     from trainables import pipeline
 
     from .reports import files, tables, text  # what they load takes seconds, and is not needed to refuse
 
-    ledger = Ledger(path)
+    try:
+        ledger = Ledger(where)
+    except LedgerError as error:
+        raise Unknown(str(error)) from error
     try:
         newest = {launch.study: launch for launch in ledger.launches()}
         for name in names:
             if name not in newest:
-                raise Unknown(f"study {name!r} is not in {path}. {did_you_mean(name, sorted(newest))}")
+                raise Unknown(f"study {name!r} is not in {where}. {did_you_mean(name, sorted(newest))}")
             method = newest[name].resolved["method"]
             if method not in pipeline.METHODS:
                 raise Unknown(f"study {name!r} used method {method!r}. {did_you_mean(method, list(pipeline.METHODS))}")

@@ -72,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.profile and not given.dry_run or given.price is not None and not given.profile:
             raise Refused("--profile belongs to --dry-run, and --price to --profile: add what is missing")
         storage = storage_of(given.storage)
-        study = load_study(given.file, overrides, partial(best_of, storage.folder))
+        study = load_study(given.file, overrides, partial(best_of, storage))
         if given.smoke:
             study, storage = rehearsal(study), storage.below(REHEARSALS)
         if given.dry_run:
@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return command.carry_out(request, data, again=redacted(again), as_json=given.json)
 
 
-def best_of(storage: Path, study: str) -> Mapping[str, Plain]:
+def best_of(storage: Storage, study: str) -> Mapping[str, Plain]:
     """The best setting of a study that has run in this storage; see ``reports.best``."""
     from .reports import best  # only few ablations ask for it
 

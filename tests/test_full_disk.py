@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from platform.run.ledger import Ledger
-from platform.run.ledger_file import LedgerFull
+from platform.run.ledger_tables import LedgerFull
 
 import numpy as np
 import pytest

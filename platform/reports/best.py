@@ -5,25 +5,33 @@ from pathlib import Path
 
 from trainables.checks import Plain
 
-from ..run.ledger import LEDGER, Ledger
+from ..run.ledger import Ledger, place_of
+from ..run.storage import Storage
 from .tables import summarize
 
 
-def params(storage: Path, study: str) -> Mapping[str, Plain]:
+def params(storage: Storage, study: str) -> Mapping[str, Plain]:
     """The searched values of the best setting of the study's last launch, by its own objective.
 
     Raises:
         LookupError: no such study there, it searched nothing, or none of its settings has ended; a sentence.
     """
-    file = storage / LEDGER
-    if not file.exists():
-        raise LookupError(f"there is no {LEDGER} in {storage}. Run {study} there first, or name another --storage.")
-    ledger = Ledger(file)
+    folder = storage.folder
+    try:
+        place = place_of(storage, new=False)
+    except FileNotFoundError as error:
+        missing = Path(str(error)).name
+        raise LookupError(
+            f"there is no {missing} in {folder}. Run {study} there first, or name another --storage."
+        ) from None
+    except ValueError as fault:
+        raise LookupError(str(fault)) from None
+    ledger = Ledger(place)
     try:
         launches = ledger.launches(study)
         if not launches:
             known = ", ".join(sorted({launch.study for launch in ledger.launches()})) or "nothing"
-            raise LookupError(f"no study {study!r} has run in {storage}, but {known}. Run it there first.")
+            raise LookupError(f"no study {study!r} has run in {folder}, but {known}. Run it there first.")
         summary = summarize(ledger, launches[-1].id)
     finally:
         ledger.close()

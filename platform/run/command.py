@@ -22,8 +22,9 @@ from ..study.extension import refused as differences
 from ..study.faults import redacted
 from . import cluster, databases, embeddings, launch, live, mirror, observe
 from .course import Course
-from .ledger import LEDGER, Ledger, StudyChanged, StudyHeld
-from .ledger_file import LedgerError
+from .ledger import Ledger, StudyChanged, StudyHeld, place_of
+from .ledger_server import Server
+from .ledger_tables import LedgerError
 from .outcomes import closing_stages
 from .rows import PENDING, Launch
 from .storage import Storage
@@ -90,9 +91,9 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
     databases.refuse_without_driver(uri)
     size = cluster.size(request.address, request.grows)
     cluster.refuse_infeasible(study, size)
-    ledger = Ledger(storage / LEDGER)
+    ledger = Ledger(place_of(request.storage))
     opened = launch.open_launch(ledger, request, size)
-    tracker = Tracker(ledger.path, storage, opened.id, uri)
+    tracker = Tracker(ledger.place, storage, opened.id, uri)
     tracker.start()
     try:
         with launch.course(ledger, request, opened, size) as course:
@@ -123,6 +124,8 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
         print(json.dumps(json_view.as_json(ledger, opened, course.seconds, ids), allow_nan=False), file=json_out)
     else:
         print(text.end_of_sweep(summary, storage, ids["uri"] if uri and ids["uri"] else ""))
+    if isinstance(ledger.place, Server):
+        print(f"ledger   {ledger.place}; Optuna's studies in {ledger.place.schema}_optuna", file=sys.stderr)
     if copied:
         print(copied, file=sys.stderr)
     return OK if ended == "done" else SOME_FAILED

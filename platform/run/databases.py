@@ -21,6 +21,9 @@ PATIENCE_S = 30
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
+_CREATING = 7_253_127
+"""Of the lock under which tables are created on a PostgreSQL server."""
+
 _tuned: set[Path] = set()
 
 
@@ -63,8 +66,15 @@ def reach(uri: str) -> None:
 def prepared(uri: str) -> Iterator[None]:
     """Hold this around the first use of a database by a library that goes through SQLAlchemy.
 
-    uri: of SQLAlchemy; any that is no SQLite file passes unchanged.
+    uri: of SQLAlchemy; any that is neither a SQLite file nor PostgreSQL's passes unchanged.
     """
+    if uri.startswith("postgresql"):
+        engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
+        with engine.connect() as held:
+            # Who creates the same tables at once gets in each other's way. The lock ends with the connection.
+            held.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_CREATING})"))
+            yield
+        return
     url = sqlalchemy.make_url(uri) if uri.startswith("sqlite") else None
     if url is None or not url.database:
         yield

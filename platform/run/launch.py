@@ -22,8 +22,8 @@ from ..study.schema import Study
 from . import cluster, vocabulary
 from .board import Board
 from .course import Course
-from .ledger import Ledger, StudyLost
-from .ledger_file import LedgerError
+from .ledger import Ledger, Place, StudyLost
+from .ledger_tables import LedgerError
 from .owner import BEAT_S
 from .rows import Launch
 from .searcher import lookahead
@@ -92,7 +92,7 @@ def course(ledger: Ledger, request: Request, launch: Launch, size: cluster.Size)
     board = Board(ledger, launch, study, fingerprints=request.fingerprints, shared=shared, storage=results)
     running = Course(launch, board, max(1, size.slots(study.resources.trial)), judge=Judge(study, ledger, launch))
     stop = threading.Event()
-    beats = threading.Thread(target=_beat, args=(ledger.path, launch.id, stop), daemon=True)
+    beats = threading.Thread(target=_beat, args=(ledger.place, launch.id, stop), daemon=True)
     beats.start()
     status = "interrupted"
     try:
@@ -104,8 +104,8 @@ def course(ledger: Ledger, request: Request, launch: Launch, size: cluster.Size)
         ledger.close_launch(launch.id, status)
 
 
-def _beat(path: Path, launch: int, stop: threading.Event) -> None:
-    ledger = Ledger(path)
+def _beat(place: Place, launch: int, stop: threading.Event) -> None:
+    ledger = Ledger(place)
     while not stop.wait(BEAT_S):
         try:
             ledger.heartbeat(launch)

@@ -1,7 +1,7 @@
-"""The truth: one SQLite file that knows every launch, setting, trial and epoch.
+"""The truth: one SQLite file, or schema of a PostgreSQL server, that knows every launch, setting, trial and epoch.
 
 A trial's DONE and its metrics are written here before Optuna, MLflow or the screen hear of them; all of those can be
-rebuilt from this file, and nothing is read back from them. Stock parts do not hold after a SIGKILL; this does.
+rebuilt from it, and nothing is read back from them. Stock parts do not hold after a SIGKILL; this does.
 
     studies    one row per study name: what it means (a changed meaning is refused)
     launches   a study's runs from a clean slate; continued by the same command, replaced by --fresh
@@ -13,20 +13,23 @@ rebuilt from this file, and nothing is read back from them. Stock parts do not h
 One instance serves one thread.
 """
 
+import functools
 import json
 import operator
-import sqlite3
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from trainables import diary
 
 from ..study.faults import redacted
 from . import owner
-from .ledger_file import LedgerError, LedgerFile
+from .ledger_file import LedgerFile
+from .ledger_server import VARIABLE, LedgerServer, Server, server_of
+from .ledger_tables import Connection, LedgerError, Tables
 from .rows import (
     DONE,
     ENDED,
@@ -41,9 +44,16 @@ from .rows import (
     setting_of,
     trial_of,
 )
+from .storage import Storage
 
 LEDGER = "ledger.db"
 """The file's name in a storage folder."""
+
+Place = Path | Server
+"""Where a ledger is: a file, or a storage's schema on a server."""
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class StudyLost(LedgerError):
@@ -62,32 +72,69 @@ class StudyChanged(RuntimeError):
         self.known, self.given = known, given
 
 
-class Ledger:
-    """A connection to the ledger file; see the module's docstring."""
+def place_of(storage: Storage, *, new: bool = True) -> Place:
+    """Where the ledger of a storage is: on the server that CLUSTERSWEEP_DATABASE names, or else in its folder.
 
-    def __init__(self, path: str | Path, patience_s: float = 60.0) -> None:
-        """Raises LedgerDamaged, LedgerBusy, LedgerFull."""
-        self.path = Path(path)
-        self._file = LedgerFile(self.path, patience_s)
-        self._connection = self._file.connection
+    new: whether one may be made there.
+
+    Raises:
+        FileNotFoundError: there is none, and ``new`` is false. ValueError: the variable names no database; a sentence.
+    """
+    uri = os.environ.get(VARIABLE, "")
+    if uri:
+        return server_of(storage, uri, new=new)
+    if not new and not (storage.folder / LEDGER).exists():
+        raise FileNotFoundError(storage.folder / LEDGER)
+    return storage.folder / LEDGER
+
+
+def _insisting(
+    method: Callable[Concatenate["Ledger", _P], _T],
+) -> Callable[Concatenate["Ledger", _P], _T]:
+    """Do it again where the connection to a server was lost."""
+
+    @functools.wraps(method)
+    def insisted(self: "Ledger", /, *args: _P.args, **named: _P.kwargs) -> _T:
+        return self._tables.insist(lambda: method(self, *args, **named))
+
+    return insisted
+
+
+class Ledger:
+    """A connection to the ledger; see the module's docstring."""
+
+    def __init__(self, place: Place | str, patience_s: float = 60.0) -> None:
+        """Raises LedgerError: it is damaged, full, locked for too long, or its server cannot be reached."""
+        self.place: Place = place if isinstance(place, Server) else Path(place)
+        self._tables: Tables = (
+            LedgerServer(self.place, patience_s)
+            if isinstance(self.place, Server)
+            else LedgerFile(self.place, patience_s)
+        )
         self._held: int | None = None
+
+    @property
+    def _connection(self) -> Connection:
+        return self._tables.connection
 
     def close(self) -> None:
         self._connection.close()
 
     def _writing(self) -> AbstractContextManager[None]:
-        return self._file.writing(self._refuse_if_lost)
+        return self._tables.writing(self._refuse_if_lost)
 
     def _refuse_if_lost(self) -> None:
         """A driver that slept longer than its lease may have been replaced; it must not write over its successor."""
         if self._held is None:
             return
-        row = self._connection.execute("SELECT * FROM launches WHERE id = ?", (self._held,)).fetchone()
+        mine = f"SELECT * FROM launches WHERE id = ?{self._tables.locked}"
+        row = self._connection.execute(mine, (self._held,)).fetchone()
         if row is None or row["owner"] != _text(owner.this_process()):
             raise StudyLost(_lost(row))
 
     # Launches
 
+    @_insisting
     def open_launch(  # noqa: PLR0913 - what makes a launch
         self,
         study: str,
@@ -108,11 +155,12 @@ class Ledger:
             StudyHeld: a living driver has it. StudyChanged: the name stands for another meaning, and not ``fresh``.
             LedgerDamaged: the file is.
         """
-        self._file.refuse_damaged()
+        self._tables.refuse_damaged()
         self._held = None
         now, me = time.time(), owner.this_process()
         silent = self._watched(study)
         with self._writing():
+            self._tables.take_turns(study)
             known = self._connection.execute("SELECT meaning FROM studies WHERE name = ?", (study,)).fetchone()
             row = self._connection.execute(
                 "SELECT * FROM launches WHERE study = ? ORDER BY number DESC LIMIT 1", (study,)
@@ -136,10 +184,10 @@ class Ledger:
                 number = 1 if row is None else row["number"] + 1
                 cursor = self._connection.execute(
                     "INSERT INTO launches (study, number, resolved, lookahead, status, started, facts) "
-                    "VALUES (?, ?, ?, ?, 'RUNNING', ?, ?)",
+                    "VALUES (?, ?, ?, ?, 'RUNNING', ?, ?) RETURNING id",
                     (study, number, _text(resolved), lookahead, now, _text(facts or {})),
                 )
-                launch = int(cursor.lastrowid or 0)
+                launch = int(cursor.fetchone()["id"])
             else:
                 launch = row["id"]
             self._connection.execute(
@@ -168,6 +216,7 @@ class Ledger:
             return None
         return first if owner.is_silent(lambda: (seen() or ("", None))[1]) else None
 
+    @_insisting
     def heartbeat(self, launch: int) -> None:
         """Say that this process is alive and has the launch. Raises StudyLost: it has it no longer."""
         with self._writing():
@@ -179,6 +228,7 @@ class Ledger:
                 row = self._connection.execute("SELECT * FROM launches WHERE id = ?", (launch,)).fetchone()
                 raise StudyLost(_lost(row))
 
+    @_insisting
     def close_launch(self, launch: int, status: str) -> None:
         """Release the study. status: "done", "failed" (some trials failed) or "interrupted"."""
         with self._writing():
@@ -187,36 +237,42 @@ class Ledger:
             )
         self._held = None
 
+    @_insisting
     def launch(self, launch: int) -> Launch:
         row = self._connection.execute("SELECT * FROM launches WHERE id = ?", (launch,)).fetchone()
         if row is None:
-            raise KeyError(f"no launch {launch} in {self.path}")
+            raise KeyError(f"no launch {launch} in {self.place}")
         return launch_of(row)
 
+    @_insisting
     def launches(self, study: str | None = None) -> list[Launch]:
         """All launches, or those of one study, oldest first."""
-        query, values = "SELECT * FROM launches", ()
-        if study is not None:
-            query, values = query + " WHERE study = ?", (study,)  # type: ignore[assignment]
-        return [launch_of(row) for row in self._connection.execute(query + " ORDER BY id", values)]
+        which = "" if study is None else " WHERE study = ?"
+        values = () if study is None else (study,)
+        rows = self._connection.execute(f"SELECT * FROM launches{which} ORDER BY id", values)
+        return [launch_of(row) for row in rows]
 
     # Settings and trials
 
+    @_insisting
     def add_setting(self, launch: int, setting: Setting) -> None:
         with self._writing():
             self._connection.execute(
-                "INSERT INTO settings VALUES (?, ?, ?, ?)",
+                "INSERT INTO settings VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (launch, setting.number, setting.variant, _text(setting.params)),
             )
 
+    @_insisting
     def settings(self, launch: int) -> list[Setting]:
         rows = self._connection.execute("SELECT * FROM settings WHERE launch = ? ORDER BY number", (launch,))
         return [setting_of(row) for row in rows]
 
+    @_insisting
     def setting(self, launch: int, number: int) -> Setting:
         found = "SELECT * FROM settings WHERE launch = ? AND number = ?"
         return setting_of(self._connection.execute(found, (launch, number)).fetchone())
 
+    @_insisting
     def add_trials(
         self, launch: int, cells: Sequence[tuple[str, Mapping[str, Any]]], *, setting: int | None = None
     ) -> None:
@@ -229,6 +285,7 @@ class Ledger:
                 rows,
             )
 
+    @_insisting
     def start(self, launch: int, key: str) -> None:
         with self._writing():
             self._connection.execute(
@@ -237,6 +294,7 @@ class Ledger:
                 (RUNNING, time.time(), launch, key, DONE),
             )
 
+    @_insisting
     def finish(  # noqa: PLR0913 - the columns of one row
         self,
         launch: int,
@@ -267,6 +325,7 @@ class Ledger:
         if told.rowcount:
             diary.note(diary.DONE, key)
 
+    @_insisting
     def fail(self, launch: int, key: str, error: str) -> None:
         with self._writing():
             self._connection.execute(
@@ -275,6 +334,7 @@ class Ledger:
                 (FAILED, redacted(error), time.time(), launch, launch, key, DONE, FAILED),
             )
 
+    @_insisting
     def stop(
         self, launch: int, key: str, state: str, reason: str, metrics: Mapping[str, float], seconds: float
     ) -> None:
@@ -287,6 +347,7 @@ class Ledger:
                 values,
             )
 
+    @_insisting
     def trials(self, launch: int, kind: str | None = None) -> list[Trial]:
         """Trials of a launch, prepare cells first, then by setting and seed."""
         query = "SELECT * FROM trials WHERE launch = ?" + (" AND kind = ?" if kind else "")
@@ -295,6 +356,7 @@ class Ledger:
         )
         return [trial_of(row) for row in rows]
 
+    @_insisting
     def trials_since(self, launch: int, sequence: int) -> list[Trial]:
         """Those that have not ended, and those that ended after the trial of a sequence, in the order of ending."""
         rows = self._connection.execute(
@@ -304,12 +366,14 @@ class Ledger:
         )
         return [trial_of(row) for row in rows]
 
+    @_insisting
     def trial(self, launch: int, key: str) -> Trial | None:
         row = self._connection.execute("SELECT * FROM trials WHERE launch = ? AND key = ?", (launch, key)).fetchone()
         return None if row is None else trial_of(row)
 
     # Epochs and exports
 
+    @_insisting
     def add_epochs(self, launch: int, key: str, epochs: Sequence[Mapping[str, Any]]) -> None:
         """Rows of {slot, epoch, total, metrics}. An epoch repeated after a crash keeps its first row."""
         now = time.time()
@@ -321,6 +385,7 @@ class Ledger:
                 rows,
             )
 
+    @_insisting
     def epochs(self, launch: int, key: str | None = None, after_id: int = 0) -> list[EpochRow]:
         """Epochs of a launch, or of one trial, with ids above ``after_id``, in the order of arrival."""
         query = "SELECT * FROM epochs WHERE launch = ? AND id > ?" + (" AND key = ?" if key else "") + " ORDER BY id"
@@ -332,6 +397,7 @@ class Ledger:
             for row in self._connection.execute(query, values)
         ]
 
+    @_insisting
     def export(self, target: str, launch: int, key: str) -> tuple[str, int, bool]:
         """(run id, last epoch id sent, finished) of a trial at ``target`` ("mlflow"); ("", 0, False) if new."""
         row = self._connection.execute(
@@ -339,13 +405,14 @@ class Ledger:
         ).fetchone()
         return ("", 0, False) if row is None else (row["run_id"], row["last_epoch_id"], bool(row["finished"]))
 
+    @_insisting
     def note_export(
         self, target: str, launch: int, key: str, run_id: str, last_epoch_id: int, finished: bool = False
     ) -> None:
         with self._writing():
             self._connection.execute(
-                "INSERT INTO exports VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET run_id = excluded.run_id, "
-                "last_epoch_id = excluded.last_epoch_id, finished = excluded.finished",
+                "INSERT INTO exports VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (target, launch, key) DO UPDATE SET "
+                "run_id = excluded.run_id, last_epoch_id = excluded.last_epoch_id, finished = excluded.finished",
                 (target, launch, key, run_id, last_epoch_id, int(finished)),
             )
 
@@ -353,7 +420,7 @@ class Ledger:
 _NEXT = "(SELECT COALESCE(MAX(sequence), 0) + 1 FROM trials WHERE launch = ?)"
 
 
-def _lost(row: sqlite3.Row | None) -> str:
+def _lost(row: Any) -> str:
     if row is None or not row["owner"]:
         return "this driver's launch is not its own any more; it stops, and what it finished is kept"
     taker = json.loads(row["owner"])

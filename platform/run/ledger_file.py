@@ -1,4 +1,4 @@
-"""The ledger's file: its tables, its transactions, and what can be wrong with it in words for the user.
+"""The ledger's tables in a SQLite file, for the processes of one host.
 
 Write-ahead log, ``synchronous=FULL``, and ``BEGIN IMMEDIATE``, so that concurrent writers queue up instead of failing.
 """
@@ -7,56 +7,11 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS studies (
-    name TEXT PRIMARY KEY, meaning TEXT NOT NULL, created REAL NOT NULL
-);
-CREATE TABLE IF NOT EXISTS launches (
-    id INTEGER PRIMARY KEY, study TEXT NOT NULL, number INTEGER NOT NULL, resolved TEXT NOT NULL,
-    lookahead INTEGER NOT NULL, status TEXT NOT NULL, started REAL NOT NULL, ended REAL, facts TEXT NOT NULL,
-    owner TEXT, heartbeat REAL, UNIQUE (study, number)
-);
-CREATE TABLE IF NOT EXISTS settings (
-    launch INTEGER NOT NULL, number INTEGER NOT NULL, variant TEXT NOT NULL, params TEXT NOT NULL,
-    PRIMARY KEY (launch, number)
-);
-CREATE TABLE IF NOT EXISTS trials (
-    launch INTEGER NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL, setting INTEGER, seed INTEGER NOT NULL,
-    state TEXT NOT NULL, cell TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, worker TEXT NOT NULL DEFAULT '{}',
-    metrics TEXT NOT NULL DEFAULT '{}', stages TEXT NOT NULL DEFAULT '[]', error TEXT NOT NULL DEFAULT '',
-    started REAL, ended REAL, seconds REAL, sequence INTEGER,
-    PRIMARY KEY (launch, key)
-);
-CREATE TABLE IF NOT EXISTS epochs (
-    id INTEGER PRIMARY KEY, launch INTEGER NOT NULL, key TEXT NOT NULL, slot TEXT NOT NULL, epoch INTEGER NOT NULL,
-    total INTEGER NOT NULL, metrics TEXT NOT NULL, time REAL NOT NULL, UNIQUE (launch, key, slot, epoch)
-);
-CREATE TABLE IF NOT EXISTS exports (
-    target TEXT NOT NULL, launch INTEGER NOT NULL, key TEXT NOT NULL, run_id TEXT NOT NULL DEFAULT '',
-    last_epoch_id INTEGER NOT NULL DEFAULT 0, finished INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (target, launch, key)
-);
-CREATE INDEX IF NOT EXISTS trials_by_setting ON trials (launch, setting);
-CREATE INDEX IF NOT EXISTS trials_by_state ON trials (launch, state);
-CREATE INDEX IF NOT EXISTS trials_by_end ON trials (launch, sequence);
-"""
+from .ledger_tables import SCHEMA, LedgerBusy, LedgerDamaged, LedgerFull
 
-
-class LedgerError(RuntimeError):
-    """The ledger cannot be read or written as it must be. Its text is for the user; what was acknowledged is kept."""
-
-
-class LedgerBusy(LedgerError):
-    """Another process keeps the ledger locked."""
-
-
-class LedgerFull(LedgerError):
-    """There is no room left for the ledger."""
-
-
-class LedgerDamaged(LedgerError):
-    """The ledger's file is not what was written."""
+_T = TypeVar("_T")
 
 
 class LedgerFile:
@@ -74,7 +29,7 @@ class LedgerFile:
             self.connection.execute("PRAGMA journal_mode=WAL")
             self.connection.execute("PRAGMA synchronous=FULL")
         with self.writing():
-            for statement in _SCHEMA.split(";"):
+            for statement in SCHEMA.format(counter="INTEGER PRIMARY KEY").split(";"):
                 self.connection.execute(statement)
 
     @contextmanager
@@ -92,6 +47,14 @@ class LedgerFile:
                 if self.connection.in_transaction:  # a full disk may have ended it
                     self.connection.execute("ROLLBACK")
                 raise
+
+    locked = ""  # a transaction has the whole file
+
+    def take_turns(self, name: str) -> None:
+        """Nothing: a transaction has the whole file."""
+
+    def insist(self, call: Callable[[], _T]) -> _T:
+        return call()
 
     def refuse_damaged(self) -> None:
         with self._explained():

@@ -20,6 +20,7 @@ from ..study import resolve
 from ..study.domains import Domain, read_back
 from .databases import prepared
 from .ledger import Ledger
+from .ledger_server import Server
 from .outcomes import counts_as_result
 from .rows import COLLAPSED, ENDED, PRUNED, EpochRow, Launch, Setting, Trial
 from .samplers import directions, distribution
@@ -35,7 +36,8 @@ def study_name(launch: Launch) -> str:
 
 
 def mirror(ledger: Ledger, launch: int, path: Path) -> None:
-    """Write every setting of a launch whose trials have all ended to the Optuna database at ``path``.
+    """Write every setting of a launch whose trials have all ended to the Optuna database at ``path``, or beside the
+    ledger where that is on a server.
 
     A trial there is a setting here: COMPLETE with the objective's mean over its finished seeds, PRUNED with the means
     by epoch where a seed was pruned, FAIL where none finished or one collapsed.
@@ -43,8 +45,12 @@ def mirror(ledger: Ledger, launch: int, path: Path) -> None:
     Called again it adds what is new; where what is there no longer holds (more seeds, a wider range), it writes all
     anew. A damaged file is set aside.
     """
+    if isinstance(ledger.place, Server):
+        _write(ledger, launch, ledger.place.optuna)
+        return
+    uri = f"sqlite:///{path.resolve()}"
     try:
-        _write(ledger, launch, path)
+        _write(ledger, launch, uri)
     except (sqlite3.DatabaseError, sqlalchemy.exc.DatabaseError) as error:
         if not any(words in str(error) for words in _DAMAGED):
             raise
@@ -53,13 +59,12 @@ def mirror(ledger: Ledger, launch: int, path: Path) -> None:
             if each.exists():
                 each.rename(each.with_name(f"{each.name}.damaged"))
         warnings.warn(f"{path} is damaged; it was set aside as {path.name}.damaged and written anew", stacklevel=2)
-        _write(ledger, launch, path)
+        _write(ledger, launch, uri)
 
 
-def _write(ledger: Ledger, launch: int, path: Path) -> None:
+def _write(ledger: Ledger, launch: int, uri: str) -> None:
     row = ledger.launch(launch)
     wanted = _trials(ledger, row)
-    uri = f"sqlite:///{path.resolve()}"
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with prepared(uri):
         storage = optuna.storages.RDBStorage(uri)

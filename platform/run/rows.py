@@ -1,7 +1,6 @@
 """The rows of the ledger, as the rest of the driver meets them."""
 
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -75,7 +74,7 @@ class EpochRow:
     time: float
 
 
-def launch_of(row: sqlite3.Row) -> Launch:
+def launch_of(row: Mapping[str, Any]) -> Launch:
     return Launch(
         row["id"],
         row["study"],
@@ -89,11 +88,11 @@ def launch_of(row: sqlite3.Row) -> Launch:
     )
 
 
-def setting_of(row: sqlite3.Row) -> Setting:
+def setting_of(row: Mapping[str, Any]) -> Setting:
     return Setting(row["number"], row["variant"], json.loads(row["params"]))
 
 
-def trial_of(row: sqlite3.Row) -> Trial:
+def trial_of(row: Mapping[str, Any]) -> Trial:
     return Trial(
         row["key"],
         row["kind"],

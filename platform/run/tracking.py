@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from ..study.faults import redacted
 from . import records
 from .databases import prepared, reach
-from .ledger import Ledger
+from .ledger import Ledger, Place
 from .outbox import Outbox, Run, Status, Unsent, unsent
 from .records import KEY, LAUNCH_ID, Point
 from .rows import Trial
@@ -64,8 +64,8 @@ class Tracker:
     uri: where the runs are kept; empty: ``<storage>/mlflow.db``.
     """
 
-    def __init__(self, ledger_path: Path, storage: Path, launch: int, uri: str = "") -> None:
-        self._ledger_path, self._launch = ledger_path, launch
+    def __init__(self, ledger: Place, storage: Path, launch: int, uri: str = "") -> None:
+        self._place, self._launch = ledger, launch
         self._storage = storage.resolve()
         self._uri = uri or f"sqlite:///{self._storage / DATABASE}"
         self._wake, self._closing = threading.Event(), threading.Event()
@@ -122,7 +122,7 @@ class Tracker:
         error = self._error or ("it took longer than the time given" if self._thread.is_alive() else "")
         if not error:
             return Unsent()
-        ledger = Ledger(self._ledger_path)
+        ledger = Ledger(self._place)
         trials, epochs = unsent(ledger, self._launch)
         ledger.close()
         return Unsent(trials, epochs, len(self._jobs), error)
@@ -135,7 +135,7 @@ class Tracker:
             closing = self._closing.is_set()
             try:
                 if outbox is None or runs is None:
-                    ledger = ledger or Ledger(self._ledger_path)
+                    ledger = ledger or Ledger(self._place)
                     runs = MlflowRuns(self._uri, self._storage)
                     outbox = Outbox(ledger, self._launch, runs)
                 self._pass(outbox, runs, closing)

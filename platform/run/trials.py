@@ -21,7 +21,7 @@ from trainables import devices, entry
 from ..study.schema import Study
 from .course import Course
 from .forgetting import forget_ended
-from .ledger_file import LedgerError
+from .ledger_tables import LedgerError
 from .rows import ENDED
 
 _REPORT_S, _REPORTS_SHARE, _LEAST_S = 0.01, 0.2, 0.5

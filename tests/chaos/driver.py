@@ -15,7 +15,7 @@ from pathlib import Path
 from platform.run import launch, mirror
 from platform.run.cluster import Size
 from platform.run.course import Course
-from platform.run.ledger import LEDGER, Ledger, StudyHeld
+from platform.run.ledger import Ledger, StudyHeld, place_of
 from platform.run.storage import Storage
 from platform.run.tracking import Tracker
 from platform.study.schema import load_study
@@ -61,9 +61,9 @@ def value(cell: Mapping[str, Any]) -> float:
 
 def drive(request: launch.Request, uri: str, walker: Walker | None) -> None:
     """One launch from its first row to its last, or from where another driver was killed."""
-    ledger = Ledger(request.storage.folder / LEDGER)
+    ledger = Ledger(place_of(request.storage))
     opened = launch.open_launch(ledger, request, SIZE)
-    tracker = Tracker(ledger.path, request.storage.folder, opened.id, uri) if uri else None
+    tracker = Tracker(ledger.place, request.storage.folder, opened.id, uri) if uri else None
     if tracker is not None:
         tracker.start()
     with launch.course(ledger, request, opened, SIZE) as course:

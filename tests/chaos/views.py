@@ -7,9 +7,11 @@ import csv
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from platform.run.ledger import LEDGER, Ledger
+from platform.run.ledger import Ledger, place_of
+from platform.run.ledger_server import Server
 from platform.run.outcomes import counts_as_result
 from platform.run.rows import DONE
+from platform.run.storage import Storage
 
 from tests.chaos.history import View
 
@@ -28,7 +30,7 @@ def view(name: str, done: Mapping[str, float]) -> View:
 
 def of_ledger(storage: Path, study: str, metric: str) -> View:
     """What counts as a result: done, and not collapsed."""
-    ledger = Ledger(storage / LEDGER)
+    ledger = Ledger(place_of(Storage(storage)))
     trials = ledger.trials(ledger.launches(study)[-1].id, "trial")
     ledger.close()
     counted = [trial for trial in trials if counts_as_result(trial)]
@@ -37,7 +39,7 @@ def of_ledger(storage: Path, study: str, metric: str) -> View:
 
 def done_keys(storage: Path, study: str) -> list[str]:
     """The keys that the ledger has as DONE, of shared stages too."""
-    ledger = Ledger(storage / LEDGER)
+    ledger = Ledger(place_of(Storage(storage)))
     done = [trial.key for launch in ledger.launches(study) for trial in ledger.trials(launch.id) if trial.state == DONE]
     ledger.close()
     return done
@@ -46,7 +48,9 @@ def done_keys(storage: Path, study: str) -> list[str]:
 def of_optuna(storage: Path, study: str) -> View:
     import optuna
 
-    kept = optuna.load_study(study_name=study, storage=f"sqlite:///{storage / 'optuna.db'}")
+    place = place_of(Storage(storage))
+    uri = place.optuna if isinstance(place, Server) else f"sqlite:///{storage / 'optuna.db'}"
+    kept = optuna.load_study(study_name=study, storage=uri)
     done = {
         f"{trial.user_attrs['setting']}/{seed}": value
         for trial in kept.trials

@@ -1,18 +1,15 @@
 """Tracking on a real PostgreSQL server: what arrives, what an outage costs, and where the password is not."""
 
 import os
-import pwd
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.run.ledger import Ledger
+from platform.run.ledger_server import VARIABLE, server_of
 from platform.run.rows import Launch, Setting
+from platform.run.storage import Storage
 from platform.run.tracking import Tracker
 from typing import Any
 
@@ -20,119 +17,23 @@ import numpy as np
 import pytest
 import torch
 
+from tests import postgres
 from tests.chaos import history, views
 from tests.chaos.driver import HELD
+from tests.postgres import DIALECT, HOST, QUOTED, USER, Server
 from trainables import diary
 from trainables.nets import backbones, models
 
-psycopg2 = pytest.importorskip("psycopg2", reason="psycopg2 is not installed")
-_FOUND = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-BINARIES = _FOUND[-1].parent if _FOUND else Path(shutil.which("postgres") or "/missing/postgres").parent
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (BINARIES / "initdb").exists(), reason="PostgreSQL's server programs are not installed"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(postgres.missing()), reason=postgres.missing())]
 
-DIALECT = "postgresql+psycopg2"
-USER, PASSWORD, QUOTED = "sweeper", "open@sesame/7", "open%40sesame%2F7"
-HOST = "127.0.0.1"
 RESOLVED = {"method": "spc", "objective": {"metric": "spc/selection_loss", "mode": "min"}, "trials": 2}
-
-
-class Server:
-    """A PostgreSQL server with a folder of its own, which asks for a password; killed and started again at will."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder, self._data = folder, folder / "data"
-        self._account = _unprivileged()
-        if self._account:
-            shutil.chown(folder, self._account)
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            self.port = int(probe.getsockname()[1])
-        secret = folder / "password"
-        secret.write_text(PASSWORD)
-        secret.chmod(0o644)  # in a folder that only its owner can enter
-        options = ["--auth", "scram-sha-256", "--encoding", "UTF8", "--locale", "C", "--no-sync"]
-        self._run(["initdb", "-D", str(self._data), "-U", USER, "--pwfile", str(secret), *options]).wait(60)
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def uri(self, database: str, password: str = QUOTED) -> str:
-        return f"{DIALECT}://{USER}:{password}@{HOST}:{self.port}/{database}"
-
-    def start(self) -> None:
-        options = ["-p", str(self.port), "-c", f"listen_addresses={HOST}", "-c", "fsync=off", "-k", str(self._folder)]
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            # After a kill the old server's children are about for a moment, and the new one refuses to start.
-            if self._process is None or self._process.poll() is not None:
-                self._process = self._run(["postgres", "-D", str(self._data), *options])
-            try:
-                self._connection().close()
-                return
-            except psycopg2.OperationalError:
-                time.sleep(0.2)
-        raise TimeoutError(f"PostgreSQL did not start: {(self._folder / 'log').read_text()[-2000:]}")
-
-    def kill(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait(30)
-
-    def stop(self) -> None:
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGINT)
-            try:
-                self._process.wait(30)
-            except subprocess.TimeoutExpired:
-                self.kill()
-
-    def execute(self, statement: str) -> None:
-        connection = self._connection()
-        connection.autocommit = True
-        connection.cursor().execute(statement)
-        connection.close()
-
-    def _connection(self) -> Any:
-        return psycopg2.connect(host=HOST, port=self.port, user=USER, password=PASSWORD, dbname="postgres")
-
-    def _run(self, command: list[str]) -> "subprocess.Popen[bytes]":
-        account = pwd.getpwnam(self._account) if self._account else None
-        with (self._folder / "log").open("ab") as log:
-            return subprocess.Popen(
-                [str(BINARIES / command[0]), *command[1:]],
-                cwd=self._folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                user=account.pw_uid if account else None,
-                group=account.pw_gid if account else None,
-                extra_groups=[] if account else None,
-            )
-
-
-def _unprivileged() -> str:
-    """Who runs the server: nobody else than us, unless we are root, whom PostgreSQL refuses."""
-    if os.geteuid():
-        return ""
-    known = {account.pw_name for account in pwd.getpwall()}
-    return next(name for name in ("postgres", "nobody") if name in known)
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
-    # Not under pytest's own folders, which no other account can enter.
-    folder = Path(tempfile.mkdtemp(prefix="clustersweep-postgres-"))
-    running = None
-    try:
-        running = Server(folder)
-        running.start()
-        running.execute("CREATE DATABASE tracking")
-        yield running
-    finally:
-        if running is not None:
-            running.stop()
-        shutil.rmtree(folder)
+    with postgres.running() as made:
+        made.execute("CREATE DATABASE ledgers")
+        yield made
 
 
 def cell(storage: Path, threshold: float) -> dict[str, Any]:
@@ -155,7 +56,7 @@ def open_launch(ledger: Ledger, study: str) -> Launch:
     launch = ledger.open_launch(study, {}, RESOLVED, lookahead=2)
     for number, threshold in enumerate((0.9, 0.95)):
         ledger.add_setting(launch.id, Setting(number, "", {"spc.strong_threshold": threshold}))
-        ledger.add_trials(launch.id, [(f"key{number}", cell(ledger.path.parent, threshold))], setting=number)
+        ledger.add_trials(launch.id, [(f"key{number}", cell(ledger.place.parent, threshold))], setting=number)
     return launch
 
 
@@ -204,7 +105,7 @@ def steps(server: Server, run: Any, metric: str) -> list[int]:
 def test_a_launch_is_one_parent_and_one_child_per_trial(server: Server, tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     launch = open_launch(ledger, "plain")
-    tracker = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+    tracker = Tracker(ledger.place, tmp_path, launch.id, server.uri("tracking"))
     tracker.start()
     ledger.start(launch.id, "key0")
     add_epochs(ledger, launch, "key0", range(1, 6))
@@ -231,7 +132,7 @@ def test_a_server_killed_in_the_middle_loses_nothing_and_gets_nothing_twice(
 ) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     launch = open_launch(ledger, "killed")
-    tracker = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+    tracker = Tracker(ledger.place, tmp_path, launch.id, server.uri("tracking"))
     tracker.start()
     ledger.start(launch.id, "key0")
     for first in (1, 21, 41):
@@ -266,7 +167,7 @@ def test_a_server_that_is_down_at_the_start_is_named_in_time_and_caught_up_with(
     finish(ledger, launch, "key0")
     server.kill()
     try:
-        tracker = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+        tracker = Tracker(ledger.place, tmp_path, launch.id, server.uri("tracking"))
         tracker.start()
         time.sleep(8)  # MLflow, left alone, would by now be asleep for longer than the driver waits
         unsent = tracker.close(3)
@@ -274,7 +175,7 @@ def test_a_server_that_is_down_at_the_start_is_named_in_time_and_caught_up_with(
         server.start()
     assert (unsent.trials, unsent.epochs) == (1, 3)
     assert "Connection refused" in str(unsent)
-    later = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+    later = Tracker(ledger.place, tmp_path, launch.id, server.uri("tracking"))
     later.start()
     assert not later.close(60)
     assert runs_of(server, "down")["key0"].info.status == "FINISHED"
@@ -287,7 +188,7 @@ def test_a_server_that_comes_up_late_gets_everything_without_a_new_start(server:
     add_epochs(ledger, launch, "key0", range(1, 4))
     server.kill()
     try:
-        tracker = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+        tracker = Tracker(ledger.place, tmp_path, launch.id, server.uri("tracking"))
         tracker.start()
         time.sleep(2)
     finally:
@@ -304,11 +205,11 @@ def test_the_password_is_shown_nowhere(server: Server, tmp_path: Path, capfd: py
     ledger.start(launch.id, "key0")
     refused = server.uri("tracking", QUOTED + "8")
     ledger.fail(launch.id, "key0", f"OperationalError: cannot reach {refused}")
-    wrong = Tracker(ledger.path, tmp_path, launch.id, refused)
+    wrong = Tracker(ledger.place, tmp_path, launch.id, refused)
     wrong.start()
     told = str(wrong.close(5))
     assert "password authentication failed" in told
-    tracker = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+    tracker = Tracker(ledger.place, tmp_path, launch.id, server.uri("tracking"))
     tracker.start()
     assert not tracker.close(60)
     assert tracker.ids()["uri"] == f"{DIALECT}://{USER}:***@{HOST}:{server.port}/tracking"
@@ -326,7 +227,7 @@ def test_the_best_model_lies_in_the_storage_and_comes_back(server: Server, tmp_p
     finish(ledger, launch, "key0")
     backbone = backbones.build("small", in_channels=1, image_size_px=8, seed=0)
     model = models.ClusterClassifier(backbone, torch.nn.Linear(backbone.width, 10), [0.5], [0.5])
-    tracker = Tracker(ledger.path, tmp_path, launch.id, server.uri("tracking"))
+    tracker = Tracker(ledger.place, tmp_path, launch.id, server.uri("tracking"))
     tracker.start()
     tracker.log_best_model("key0", lambda: model, np.zeros((1, 1, 8, 8), np.float32))
     assert not tracker.close(60)
@@ -369,6 +270,43 @@ def test_a_whole_sweep_keeps_its_runs_there_and_its_password_to_itself(
     assert "sesame" not in "".join(shown)
 
 
+def test_a_whole_sweep_keeps_its_ledger_and_optuna_s_study_there(
+    server: Server, tmp_path: Path, tiny_sweep: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    import optuna
+
+    storage, named = tmp_path / "runs", {VARIABLE: server.uri("ledgers")}
+    first = tiny_sweep(storage, "--trials", "2", **named)
+    assert first.returncode == 0, first.stdout + first.stderr
+    assert "2 trials done" in first.stdout
+    assert [path.name for path in storage.glob("*.db")] == ["mlflow.db"]
+    place = server_of(Storage(storage), named[VARIABLE])
+    assert f"ledger   {place}; Optuna's studies in {place.schema}_optuna" in first.stderr
+    assert len(optuna.load_study(study_name="spc", storage=place.optuna).trials) == 2
+    again = tiny_sweep(storage, "--trials", "3", **named)
+    assert again.returncode == 0, again.stdout + again.stderr
+    (launch,) = Ledger(place).launches("spc")
+    assert [trial.attempts for trial in Ledger(place).trials(launch.id, "trial")] == [1, 1, 1]
+    report = [sys.executable, "-m", "platform.report", "spc", "--storage", str(storage)]
+    shown = subprocess.run(report, cwd=ROOT, env=os.environ | named, capture_output=True, text=True, check=True)
+    assert "3 trials done" in shown.stdout
+    missing = subprocess.run(report, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (missing.returncode, "there is no ledger.db" in missing.stderr) == (2, True)
+    kept = [path for path in storage.rglob("*") if path.is_file() and b"sesame" in path.read_bytes()]
+    assert kept == []
+    assert "sesame" not in first.stdout + first.stderr + again.stdout + again.stderr + shown.stdout + shown.stderr
+
+
+def test_a_ledger_s_server_that_is_down_is_refused_before_anything_starts(
+    tmp_path: Path, tiny_sweep: Callable[..., "subprocess.CompletedProcess[str]"]
+) -> None:
+    refused = tiny_sweep(tmp_path / "runs", "--trials", "1", **{VARIABLE: f"{DIALECT}://{USER}:{QUOTED}@{HOST}:9/none"})
+    assert refused.returncode == 2, refused.stdout + refused.stderr
+    assert "cannot be used" in refused.stderr
+    assert "Connection refused" in refused.stderr
+    assert "sesame" not in refused.stdout + refused.stderr
+
+
 ROOT = Path(__file__).resolve().parents[2]
 SHARED, METRIC = "shared", "kmeans/mean_squared_distance"
 SMALL_PAGE = f"""\
@@ -386,7 +324,10 @@ NUM_DRIVERS = 8
 
 
 def at_once(folder: Path, names: list[str], uri: str) -> list[tuple[int, str]]:
-    """Drivers that begin at the same moment on one storage, each with its own diary; exit code and words of each."""
+    """Drivers that begin at the same moment on one storage, each with its own diary; exit code and words of each.
+
+    Ledger, Optuna's studies and MLflow are where the environment and ``uri`` say.
+    """
     page = folder / "page.yaml"
     page.write_text(SMALL_PAGE)
     drivers = [
@@ -415,7 +356,15 @@ def at_once(folder: Path, names: list[str], uri: str) -> list[tuple[int, str]]:
     return [(each.returncode, text) for each, text in zip(drivers, said, strict=True)]
 
 
+@pytest.fixture(params=["file", "server"])
+def ledger_place(request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ledger and Optuna's studies in the storage, and on the server."""
+    if request.param == "server":
+        monkeypatch.setenv(VARIABLE, server.uri("ledgers"))
+
+
 @pytest.mark.chaos
+@pytest.mark.usefixtures("ledger_place")
 def test_eight_drivers_share_a_storage_and_its_stages_and_lose_nothing(server: Server, tmp_path: Path) -> None:
     """Optuna and MLflow on SQLite, left to themselves, lost one write in eight; here each keeps its own study whole."""
     names = [f"study{number}" for number in range(NUM_DRIVERS)]
@@ -437,6 +386,7 @@ def test_eight_drivers_share_a_storage_and_its_stages_and_lose_nothing(server: S
 
 
 @pytest.mark.chaos
+@pytest.mark.usefixtures("ledger_place")
 def test_of_eight_drivers_that_want_one_study_one_gets_it(server: Server, tmp_path: Path) -> None:
     """Ray's OptunaSearch loads a study of the same name without a word, so two drivers share it by accident."""
     done = at_once(tmp_path, [SHARED] * NUM_DRIVERS, server.uri("tracking"))

@@ -59,7 +59,7 @@ def test_no_secret_has_a_default_and_each_is_asked_for_by_name(page: dict[str, A
     text = FILE.read_text()
     used = re.findall(r"(?<!\$)\$\{(\w+)(:[-?])?", text)
     assert {name for name, how in used if how == ":?"} == SECRETS
-    assert {name for name, how in used if how != ":?"} == {"MLFLOW_ALLOWED_HOSTS", "MLFLOW_PORT"}
+    assert {name for name, how in used if how != ":?"} == {"MLFLOW_ALLOWED_HOSTS", "MLFLOW_PORT", "POSTGRES_PORT"}
     for service in page["services"].values():
         for name, value in service.get("environment", {}).items():
             if re.search(r"PASSWORD|SECRET|KEY|URI", name):
@@ -72,10 +72,10 @@ def test_the_example_names_every_secret_and_gives_none() -> None:
     assert "/infra/compose.env" in (INFRA.parent / ".gitignore").read_text().splitlines()
 
 
-def test_only_mlflow_is_published_and_on_this_machine_alone(page: dict[str, Any]) -> None:
+def test_only_mlflow_and_the_ledgers_database_are_published_and_on_this_machine_alone(page: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in page["services"].items() if "ports" in service}
-    assert list(published) == ["mlflow"]
-    assert all(port.startswith("127.0.0.1:") for port in published["mlflow"])
+    assert sorted(published) == ["mlflow", "postgres"]
+    assert all(port.startswith("127.0.0.1:") for ports in published.values() for port in ports)
     assert page["networks"]["inside"] == {"internal": True}
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from platform.run import command
 from platform.run.launch import Request, Stopped
-from platform.run.ledger_file import LedgerDamaged
+from platform.run.ledger_tables import LedgerDamaged
 from platform.study.schema import Study
 from typing import Any
 

@@ -95,7 +95,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracker]:
     ledger.start(launch.id, "key1")
     ledger.fail(launch.id, "key1", "torch.OutOfMemoryError: CUDA out of memory")
     ledger.close_launch(launch.id, "interrupted")
-    tracker = Tracker(ledger.path, storage, launch.id)
+    tracker = Tracker(ledger.place, storage, launch.id)
     tracker.start()
     tracker.log_parent([report], "best: **δ=0.9**", {"best/acc": 0.5})
     tracker.log_best_model("key0", classifier, np.zeros((1, 1, 8, 8), np.float32))
@@ -207,7 +207,7 @@ def test_the_database_has_a_write_ahead_log(finished: Tracker) -> None:
 def test_a_dead_server_costs_the_driver_nothing_and_is_caught_up_with_later(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     launch = open_launch(ledger, tmp_path)
-    tracker = Tracker(ledger.path, tmp_path, launch.id, DEAD)
+    tracker = Tracker(ledger.place, tmp_path, launch.id, DEAD)
     tracker.start()
     run_trial(ledger, launch, "key0")
     began = time.perf_counter()
@@ -218,7 +218,7 @@ def test_a_dead_server_costs_the_driver_nothing_and_is_caught_up_with_later(tmp_
     assert (unsent.trials, unsent.epochs, unsent.reports) == (1, 3, 1)
     assert "127.0.0.1:9" in str(unsent) and "the same command sends it" in str(unsent)
 
-    later = Tracker(ledger.path, tmp_path, launch.id)
+    later = Tracker(ledger.place, tmp_path, launch.id)
     later.start()
     assert not later.close(60)
     assert runs_of(later)["key0"].info.status == "FINISHED"
@@ -226,7 +226,7 @@ def test_a_dead_server_costs_the_driver_nothing_and_is_caught_up_with_later(tmp_
 
 def test_a_report_that_fails_keeps_no_other_back(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
-    tracker = Tracker(ledger.path, tmp_path, open_launch(ledger, tmp_path).id)
+    tracker = Tracker(ledger.place, tmp_path, open_launch(ledger, tmp_path).id)
     tracker.start()
     tracker.log_best_model("nowhere", classifier, np.zeros((1, 1, 8, 8), np.float32))
     tracker.log_parent([], "a note", {})
@@ -241,7 +241,7 @@ def test_a_report_that_fails_keeps_no_other_back(tmp_path: Path) -> None:
 def test_a_password_is_shown_nowhere(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     launch = open_launch(ledger, tmp_path)
-    tracker = Tracker(ledger.path, tmp_path, launch.id, "http://me:sesame@127.0.0.1:9")
+    tracker = Tracker(ledger.place, tmp_path, launch.id, "http://me:sesame@127.0.0.1:9")
     tracker.start()
     assert "sesame" not in f"{tracker.close(2)} {tracker.ids()}"
     assert tracker.ids()["uri"] == "http://me:***@127.0.0.1:9"
@@ -255,7 +255,7 @@ def test_a_deleted_experiment_is_named_with_the_way_out(finished: Tracker, tmp_p
     number = own.create_experiment("digits_spc")
     own.delete_experiment(number)
     ledger = Ledger(tmp_path / "ledger.db")
-    tracker = Tracker(ledger.path, tmp_path, open_launch(ledger, tmp_path).id, uri)
+    tracker = Tracker(ledger.place, tmp_path, open_launch(ledger, tmp_path).id, uri)
     tracker.start()
     error = tracker.close(4).error
     assert error == (
@@ -287,10 +287,10 @@ def test_killed_after_a_batch_nothing_is_there_twice(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     launch = open_launch(ledger, tmp_path)
     run_trial(ledger, launch, "key0")
-    command = [sys.executable, "-c", KILLED, str(ledger.path)]
+    command = [sys.executable, "-c", KILLED, str(ledger.place)]
     died = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=60, check=False)
     assert died.returncode == -signal.SIGKILL
-    tracker = Tracker(ledger.path, tmp_path, launch.id)
+    tracker = Tracker(ledger.place, tmp_path, launch.id)
     tracker.start()
     assert not tracker.close(60)
     history = client(tracker).get_metric_history(runs_of(tracker)["key0"].info.run_id, "spc/loss")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.run.board import Board
 from platform.run.course import Course
-from platform.run.ledger_file import LedgerFull
+from platform.run.ledger_tables import LedgerFull
 from platform.run.rows import DONE, FAILED, PENDING, RUNNING
 from platform.run.trials import Cells, Feed, Stops, _own, report_every_s, run
 from platform.study.schema import Study
