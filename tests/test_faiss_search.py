@@ -52,6 +52,33 @@ def test_neighbors_equal_brute_force_in_double_precision(metric: str) -> None:
 
 
 @pytest.mark.parametrize("metric", ["inner_product", "l2"])
+def test_in_half_precision_the_base_is_rounded_and_nothing_else(metric: str) -> None:
+    rng = np.random.default_rng(0)
+    base_ND, queries_MD = rng.standard_normal((3000, 32)).astype("f4"), rng.standard_normal((50, 32)).astype("f4")
+    rounded_ND = base_ND.astype("f2").astype("f4")
+    got_MK, neighbors_MK = SEARCH.knn(base_ND, queries_MD, 10, metric, half=True)
+    wanted_MK, wanted_neighbors_MK = SEARCH.knn(rounded_ND, queries_MD, 10, metric)
+    np.testing.assert_array_equal(neighbors_MK, wanted_neighbors_MK)
+    # A value halfway between two of float16 may go to the other side.
+    np.testing.assert_allclose(got_MK, wanted_MK, rtol=5e-4)
+    whole_MK, _ = SEARCH.knn(base_ND, queries_MD, 10, metric)
+    assert np.abs(got_MK - whole_MK).max() > 1e-6, "nothing was rounded"
+
+
+def test_in_half_precision_a_row_is_its_own_first_neighbor() -> None:
+    base_ND = np.random.default_rng(0).standard_normal((300, 16)).astype("f4")
+    _, neighbors_NK = SEARCH.knn(base_ND, None, 5, "l2", half=True)
+    assert (neighbors_NK[:, 0] == np.arange(300)).all()
+    assert all(len(set(row)) == 5 for row in neighbors_NK.tolist())
+
+
+def test_values_that_half_precision_has_not_are_refused_with_their_row() -> None:
+    with pytest.raises(ValueError, match=r"base_ND row 1 is beyond float16 \(65504\); normalize the rows"):
+        SEARCH.knn(floats([1], [70_000]), None, 1, "l2", half=True)
+    assert SEARCH.knn(floats([1], [70_000]), None, 1, "l2")[1].tolist() == [[0], [1]]
+
+
+@pytest.mark.parametrize("metric", ["inner_product", "l2"])
 def test_a_row_is_its_own_first_neighbor_even_among_copies(metric: str) -> None:
     # 300 copies of one direction: FAISS alone lists some copy first, and often not the row itself among the k.
     base_ND = np.tile(floats([0.6, 0.8]), (300, 1))

@@ -145,6 +145,10 @@ def test_the_shared_search_answers_exactly_as_the_one_in_this_process(service: S
             for got, wanted in pairs:
                 assert got.dtype == wanted.dtype
                 np.testing.assert_array_equal(got, wanted)
+    for got, wanted in zip(
+        shared.knn(points_ND, None, 21, "l2", half=True), local.knn(points_ND, None, 21, "l2", half=True), strict=True
+    ):
+        np.testing.assert_array_equal(got, wanted)
     got, wanted = shared.kmeans(points_ND, 7, 3, 20, 2), local.kmeans(points_ND, 7, 3, 20, 2)
     np.testing.assert_array_equal(got.centroids_CD, wanted.centroids_CD)
     np.testing.assert_array_equal(got.labels_N, wanted.labels_N)

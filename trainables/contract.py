@@ -230,12 +230,19 @@ class Whitening:
 class Search(Protocol):
     """Neighbor search, clustering and PCA, in this process or in an actor that all trials share."""
 
-    def knn(
-        self, base_ND: NDArray[np.float32], queries_MD: NDArray[np.float32] | None, k: int, metric: Metric
+    def knn(  # noqa: PLR0913 - what decides a search
+        self,
+        base_ND: NDArray[np.float32],
+        queries_MD: NDArray[np.float32] | None,
+        k: int,
+        metric: Metric,
+        *,
+        half: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The k nearest rows of ``base_ND`` for each query, nearest first; ties by index.
 
-        ``queries_MD`` None means: the base itself, with each row's own index always in column 0.
+        ``queries_MD`` None means: the base itself, with each row's own index always in column 0. ``half``: the base is
+        kept in float16, which takes half of the memory; what is nearly equal may change places.
         Returns (M, k) similarities (inner product) or squared distances (l2), and (M, k) indices; never -1.
         """
         ...

@@ -9,8 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+_MOST_HALF = float(np.finfo(np.float16).max)
 
-def knn(base_ND: Any, queries_MD: Any, k: int, metric: str) -> None:
+
+def knn(base_ND: Any, queries_MD: Any, k: int, metric: str, *, half: bool = False) -> None:
     """Refuse what ``knn`` cannot answer; ValueError names the array, the row and the rule."""
     if metric not in ("inner_product", "l2"):
         raise ValueError(f"metric must be one of inner_product, l2, but is {metric!r}.")
@@ -25,6 +27,11 @@ def knn(base_ND: Any, queries_MD: Any, k: int, metric: str) -> None:
             )
     if queries_MD is not None:
         _check_same_width("queries_MD", queries_MD, "base_ND", base_ND)
+    if half and np.abs(base_ND).max() > _MOST_HALF:
+        row = int(np.abs(base_ND).max(axis=1).argmax())
+        raise ValueError(
+            f"base_ND row {row} is beyond float16 ({_MOST_HALF:g}); normalize the rows, or leave half out."
+        )
     if not 1 <= k <= len(base_ND):
         raise ValueError(f"k must be at least 1 and at most {len(base_ND)}, the rows of base_ND, but is {k}.")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from trainables.contract import ImageData, Result
+from trainables.faiss_search import FaissSearch
 from trainables.stages import neighbors
 from trainables.stages.neighbors import Config
 
@@ -38,6 +39,16 @@ def test_column_0_is_the_image_itself_though_others_are_as_near(
     arrays = mined(train, data, pretext).arrays
     np.testing.assert_array_equal(arrays["neighbors_train"][:, 0], np.arange(120))
     np.testing.assert_array_equal(arrays["neighbors_eval"][:, 0], np.arange(60))
+
+
+def test_half_precision_searches_among_rounded_features(
+    train: Callable[..., Any], data: ImageData, pretext: Result
+) -> None:
+    half = mined(train, data, pretext, mining_space="backbone", half_precision=True)
+    wanted = FaissSearch(1, "cpu").knn(pretext.arrays["backbone_train"], None, 9, "inner_product", half=True)
+    np.testing.assert_array_equal(half.arrays["neighbors_train"], wanted[1])
+    whole = mined(train, data, pretext, mining_space="backbone")
+    assert (half.arrays["neighbors_train"] != whole.arrays["neighbors_train"]).any()
 
 
 def test_tables_have_the_neighbors_asked_for_and_five_for_selection(

@@ -26,6 +26,9 @@ CRITERION = None  # It looks at labels.
 class Config:
     num_neighbors: int = checks.setting(20, "training images that vote", low=1, unit="neighbors", symbol="K")
     temperature: float = checks.setting(0.1, "divides the cosine similarities", above=0, high=10, symbol="τ")
+    half_precision: bool = checks.setting(
+        False, "keep the searched features in float16: half of the memory, and near ties may change places"
+    )
 
     def __post_init__(self) -> None:
         checks.check(self)
@@ -52,12 +55,13 @@ def train(
     for part, split in (("train", data.train), ("eval", data.eval)):
         rows_ND = models.predict(backbone, split.images_NCHW, data.mean, data.std)
         features[part] = torch.nn.functional.normalize(rows_ND).cpu().numpy()
+    half = config.half_precision
     if data.is_union:
-        found = runtime.search.knn(features["train"], None, config.num_neighbors + 1, "inner_product")
+        found = runtime.search.knn(features["train"], None, config.num_neighbors + 1, "inner_product", half=half)
         similarities_MK, neighbors_MK = found[0][:, 1:], found[1][:, 1:]
     else:
         similarities_MK, neighbors_MK = runtime.search.knn(
-            features["train"], features["eval"], config.num_neighbors, "inner_product"
+            features["train"], features["eval"], config.num_neighbors, "inner_product", half=half
         )
     labels_N, eval_M = data.train.labels_N.cpu().numpy(), data.eval.labels_N.cpu().numpy()
     share = metrics.knn_accuracy(similarities_MK, labels_N[neighbors_MK], eval_M, temperature=config.temperature)

@@ -35,6 +35,9 @@ class Config:
         "features searched: of the projection head or of the backbone; auto is the pretext's own choice",
         choices=("auto", "head", "backbone"),
     )
+    half_precision: bool = checks.setting(
+        False, "keep the searched features in float16: half of the memory, and near ties may change places"
+    )
 
     def __post_init__(self) -> None:
         checks.check(self)
@@ -64,12 +67,13 @@ def train(
     tables = {}
     for part, k in (("train", config.num_neighbors), ("eval", EVAL_NEIGHBORS)):
         features_ND = np.ascontiguousarray(pretext.arrays[f"{space}_{part}"], dtype=np.float32)
-        _, tables[f"neighbors_{part}"] = runtime.search.knn(features_ND, None, k + 1, "inner_product")
-    found = {}
+        found = runtime.search.knn(features_ND, None, k + 1, "inner_product", half=config.half_precision)
+        tables[f"neighbors_{part}"] = found[1]
+    purities = {}
     labels_N, labels_eval_N = data.train.labels_N.cpu().numpy(), data.eval.labels_N.cpu().numpy()
     for k in PURITY_AT:
         if k <= config.num_neighbors:
-            found[f"purity_{k}"] = metrics.neighbor_purity(tables["neighbors_train"][:, : k + 1], labels_N)
-    found["purity_eval_5"] = metrics.neighbor_purity(tables["neighbors_eval"], labels_eval_N)
-    return Result(arrays=tables, facts={"space": space}, metrics=found)
+            purities[f"purity_{k}"] = metrics.neighbor_purity(tables["neighbors_train"][:, : k + 1], labels_N)
+    purities["purity_eval_5"] = metrics.neighbor_purity(tables["neighbors_eval"], labels_eval_N)
+    return Result(arrays=tables, facts={"space": space}, metrics=purities)
     yield  # a generator without epochs
