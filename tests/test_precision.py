@@ -95,6 +95,30 @@ def test_a_compiled_pass_gives_the_same_gradients_and_is_compiled_once_for_all_t
     assert counters["stats"]["unique_graphs"] == 1
 
 
+@pytest.mark.skipif(not precision.has_compiler(), reason="needs a C++ compiler")
+@pytest.mark.parametrize(("graphs", "mode"), [(False, None), (True, "reduce-overhead")])
+def test_cuda_graphs_are_asked_of_the_compiler(monkeypatch: pytest.MonkeyPatch, graphs: bool, mode: str | None) -> None:
+    asked: list[str | None] = []
+    monkeypatch.setattr(torch, "compile", lambda module, mode: asked.append(mode) or module)
+    session.local().prepare(Layers(), precision.Settings(compiled=True, cuda_graphs=graphs))
+    session.local().prepare(Layers(), precision.Settings(cuda_graphs=graphs))
+    assert asked == [mode]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_pass_replayed_as_cuda_graphs_gives_the_same_gradients() -> None:
+    rows_B3 = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)).cuda()
+    network, gradients = Layers().cuda(), []
+    for settings in (precision.Settings(), precision.Settings(compiled=True, cuda_graphs=True)):
+        prepared = session.local().prepare(network, settings)
+        for _ in range(4):  # recorded at the second pass, replayed from the third on
+            network.zero_grad()
+            prepared(rows_B3).square().mean().backward()
+        gradients.append([weight.grad.clone() for weight in network.parameters() if weight.grad is not None])
+    for expected, found in zip(*gradients, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
 def test_without_a_compiler_it_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)

@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 
 from trainables import checks, pipeline, precision
 from trainables.contract import ImageData, Result
@@ -146,6 +147,8 @@ def test_every_switch_trains(
 ) -> None:
     if case.name == "compiled" and case.value and not precision.has_compiler():
         pytest.skip("needs a C++ compiler")
+    if case.name == "cuda_graphs" and not torch.cuda.is_available():
+        pytest.skip("needs a GPU")
     stage: ModuleType | Any = pipeline.load(case.stage)
     config = stage.Config(**case.changes)
     refused = dict(stage.limits(config, data.shape))
