@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.run.ledger import Ledger
@@ -357,19 +358,20 @@ def at_once(folder: Path, names: list[str], uri: str) -> list[tuple[int, str]]:
 
 
 @pytest.fixture(params=["file", "server"])
-def ledger_place(request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ledger and Optuna's studies in the storage, and on the server."""
+def tracking(request: pytest.FixtureRequest, server: Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A database for MLflow's runs; with the ledger and Optuna's studies in the storage, and on the server too."""
     if request.param == "server":
         monkeypatch.setenv(VARIABLE, server.uri("ledgers"))
+    name = f"tracking_{uuid.uuid4().hex[:8]}"
+    server.execute(f"CREATE DATABASE {name}")
+    return server.uri(name)
 
 
 @pytest.mark.chaos
-@pytest.mark.usefixtures("ledger_place")
-def test_eight_drivers_share_a_storage_and_its_stages_and_lose_nothing(server: Server, tmp_path: Path) -> None:
+def test_eight_drivers_share_a_storage_and_its_stages_and_lose_nothing(tracking: str, tmp_path: Path) -> None:
     """Optuna and MLflow on SQLite, left to themselves, lost one write in eight; here each keeps its own study whole."""
     names = [f"study{number}" for number in range(NUM_DRIVERS)]
-    uri = server.uri("tracking")
-    done = at_once(tmp_path, names, uri)
+    done = at_once(tmp_path, names, tracking)
     assert [code for code, _ in done] == [0] * NUM_DRIVERS, done
     published: list[str] = []
     for number, name in enumerate(names):
@@ -377,7 +379,7 @@ def test_eight_drivers_share_a_storage_and_its_stages_and_lose_nothing(server: S
         ledger = views.of_ledger(tmp_path, name, METRIC)
         assert len(ledger.done) == 8
         assert history.lost(events, views.done_keys(tmp_path, name)) + history.repeated(events) == []
-        others = [views.of_optuna(tmp_path, name), views.of_mlflow(uri, name, METRIC)]
+        others = [views.of_optuna(tmp_path, name), views.of_mlflow(tracking, name, METRIC)]
         assert history.disagreements([ledger, *others]) == []
         assert history.deviations(ledger, views.of_ledger(tmp_path, names[0], METRIC)) == []
         published += [each.key for each in events if each.event == history.STAGE]
@@ -386,10 +388,9 @@ def test_eight_drivers_share_a_storage_and_its_stages_and_lose_nothing(server: S
 
 
 @pytest.mark.chaos
-@pytest.mark.usefixtures("ledger_place")
-def test_of_eight_drivers_that_want_one_study_one_gets_it(server: Server, tmp_path: Path) -> None:
+def test_of_eight_drivers_that_want_one_study_one_gets_it(tracking: str, tmp_path: Path) -> None:
     """Ray's OptunaSearch loads a study of the same name without a word, so two drivers share it by accident."""
-    done = at_once(tmp_path, [SHARED] * NUM_DRIVERS, server.uri("tracking"))
+    done = at_once(tmp_path, [SHARED] * NUM_DRIVERS, tracking)
     codes = [code for code, _ in done]
     assert sorted(codes) == [0] + [HELD] * (NUM_DRIVERS - 1), done
     refused = [text for code, text in done if code == HELD]
@@ -398,5 +399,5 @@ def test_of_eight_drivers_that_want_one_study_one_gets_it(server: Server, tmp_pa
     ledger = views.of_ledger(tmp_path, SHARED, METRIC)
     assert len(ledger.done) == 8
     assert history.lost(events, views.done_keys(tmp_path, SHARED)) + history.repeated(events) == []
-    assert history.disagreements([ledger, views.of_mlflow(server.uri("tracking"), SHARED, METRIC)]) == []
+    assert history.disagreements([ledger, views.of_mlflow(tracking, SHARED, METRIC)]) == []
     assert [path for path in tmp_path.glob("diary-*")] == [tmp_path / f"diary-{codes.index(0)}"]
