@@ -4,6 +4,7 @@
     stages/.progress/           the last saved epochs of unfinished stages
     stages/.flight/             one lock file per address: who holds it computes, everybody else waits
     stages/.new/                results being written; renamed into place when complete
+    stages/.evicted-*/          results on their way out of a node's folder (``eviction``)
 
 A lock is an ``flock``: the kernel takes it from a dead process at once, so a killed trial never blocks its successors.
 In a storage by URI the folder is this node's own, and every result is in the object store before it is here (see
@@ -30,7 +31,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from . import remote
+from . import eviction, remote
 from .contract import Result, State
 
 _SHA_LENGTH = 64
@@ -140,8 +141,12 @@ class Store:
             for relative, expected in meta["sha256"].items():
                 if _digest((folder / relative).read_bytes()) != expected:
                     raise ValueError(f"{folder / relative}: its sha256 is not the one noted when it was written")
+            if self.remote is not None:
+                eviction.used(folder)
             return _read(folder, meta)
         except (OSError, ValueError, KeyError, RuntimeError) as error:
+            if not self._is_here(name):
+                return None  # another process has made room meanwhile
             aside = folder.with_name(f".damaged-{name}-{uuid.uuid4().hex[:8]}")
             folder.rename(aside)
             warnings.warn(f"stage result set aside as {aside.name} and computed again: {error}", stacklevel=3)
@@ -180,6 +185,8 @@ class Store:
             if not self._is_here(name):
                 raise
         _sync_folder(self.root)
+        if self.remote is not None:  # which has it too
+            eviction.make_room(self.root)
 
     def epochs(self, name: str) -> list[dict[str, float]]:
         """Metrics of every epoch of a finished stage."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from trainables import remote
+from trainables import eviction, remote
 
 from ..study.faults import redacted
 
@@ -49,6 +49,7 @@ class Storage:
             way_out = f"name another one with {remote.LOCAL}" if self.uri else "choose another folder"
             raise ValueError(f"--storage {self.folder}: cannot be written ({error.strerror}); {way_out}") from error
         if self.uri:
+            eviction.bound_bytes()
             try:
                 remote.Remote(self.uri).probe()
             except remote.Unreachable as error:
