@@ -134,6 +134,17 @@ def test_a_result_whose_figures_cannot_be_drawn_leaves_nothing_behind(store: Sto
     assert list((store.root / ".new").iterdir()) == []
 
 
+def test_what_a_killed_writer_left_goes_when_its_result_is_written(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    for name in ("scan-0.computed-0badcafe", "scan-0.fetched-0badcafe", "scan-1.computed-0badcafe"):
+        (store.root / ".new" / name / "arrays").mkdir(parents=True)
+    with store.flight("scan-0"):
+        store.put("scan-0", Result(), {"stage": "scan"}, [])
+    left = sorted(path.name for path in (store.root / ".new").iterdir())
+    # Another process may be writing the other result, or fetching this one.
+    assert left == ["scan-0.fetched-0badcafe", "scan-1.computed-0badcafe"]
+
+
 def test_putting_a_result_drops_its_saved_epochs(store: Store) -> None:
     ProgressFile(store, "scan-0").save(lambda: {"epoch": 1}, [])
     put(store)

@@ -157,7 +157,7 @@ class Store:
         with self._lock(f"{name}.fetch", 0.1):
             if self._is_here(name):
                 return True
-            fresh = self._fresh(name)
+            fresh = self._fresh(name, "fetched")
             try:
                 if not source.fetch(name, fresh):
                     return False
@@ -171,8 +171,11 @@ class Store:
             finally:
                 shutil.rmtree(fresh, ignore_errors=True)
 
-    def _fresh(self, name: str) -> Path:
-        fresh = self.root / ".new" / f"{name}.{uuid.uuid4().hex[:8]}"
+    def _fresh(self, name: str, how: str) -> Path:
+        """An empty folder for a result; what a writer of the same one left who was killed goes. Under its lock."""
+        for left in (self.root / ".new").glob(f"{name}.{how}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        fresh = self.root / ".new" / f"{name}.{how}-{uuid.uuid4().hex[:8]}"
         (fresh / "arrays").mkdir(parents=True)
         return fresh
 
@@ -201,8 +204,11 @@ class Store:
         epochs: Sequence[Mapping[str, float]],
         draw: Callable[[Path], None] | None = None,
     ) -> None:
-        """Publish a result: all of it or nothing. ``draw`` writes figures into the folder it is given."""
-        fresh = self._fresh(name)
+        """Publish a result: all of it or nothing. ``draw`` writes figures into the folder it is given.
+
+        Within ``flight``: what another process is writing under the same name would be taken for a dead one's.
+        """
+        fresh = self._fresh(name, "computed")
         try:
             _write(fresh / "weights.pt", _to_bytes(dict(result.weights)))
             for array_name, array in result.arrays.items():

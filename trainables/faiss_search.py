@@ -17,7 +17,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables import search_checks
+from trainables import blocks, search_checks
 from trainables.contract import Clustering, Metric, Whitening
 from trainables.kmeans_starts import first_centroids
 from trainables.maths import power_iteration
@@ -121,7 +121,7 @@ class FaissSearch:
         best: Clustering | None = None
         with self._running():
             for restart in range(restarts):
-                start_CD = first_centroids(points_ND, k, np.random.default_rng([seed, restart]))
+                start_CD = first_centroids(points_ND, k, np.random.default_rng([seed, restart]), self.threads)
                 found = self._measured(points_ND, self._lloyd(points_ND, start_CD, seed, iterations))
                 if best is None or found.inertia < best.inertia:
                     best = found
@@ -244,9 +244,13 @@ class FaissSearch:
             _, nearest_B1 = index.search(points_ND[part], 1)
             _check_overflow("squared distances", points_ND[:0], nearest_B1)
             labels_N[part] = nearest_B1[:, 0]
+
+        def measure(part: slice) -> None:
             # FAISS expands the square, which loses the small distances to rounding.
             difference_BD = points_ND[part] - centroids_CD[labels_N[part]]
             distances_N[part] = np.einsum("bd,bd->b", difference_BD, difference_BD)
+
+        blocks.each(len(points_ND), self.threads, measure)
         _check_overflow("squared distances", distances_N)
         num_empty = len(centroids_CD) - len(np.unique(labels_N))
         return Clustering(centroids_CD, labels_N, distances_N, float(distances_N.sum(dtype=np.float64)), num_empty)

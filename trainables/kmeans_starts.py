@@ -9,17 +9,23 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from trainables import blocks
+
 ALL_MULTIPLY_ADDS = 1e9
 """What choosing among all points may cost, a tenth of a second; its products are too narrow to be quick."""
 SAMPLE, SAMPLE_PER_CLUSTER = 4096, 5
 KEPT_DISTANCES = 2**26
 """So many are computed at once and kept, in one quick product; beyond, those of each step in a slow one."""
 
+_FROM_AT_ONCE = 512
+
 From = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 """(L,) points -> (L, N) squared distances of all points from them."""
 
 
-def first_centroids(points_ND: NDArray[np.float32], k: int, rng: np.random.Generator) -> NDArray[np.float32]:
+def first_centroids(
+    points_ND: NDArray[np.float32], k: int, rng: np.random.Generator, threads: int = 1
+) -> NDArray[np.float32]:
     """(K, D) points to start from, 1 <= k <= N.
 
     Greedy k-means++ (Arthur and Vassilvitskii 2007, with 2 + log k candidates a step) on all points where that costs
@@ -30,12 +36,17 @@ def first_centroids(points_ND: NDArray[np.float32], k: int, rng: np.random.Gener
     sample = max(SAMPLE, SAMPLE_PER_CLUSTER * k)
     if num_points * width * k * _num_candidates(k) > ALL_MULTIPLY_ADDS and sample < num_points:
         points_ND = points_ND[np.sort(rng.choice(num_points, sample, replace=False))]
-    return points_ND[_greedy(_distances(points_ND, k), len(points_ND), k, rng)]
+    return points_ND[_greedy(_distances(points_ND, k, threads), len(points_ND), k, rng)]
 
 
-def _distances(points_ND: NDArray[np.float32], k: int) -> From:
+def _distances(points_ND: NDArray[np.float32], k: int, threads: int) -> From:
     if k * _num_candidates(k) > len(points_ND) and len(points_ND) ** 2 <= KEPT_DISTANCES:
-        all_NN = _squared_distances(points_ND, points_ND)
+        all_NN = np.empty((len(points_ND), len(points_ND)), dtype=np.float32)
+
+        def fill(block: slice) -> None:
+            all_NN[block] = _squared_distances(points_ND[block], points_ND)
+
+        blocks.each(len(points_ND), threads, fill, rows=_FROM_AT_ONCE)
         return lambda from_L: all_NN[from_L]
     return lambda from_L: _squared_distances(points_ND[from_L], points_ND)
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from ray.exceptions import ActorUnschedulableError, GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainables import devices, search_checks
+from trainables import blocks, devices, search_checks
 from trainables.answers import Answers
 from trainables.contract import Clustering, Metric, Whitening
 from trainables.faiss_search import FaissSearch
@@ -43,6 +43,7 @@ NEIGHBOR_STEP = 64
 """A kNN search finds k rounded up to a multiple of this (at most N), so that it serves every smaller k."""
 KEPT_BYTES = 512 * 2**20
 INLINE_BYTES = 100_000
+_HASHED_AT_ONCE = 2**20
 ATTEMPTS = 3
 RESTART_LIMIT_S = 30.0
 CALLS_AT_ONCE = 32
@@ -160,7 +161,7 @@ class SharedSearch:
         """As ``FaissSearch.knn``."""
         search_checks.knn(base_ND, queries_MD, k, metric, half=half)
         # Without k: the actor keeps the widest answer, and cuts it.
-        key = content_key("knn", (base_ND, queries_MD), (metric, half, self._threads))
+        key = content_key("knn", (base_ND, queries_MD), (metric, half, self._threads), self._threads)
         answer: tuple[NDArray[np.float32], NDArray[np.int64]]
         answer = self._ask(key, "knn", (base_ND, queries_MD), (k, metric), half=half)
         return answer
@@ -169,7 +170,7 @@ class SharedSearch:
         """As ``FaissSearch.kmeans``."""
         search_checks.kmeans(points_ND, k, seed, iterations, restarts)
         rest = (k, seed, iterations, restarts)
-        key = content_key("kmeans", (points_ND,), (*rest, self._threads))
+        key = content_key("kmeans", (points_ND,), (*rest, self._threads), self._threads)
         answer: Clustering = self._ask(key, "kmeans", (points_ND,), rest)
         return answer
 
@@ -178,7 +179,7 @@ class SharedSearch:
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """As ``FaissSearch.assign``."""
         search_checks.assign(points_ND, centroids_CD)
-        key = content_key("assign", (points_ND, centroids_CD), (self._threads,))
+        key = content_key("assign", (points_ND, centroids_CD), (self._threads,), self._threads)
         answer: tuple[NDArray[np.int64], NDArray[np.float32]]
         answer = self._ask(key, "assign", (points_ND, centroids_CD), ())
         return answer
@@ -188,14 +189,14 @@ class SharedSearch:
         search_checks.pic(points_ND, neighbors, sigma, damping)
         rest = (neighbors, sigma, damping)
         answer: Clustering = self._ask(
-            content_key("pic", (points_ND,), (*rest, self._threads)), "pic", (points_ND,), rest
+            content_key("pic", (points_ND,), (*rest, self._threads), self._threads), "pic", (points_ND,), rest
         )
         return answer
 
     def whiten(self, points_ND: NDArray[np.float32], dim: int) -> Whitening:
         """As ``FaissSearch.whiten``."""
         search_checks.whiten(points_ND, dim)
-        key = content_key("whiten", (points_ND,), (dim, self._threads))
+        key = content_key("whiten", (points_ND,), (dim, self._threads), self._threads)
         answer: Whitening = self._ask(key, "whiten", (points_ND,), (dim,))
         return answer
 
@@ -305,14 +306,28 @@ def _open(name: str, device: Device, place: NodeAffinitySchedulingStrategy | Non
     return ray.remote(SearchActor).options(**options).remote(device)
 
 
-def content_key(method: str, arrays: tuple[NDArray[np.float32] | None, ...], rest: tuple[Any, ...]) -> str:
+def content_key(
+    method: str, arrays: tuple[NDArray[np.float32] | None, ...], rest: tuple[Any, ...], threads: int = 1
+) -> str:
     """Hexadecimal digest of a request: the arrays' shapes and bytes, and the other arguments."""
     digest = hashlib.blake2b(repr((method, rest)).encode(), digest_size=16)
     for array in arrays:
         digest.update(repr(None if array is None else array.shape).encode())
         if array is not None:
-            digest.update(np.ascontiguousarray(array).data)
+            for part in _digests(np.ascontiguousarray(array).reshape(-1), threads):
+                digest.update(part)
     return digest.hexdigest()
+
+
+def _digests(values_N: NDArray[np.float32], threads: int) -> list[bytes]:
+    """Of each block of values, several at once."""
+    found = [b""] * -(-len(values_N) // _HASHED_AT_ONCE)
+
+    def note(block: slice) -> None:
+        found[block.start // _HASHED_AT_ONCE] = hashlib.blake2b(values_N[block].data, digest_size=16).digest()
+
+    blocks.each(len(values_N), threads, note, rows=_HASHED_AT_ONCE)
+    return found
 
 
 class SearchActor:
