@@ -68,12 +68,7 @@ def reported(names: Sequence[str], place: Storage) -> str:
     storage = place.folder
     try:
         where = place_of(place, new=False)
-    except FileNotFoundError as error:
-        missing = Path(str(error)).name
-        raise Unknown(
-            f"--storage {storage}: there is no {missing}. Run a study there first, or name another folder."
-        ) from None
-    except ValueError as fault:
+    except (LookupError, ValueError) as fault:
         raise Unknown(str(fault)) from None
     from trainables import pipeline
 

@@ -1,7 +1,6 @@
 """The best setting of a study that has run, for an ablation that takes it apart."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 from trainables.checks import Plain
 
@@ -16,22 +15,15 @@ def params(storage: Storage, study: str) -> Mapping[str, Plain]:
     Raises:
         LookupError: no such study there, it searched nothing, or none of its settings has ended; a sentence.
     """
-    folder = storage.folder
     try:
-        place = place_of(storage, new=False)
-    except FileNotFoundError as error:
-        missing = Path(str(error)).name
-        raise LookupError(
-            f"there is no {missing} in {folder}. Run {study} there first, or name another --storage."
-        ) from None
+        ledger = Ledger(place_of(storage, new=False))
     except ValueError as fault:
         raise LookupError(str(fault)) from None
-    ledger = Ledger(place)
     try:
         launches = ledger.launches(study)
         if not launches:
             known = ", ".join(sorted({launch.study for launch in ledger.launches()})) or "nothing"
-            raise LookupError(f"no study {study!r} has run in {folder}, but {known}. Run it there first.")
+            raise LookupError(f"no study {study!r} has run in {storage.folder}, but {known}. Run it there first.")
         summary = summarize(ledger, launches[-1].id)
     finally:
         ledger.close()

@@ -28,7 +28,7 @@ from trainables import diary
 from ..study.faults import redacted
 from . import owner
 from .ledger_file import LedgerFile
-from .ledger_server import VARIABLE, LedgerServer, Server, server_of
+from .ledger_server import VARIABLE, LedgerServer, Server, missing, server_of
 from .ledger_tables import Connection, LedgerError, Tables
 from .rows import (
     DONE,
@@ -78,13 +78,13 @@ def place_of(storage: Storage, *, new: bool = True) -> Place:
     new: whether one may be made there.
 
     Raises:
-        FileNotFoundError: there is none, and ``new`` is false. ValueError: the variable names no database; a sentence.
+        LookupError: there is none, and ``new`` is false. ValueError: the variable names no database. Sentences.
     """
     uri = os.environ.get(VARIABLE, "")
     if uri:
         return server_of(storage, uri, new=new)
     if not new and not (storage.folder / LEDGER).exists():
-        raise FileNotFoundError(storage.folder / LEDGER)
+        raise missing(storage, LEDGER)
     return storage.folder / LEDGER
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import sqlalchemy
 
 from ..study.faults import redacted
-from .ledger_tables import SCHEMA, Answer, LedgerBusy, LedgerError, LedgerFull
+from .ledger_tables import LAST_MADE, SCHEMA, Answer, LedgerBusy, LedgerError, LedgerFull
 from .storage import Storage
 
 VARIABLE = "CLUSTERSWEEP_DATABASE"
@@ -56,7 +56,7 @@ def server_of(storage: Storage, uri: str, *, new: bool = True) -> Server:
 
     Raises:
         ValueError: ``uri`` is none of PostgreSQL's, or its Python module is not installed; a sentence.
-        FileNotFoundError: the folder has no identity, and ``new`` is false.
+        LookupError: the folder has no identity, and ``new`` is false; a sentence.
     """
     try:
         name = sqlalchemy.make_url(uri).drivername
@@ -73,6 +73,13 @@ def server_of(storage: Storage, uri: str, *, new: bool = True) -> Server:
     return Server(uri, f"clustersweep_{_identity(storage, new)}")
 
 
+def missing(storage: Storage, file: str) -> LookupError:
+    """What to raise where nothing has run yet."""
+    return LookupError(
+        f"--storage {storage.folder}: there is no {file}. Run a study there first, or name another folder."
+    )
+
+
 def _identity(storage: Storage, new: bool) -> str:
     """Twelve hex digits, the same on every host: of the URI, or from a file in the folder."""
     if storage.uri:
@@ -85,7 +92,7 @@ def _identity(storage: Storage, new: bool) -> str:
             os.link(fresh, file)  # whole at once, and whoever is first
         fresh.unlink()
     if not file.exists():
-        raise FileNotFoundError(file)
+        raise missing(storage, _ID)
     known = file.read_text().strip()
     if not re.fullmatch("[0-9a-f]{12}", known):
         raise ValueError(f"{file} is not what was written: twelve hex digits. Put it back from a copy of the storage.")
@@ -108,6 +115,10 @@ class LedgerServer:
         self.insist(self._create)
 
     def _create(self) -> None:
+        last = f"{self._place.schema}.{LAST_MADE}"
+        (known,) = self.connection.execute("SELECT to_regclass(?)", (last,)).fetchone()
+        if known is not None:
+            return  # whoever only writes needs no right to create
         with self.writing():
             self.take_turns("tables")  # two that create the same at once get in each other's way
             self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {self._place.schema}")

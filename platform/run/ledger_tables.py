@@ -44,6 +44,9 @@ CREATE INDEX IF NOT EXISTS trials_by_end ON trials (launch, sequence)
 """
 """counter: how the place declares a number that it counts up by itself."""
 
+LAST_MADE = "trials_by_end"
+"""Where this is, everything is."""
+
 
 class LedgerError(RuntimeError):
     """The ledger cannot be read or written as it must be. Its text is for the user; what was acknowledged is kept."""

@@ -16,17 +16,13 @@ from pathlib import Path
 from platform.run import owner
 from platform.run.ledger import Ledger, StudyHeld, StudyLost
 from platform.run.ledger_tables import LedgerBusy, LedgerDamaged, LedgerFull
-from platform.run.rows import DONE, PENDING, PRUNED, Setting, Trial
-from typing import Any
+from platform.run.rows import DONE, PENDING, PRUNED, Setting
 
 import pytest
 
+from tests.run.ledgers import entered, of, opened
+
 ROOT = Path(__file__).resolve().parents[2]
-MEANING = {"method": "spc"}
-
-
-def cell(seed: int = 0) -> dict[str, Any]:
-    return {"kind": "trial", "seed": seed}
 
 
 @pytest.fixture
@@ -37,20 +33,6 @@ def ledger(tmp_path: Path) -> Ledger:
 @pytest.fixture
 def launch(ledger: Ledger) -> int:
     return opened(ledger)
-
-
-def opened(ledger: Ledger, study: str = "spc", *, fresh: bool = False, meaning: Any = MEANING) -> int:
-    return ledger.open_launch(study, meaning, {"name": study}, lookahead=2, fresh=fresh).id
-
-
-def entered(ledger: Ledger, launch: int, *keys: str) -> None:
-    ledger.add_trials(launch, [(key, cell(seed)) for seed, key in enumerate(keys)], setting=0)
-
-
-def of(ledger: Ledger, launch: int, key: str = "a") -> Trial:
-    trial = ledger.trial(launch, key)
-    assert trial is not None
-    return trial
 
 
 def test_no_write_and_no_look_for_what_is_new_goes_through_all_trials(ledger: Ledger, launch: int) -> None:

@@ -4,18 +4,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.run.ledger import Ledger, StudyChanged
 from platform.run.ledger_server import Server
-from platform.run.rows import DONE, FAILED, PENDING, PRUNED, RUNNING, Setting, Trial
+from platform.run.rows import DONE, FAILED, PENDING, PRUNED, RUNNING, Setting
 from typing import Any
 
 import pytest
 
 from tests import postgres
-
-MEANING = {"method": "spc"}
-
-
-def cell(seed: int = 0) -> dict[str, Any]:
-    return {"kind": "trial", "seed": seed}
+from tests.run.ledgers import MEANING, cell, entered, of, opened
 
 
 @pytest.fixture(scope="module")
@@ -24,12 +19,10 @@ def server() -> Iterator[postgres.Server]:
         yield made
 
 
-@pytest.fixture(
-    params=[
-        "file",
-        pytest.param("server", marks=pytest.mark.skipif(bool(postgres.missing()), reason=postgres.missing())),
-    ]
-)
+NEEDS_SERVER = pytest.mark.skipif(bool(postgres.missing()), reason=postgres.missing())
+
+
+@pytest.fixture(params=["file", pytest.param("server", marks=NEEDS_SERVER)])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     if request.param == "server":
         uri = request.getfixturevalue("server").uri("tracking")
@@ -43,20 +36,6 @@ def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture
 def launch(ledger: Ledger) -> int:
     return opened(ledger)
-
-
-def opened(ledger: Ledger, study: str = "spc", *, fresh: bool = False, meaning: Any = MEANING) -> int:
-    return ledger.open_launch(study, meaning, {"name": study}, lookahead=2, fresh=fresh).id
-
-
-def entered(ledger: Ledger, launch: int, *keys: str) -> None:
-    ledger.add_trials(launch, [(key, cell(seed)) for seed, key in enumerate(keys)], setting=0)
-
-
-def of(ledger: Ledger, launch: int, key: str = "a") -> Trial:
-    trial = ledger.trial(launch, key)
-    assert trial is not None
-    return trial
 
 
 # States

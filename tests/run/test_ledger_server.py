@@ -94,7 +94,7 @@ def test_nothing_is_made_by_whoever_only_reads(
     server: postgres.Server, storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(VARIABLE, server.uri("ledgers"))
-    with pytest.raises(FileNotFoundError, match="storage.id"):
+    with pytest.raises(LookupError, match="there is no storage.id. Run a study there first"):
         place_of(storage, new=False)
     assert list(storage.folder.iterdir()) == []
 
@@ -292,6 +292,20 @@ def test_what_the_server_forbids_is_an_error_of_the_ledger(server: postgres.Serv
     with pytest.raises(LedgerError, match="refuses: permission denied") as caught:
         Ledger(server_of(storage, uri))
     assert "guest-word" not in str(caught.value)
+
+
+def test_tables_are_made_by_one_and_written_by_others(server: postgres.Server, place: Server) -> None:
+    Ledger(place).close()
+    server.execute("CREATE ROLE member LOGIN PASSWORD 'member-word'")
+    owner_of = server.connection("ledgers")
+    owner_of.autocommit = True
+    for right in ("USAGE ON SCHEMA", "SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA"):
+        owner_of.cursor().execute(f"GRANT {right} {place.schema} TO member")
+    owner_of.close()
+    ledger = Ledger(Server(f"postgresql://member:member-word@{HOST}:{server.port}/ledgers", place.schema))
+    launch = opened(ledger)
+    entered(ledger, launch, "a")
+    assert [trial.key for trial in ledger.trials(launch)] == ["a"]
 
 
 def test_an_error_s_text_may_hold_what_postgresql_s_text_may_not(place: Server) -> None:
