@@ -2,6 +2,7 @@
 
 Run: python -m benchmarks.steps                                     (all five with a small network: a few minutes)
      python -m benchmarks.steps --method scan --network resnet18_cifar --images 256 --batch 128
+     python -m benchmarks.steps --precision bf16                    (our side alone, as `<stage>.precision: bf16`)
 
 Both sides train on the same 32 x 32 color images, with the same network, optimizer, batch size and family of
 augmentations. Ours is the stage's own epoch: images as uint8 on the device, changed in batches. The baseline is a loop
@@ -48,11 +49,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Work:
-    """What both sides work on. batch: 0 for each method's own size."""
+    """What both sides work on. batch: 0 for each method's own size. precision: of our training passes."""
 
     data: ImageData
     network: str
     batch: int = 0
+    precision: str = "auto"
 
     @property
     def images(self) -> Tensor:
@@ -66,11 +68,11 @@ class Work:
         return len(self.data.train) // batch_size * batch_size
 
 
-def work(num_images: int, network: str, batch: int = 0) -> Work:
+def work(num_images: int, network: str, batch: int = 0, precision: str = "auto") -> Work:
     images_NCHW = pictures()[:num_images]
     split = Split(images_NCHW, torch.arange(len(images_NCHW)) % NUM_CLASSES)
     names = tuple(str(label) for label in range(NUM_CLASSES))
-    return Work(ImageData("pictures", split, split, names, MEAN, STD, "pictures"), network, batch)
+    return Work(ImageData("pictures", split, split, names, MEAN, STD, "pictures"), network, batch, precision)
 
 
 def _epochs(run: Callable[[int], Mapping[str, float]], num_images: int) -> Callable[[], plain.Seen]:
@@ -80,7 +82,7 @@ def _epochs(run: Callable[[int], Mapping[str, float]], num_images: int) -> Calla
 
 
 def simclr_case(given: Work) -> Case:
-    config = simclr.Config(network=given.network, batch_size=given.batch_size(512))
+    config = simclr.Config(network=given.network, batch_size=given.batch_size(512), precision=given.precision)
 
     def model() -> models.ContrastiveModel:
         return models.ContrastiveModel(pretext.backbone(given.network, given.data.shape, 0), config.feature_dim)
@@ -108,7 +110,7 @@ def _clustering(given: Work) -> tuple[models.ClusteringModel, dict[str, Result]]
 
 
 def scan_case(given: Work) -> Case:
-    config = scan.Config(batch_size=given.batch_size(128), num_neighbors=NUM_NEIGHBORS)
+    config = scan.Config(batch_size=given.batch_size(128), num_neighbors=NUM_NEIGHBORS, precision=given.precision)
     other, inputs = _clustering(given)
     setup = scan._set_up(config, given.data, inputs, local())
     theirs = plain.scan(
@@ -123,7 +125,9 @@ def scan_case(given: Work) -> Case:
 
 
 def selflabel_case(given: Work) -> Case:
-    config = selflabel.Config(batch_size=given.batch_size(1000), confidence_threshold=CONFIDENCE)
+    config = selflabel.Config(
+        batch_size=given.batch_size(1000), confidence_threshold=CONFIDENCE, precision=given.precision
+    )
     other, inputs = _clustering(given)
     setup = selflabel._set_up(config, given.data, inputs["scan"], local())
     theirs = plain.self_label(
@@ -140,6 +144,7 @@ def swav_case(given: Work) -> Case:
         queue=False,
         freeze_iterations=0,
         schedule="constant",
+        precision=given.precision,
     )
     setup, other = (swav._set_up(config, given.data, local()) for _ in range(2))
     numbers = plain.Sinkhorn(config.epsilon, config.sinkhorn_iterations, config.temperature)
@@ -150,7 +155,9 @@ def swav_case(given: Work) -> Case:
 def dccm_case(given: Work) -> Case:
     network = "dccm_small" if given.network == "small" else "dccm_c4"
     outer = given.batch_size(1000)
-    config = dccm.Config(network=network, outer_batch=outer, inner_batch=min(32, outer), inner_repeats=2)
+    config = dccm.Config(
+        network=network, outer_batch=outer, inner_batch=min(32, outer), inner_repeats=2, precision=given.precision
+    )
     setup, other = (dccm._set_up(config, given.data, local()) for _ in range(2))
     numbers = plain.Correlation(
         config.outer_batch,
@@ -202,20 +209,21 @@ def main() -> None:
     parse.add_argument("--network", default="small", choices=("small", "resnet18_cifar"), help="dccm has its own two")
     parse.add_argument("--images", type=int, default=4000, help="images of an epoch; of dccm a quarter")
     parse.add_argument("--batch", type=int, default=0, help="images in a step; 0 for each method's own")
+    parse.add_argument("--precision", default="auto", choices=("auto", "float32", "bf16"), help="of our side")
     parse.add_argument("--rounds", type=int, default=5, help="rounds counted, after one that is not")
     asked = parse.parse_args()
-    whole = work(asked.images, asked.network, asked.batch)
+    whole = work(asked.images, asked.network, asked.batch, asked.precision)
     results = {}
     for method in [asked.method] if asked.method else CASES:
         # An image is trained on four times in an epoch of DCCM.
-        given = work(asked.images // 4, asked.network, asked.batch) if method == "dccm" else whole
+        given = work(asked.images // 4, asked.network, asked.batch, asked.precision) if method == "dccm" else whole
         mine, others = results[method] = measure(CASES[method](given), asked.rounds)
         print(f"{method}: {mine:,.0f} against {others:,.0f} images/s, ratio {mine / others:.2f}", flush=True)
     least = min(results, key=lambda method: results[method][0] / results[method][1])
     mine, others = results[least]
     record = {
-        "claim": f"training steps on 32 px images, network {asked.network}, against plain PyTorch with"
-        f" {plain.NUM_WORKERS} workers ({least}, the slowest to gain)",
+        "claim": f"training steps on 32 px images, network {asked.network}, ours in {asked.precision}, against"
+        f" plain PyTorch with {plain.NUM_WORKERS} workers ({least}, the slowest to gain)",
         "ratio": round(mine / others, 2),
         "ours": round(mine),
         "baseline": round(others),
