@@ -109,10 +109,12 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
         raise
     # The launch is closed by now, so the reports say how it ended.
     summary = tables.summarize(ledger, opened.id)
+    if request.storage.uri:
+        _bring_best(summary, request.storage)
+    _log_best_model(summary, storage, data, tracker)  # in the tracker's thread, while the reports are written here
     written = _written(request, ledger, opened, summary, data)
     mirror.mirror(ledger, opened.id, storage / mirror.DATABASE)
     tracker.log_parent(written, markdown.note(summary), tables.metrics_of_best(summary))
-    _log_best_model(summary, storage, data, tracker)
     unsent = tracker.close(_CLOSING_S)
     if unsent:
         print(unsent, file=sys.stderr)
@@ -135,8 +137,6 @@ def _written(
     request: launch.Request, ledger: Ledger, opened: Launch, summary: tables.Summary, data: ImageData
 ) -> list[Path]:
     """The files of the study's reports, those of its best trial among them."""
-    if request.storage.uri:
-        _bring_best(summary, request.storage)
     embedded = embeddings.draw(summary, request.storage.folder, data)
     return [*files.write(ledger, opened, request.storage.folder), *embedded]
 
