@@ -109,9 +109,7 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
         raise
     # The launch is closed by now, so the reports say how it ended.
     summary = tables.summarize(ledger, opened.id)
-    if request.storage.uri:
-        _bring_best(summary, request.storage)
-    _log_best_model(summary, storage, data, tracker)  # in the tracker's thread, while the reports are written here
+    _log_best_model(summary, request.storage, data, tracker)  # in the tracker's thread, while reports are written here
     written = _written(request, ledger, opened, summary, data)
     mirror.mirror(ledger, opened.id, storage / mirror.DATABASE)
     tracker.log_parent(written, markdown.note(summary), tables.metrics_of_best(summary))
@@ -187,12 +185,15 @@ def _bring_best(summary: tables.Summary, storage: Storage) -> None:
         print(f"the best trial is shown without pictures: {redacted(str(error))}", file=sys.stderr)
 
 
-def _log_best_model(summary: tables.Summary, storage: Path, data: ImageData, tracker: Tracker) -> None:
+def _log_best_model(summary: tables.Summary, storage: Storage, data: ImageData, tracker: Tracker) -> None:
+    """Have the best trial's model put on its run; whatever the storage, its stages are in the folder afterwards."""
+    if storage.uri:
+        _bring_best(summary, storage)
     trial = pictures.best_trial(summary)
     if trial is None:
         return
     last = closing_stages(trial)[0]
-    result = Store(storage).get(f"{last['name']}-{last['address']}")
+    result = Store(storage.folder).get(f"{last['name']}-{last['address']}")
     if result is None or "head" not in result.weights or "num_clusters" not in result.facts:
         return  # k-means leaves centroids, not a network
     from trainables import clusterer
