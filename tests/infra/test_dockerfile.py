@@ -28,12 +28,14 @@ def test_the_images_install_with_the_command_that_the_readme_gives() -> None:
     readme = (ROOT / "infra" / "README.md").read_text()
     assert "pip install -e . &&" in readme
     for target in ("cpu", "cuda"):
-        assert "RUN pip install -e ." in stages()[target]
+        # The same, with what a team's database needs.
+        assert 'RUN pip install -e ".[team]"' in stages()[target]
 
 
 def test_bounds_written_twice_are_the_projects() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    listed = project["dependencies"] + project["optional-dependencies"]["dev"]
+    groups = project["optional-dependencies"]
+    listed = [*project["dependencies"], *groups["team"], *groups["dev"]]
     bounds = {re.split(r"[\[<>=;]", each)[0]: re.sub(r"^[\w\[\],-]+", "", each.partition(";")[0]) for each in listed}
     written = dict(
         re.findall(r'"([\w-]+)(?:\[\w+\])?((?:[<>]=?[\d.,]+)+)"', TEXT.replace("<", ",<").replace(",,", ","))
