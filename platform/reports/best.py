@@ -17,8 +17,8 @@ def params(storage: Storage, study: str) -> Mapping[str, Plain]:
     """
     try:
         ledger = Ledger(place_of(storage, new=False))
-    except ValueError as fault:
-        raise LookupError(str(fault)) from None
+    except (LookupError, ValueError) as fault:
+        raise LookupError(f"study {study!r} is not to be found: {fault}") from None
     try:
         launches = ledger.launches(study)
         if not launches:
