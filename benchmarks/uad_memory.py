@@ -1,6 +1,6 @@
 """What an epoch of UAD with fused features takes in memory, on 100,000 color images of 64 px.
 
-Run: python -m benchmarks.uad_memory [--images 100000]          (a quarter of an hour on two cores)
+Run: python -m benchmarks.uad_memory [--images 100000]          (an hour on two cores)
 
 One process: images on the device as uint8, features of all of them, PCA fitted on a stream of batches, k-means into
 1,000 clusters, and a pass of training with uncertainty weights. Eight low-level channels of 33 x 33 places beside 512
