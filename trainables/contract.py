@@ -236,7 +236,6 @@ class Search(Protocol):
         queries_MD: NDArray[np.float32] | None,
         k: int,
         metric: Metric,
-        *,
         half: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The k nearest rows of ``base_ND`` for each query, nearest first; ties by index.

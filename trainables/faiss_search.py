@@ -62,7 +62,6 @@ class FaissSearch:
         queries_MD: NDArray[np.float32] | None,
         k: int,
         metric: Metric,
-        *,
         half: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """The k nearest base rows of each query, nearest first; equal values by index.

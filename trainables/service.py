@@ -155,7 +155,6 @@ class SharedSearch:
         queries_MD: NDArray[np.float32] | None,
         k: int,
         metric: Metric,
-        *,
         half: bool = False,
     ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
         """As ``FaissSearch.knn``."""
@@ -163,7 +162,7 @@ class SharedSearch:
         # Without k: the actor keeps the widest answer, and cuts it.
         key = content_key("knn", (base_ND, queries_MD), (metric, half, self._threads), self._threads)
         answer: tuple[NDArray[np.float32], NDArray[np.int64]]
-        answer = self._ask(key, "knn", (base_ND, queries_MD), (k, metric), half=half)
+        answer = self._ask(key, "knn", (base_ND, queries_MD), (k, metric, half))
         return answer
 
     def kmeans(self, points_ND: NDArray[np.float32], k: int, seed: int, iterations: int, restarts: int) -> Clustering:
@@ -200,19 +199,12 @@ class SharedSearch:
         answer: Whitening = self._ask(key, "whiten", (points_ND,), (dim,))
         return answer
 
-    def _ask(
-        self,
-        key: str,
-        method: str,
-        arrays: tuple[NDArray[np.float32] | None, ...],
-        rest: tuple[Any, ...],
-        **named: bool,
-    ) -> Any:
+    def _ask(self, key: str, method: str, arrays: tuple[NDArray[np.float32] | None, ...], rest: tuple[Any, ...]) -> Any:
         # Once for all attempts; small arrays travel in the request itself.
         sent = [a if a is None or a.nbytes <= INLINE_BYTES else ray.put(np.ascontiguousarray(a)) for a in arrays]
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self._ask_once(key, method, (*sent, *rest), named)
+                return self._ask_once(key, method, (*sent, *rest))
             except SearchLost as lost:
                 _log.info("%s attempt %d of %d: %s", method, attempt, ATTEMPTS, lost)
         if not self._warned:
@@ -222,9 +214,9 @@ class SharedSearch:
                 ATTEMPTS,
                 method,
             )
-        return getattr(self._local, method)(*arrays, *rest, **named)
+        return getattr(self._local, method)(*arrays, *rest)
 
-    def _ask_once(self, key: str, method: str, arguments: tuple[Any, ...], named: dict[str, bool]) -> Any:
+    def _ask_once(self, key: str, method: str, arguments: tuple[Any, ...]) -> Any:
         """One request to the actor that has this answer, or else is the nearest free one.
 
         Raises:
@@ -233,7 +225,7 @@ class SharedSearch:
         name = ANYWHERE
         try:
             name = self._route(key)
-            return ray.get(getattr(self._actor(name), method).remote(key, self._threads, *arguments, **named))
+            return ray.get(getattr(self._actor(name), method).remote(key, self._threads, *arguments))
         except RayTaskError as error:
             raise error.cause from None
         except (*_GONE, ObjectLostError, GetTimeoutError) as error:
@@ -353,12 +345,12 @@ class SearchActor:
         return self._router.choose(key, node, loads)
 
     def knn(  # noqa: PLR0913 - what decides a search
-        self, key: str, threads: int, base_ND: Any, queries_MD: Any, k: int, metric: Metric, *, half: bool
+        self, key: str, threads: int, base_ND: Any, queries_MD: Any, k: int, metric: Metric, half: bool
     ) -> Any:
         wide = min(len(base_ND), -(-k // NEIGHBOR_STEP) * NEIGHBOR_STEP)
 
         def compute() -> Any:
-            return self._search(threads).knn(base_ND, queries_MD, wide, metric, half=half)
+            return self._search(threads).knn(base_ND, queries_MD, wide, metric, half)
 
         answer = self._answer(key, wide, compute)
         return tuple(np.ascontiguousarray(part[:, :k]) for part in answer)

@@ -125,7 +125,7 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
     else:
         print(text.end_of_sweep(summary, storage, ids["uri"] if uri and ids["uri"] else ""))
     if isinstance(ledger.place, Server):
-        print(f"ledger   {ledger.place}; Optuna's studies in {ledger.place.schema}_optuna", file=sys.stderr)
+        print(f"ledger   {ledger.place}; Optuna's studies in {ledger.place.optuna_schema}", file=sys.stderr)
     if copied:
         print(copied, file=sys.stderr)
     return OK if ended == "done" else SOME_FAILED

@@ -32,7 +32,7 @@ def is_database(uri: str) -> bool:
     return uri.partition(":")[0].partition("+")[0].casefold() in _DATABASES
 
 
-def refuse_without_driver(uri: str) -> None:
+def refuse_without_driver(uri: str, named_by: str = "tracking.uri") -> None:
     """Find out now what every attempt to write would fail at.
 
     Raises:
@@ -40,7 +40,7 @@ def refuse_without_driver(uri: str) -> None:
     """
     if not is_database(uri):
         return
-    place = f"tracking.uri: {redacted(uri)}"
+    place = f"{named_by}: {redacted(uri)}"
     try:
         sqlalchemy.make_url(uri).get_dialect().import_dbapi()
     except ModuleNotFoundError as missing:

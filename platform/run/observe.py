@@ -21,9 +21,7 @@ class Observer:
         objective = course.board.study.objective
         self._tally, self._metric = Tally(objective.metric, objective.mode), objective.metric
         self._num_heard = 0
-        self._num_ended = {"trial": 0, "prepare": 0}
         self._labels: dict[int, str] = {}
-        self._told: set[str] = set()
         self._ended: list[Ended] = []
 
     def state(self, unsent: int = 0) -> State:
@@ -59,13 +57,9 @@ class Observer:
         """The tally, with what has ended since the last look."""
         board = self._course.board
         for trial in board.ended[self._num_heard :]:
-            self._tally.add(trial)
-            if trial.key not in self._told:
-                self._told.add(trial.key)
-                self._num_ended[trial.kind] += 1
-                # What ended in an earlier run of the command was said there.
-                if trial.key in self._course.since:
-                    self._ended.append(self._end(trial))
+            # What ended in an earlier run of the command was said there.
+            if self._tally.add(trial) and trial.key in self._course.since:
+                self._ended.append(self._end(trial))
         self._num_heard = len(board.ended)
         return self._tally
 
@@ -104,7 +98,7 @@ class Observer:
         seconds = (
             trial.seconds if trial.seconds is not None else max(0.0, (trial.ended or 0.0) - (trial.started or 0.0))
         )
-        place, of = self._num_ended[trial.kind], self._total(trial.kind)
+        place, of = self._tally.num(trial.kind, *ENDED), self._total(trial.kind)
         return Ended(self._name(trial), place, of, trial.state.lower(), values, seconds, trial.error)
 
 

@@ -39,14 +39,17 @@ class Tally:
         """Seconds of the trials that are done and took any, ``num_timed`` of them."""
         self.num_timed = 0
 
-    def add(self, trial: Trial) -> None:
-        if trial.key in self._trials:
-            self._count(self._trials[trial.key], -1)
+    def add(self, trial: Trial) -> bool:
+        """Take a trial that has ended; whether it is here for the first time."""
+        before = self._trials.get(trial.key)
+        if before is not None:
+            self._count(before, -1)
         self._trials[trial.key] = trial
         self._count(trial, 1)
         if trial.setting is not None:
             self._seeds.setdefault(trial.setting, {})[trial.key] = trial
             self._weigh(trial.setting)
+        return before is None
 
     def num(self, kind: str, *states: str) -> int:
         return sum(self.states[kind, state] for state in states)
