@@ -23,8 +23,14 @@ def test_every_row_is_in_one_block(threads: int, num_rows: int, rows: int) -> No
 
 
 def test_blocks_run_at_once() -> None:
-    together = threading.Barrier(2, timeout=10)
-    blocks.each(2, 2, lambda block: together.wait() and None, rows=1)
+    together, met = threading.Barrier(2, timeout=10), list[int]()
+
+    def work(block: slice) -> None:
+        together.wait()
+        met.append(block.start)
+
+    blocks.each(2, 2, work, rows=1)
+    assert sorted(met) == [0, 1]
 
 
 def test_an_error_of_a_block_arrives() -> None:
