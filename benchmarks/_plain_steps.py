@@ -59,6 +59,11 @@ KERAS = transforms.Compose(
 )
 
 
+def usual(model: nn.Module) -> nn.Module:
+    """The network as PyTorch lays one out in memory: channels before rows and columns."""
+    return model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload, no-any-return]
+
+
 class Views(Dataset[tuple[list[Tensor], int]]):
     """(views, row) of one image; with a table of neighbors the second view is of one of them."""
 

@@ -5,9 +5,11 @@ Run: python -m benchmarks.steps                                     (all five wi
      python -m benchmarks.steps --precision bf16                    (our side alone, as `<stage>.precision: bf16`)
 
 Both sides train on the same 32 x 32 color images, with the same network, optimizer, batch size and family of
-augmentations. Ours is the stage's own epoch: images as uint8 on the device, changed in batches. The baseline is a loop
-as it is usually written (``_plain_steps.py``): torchvision's transforms on Pillow images in a DataLoader with two
-worker processes. An image counts once for each step that it is an anchor of, whatever its views.
+augmentations. Ours is the stage's own epoch: images as uint8 on the device, changed in batches; networks that lie
+channels last in memory, fused optimizers. The baseline is a loop as it is usually written (``_plain_steps.py``):
+torchvision's transforms on Pillow images in a DataLoader with two worker processes, networks and optimizers as PyTorch
+makes them, in a process of its own whose memory is allocated as PyTorch does by default (ours: ``allocation.py``). An
+image counts once for each step that it is an anchor of, whatever its views.
 
 With the small network the data's way matters; ResNet-18 on a CPU is convolution and little else, and shows what is left
 of the gain there. Rounds alternate between the sides, each with one thread and with one for each core, of which the
@@ -20,12 +22,14 @@ import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks import _baseline_process
 from benchmarks import _plain_steps as plain
 from benchmarks.augment import MEAN, STD, pictures
 from trainables import clusterer, pretext
@@ -49,12 +53,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Work:
-    """What both sides work on. batch: 0 for each method's own size. precision: of our training passes."""
+    """What both sides work on. batch: 0 for each method's own size. how: our training passes are computed."""
 
     data: ImageData
     network: str
     batch: int = 0
-    precision: str = "auto"
+    how: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def images(self) -> Tensor:
@@ -68,11 +72,11 @@ class Work:
         return len(self.data.train) // batch_size * batch_size
 
 
-def work(num_images: int, network: str, batch: int = 0, precision: str = "auto") -> Work:
+def work(num_images: int, network: str, batch: int = 0, **how: Any) -> Work:
     images_NCHW = pictures()[:num_images]
     split = Split(images_NCHW, torch.arange(len(images_NCHW)) % NUM_CLASSES)
     names = tuple(str(label) for label in range(NUM_CLASSES))
-    return Work(ImageData("pictures", split, split, names, MEAN, STD, "pictures"), network, batch, precision)
+    return Work(ImageData("pictures", split, split, names, MEAN, STD, "pictures"), network, batch, how)
 
 
 def _epochs(run: Callable[[int], Mapping[str, float]], num_images: int) -> Callable[[], plain.Seen]:
@@ -82,15 +86,18 @@ def _epochs(run: Callable[[int], Mapping[str, float]], num_images: int) -> Calla
 
 
 def simclr_case(given: Work) -> Case:
-    config = simclr.Config(network=given.network, batch_size=given.batch_size(512), precision=given.precision)
+    config = simclr.Config(network=given.network, batch_size=given.batch_size(512), **given.how)
 
     def model() -> models.ContrastiveModel:
         return models.ContrastiveModel(pretext.backbone(given.network, given.data.shape, 0), config.feature_dim)
 
     source, own, other = pretext.Source(config, given.data, given.data.pretext, local()), model(), model()
     optimizer = pretext.sgd(config, own)
+    usual = torch.optim.SGD(
+        plain.usual(other).parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+    )
     ours = _epochs(lambda epoch: simclr._epoch(config, source, own, optimizer, epoch), given.covered(config.batch_size))
-    theirs = plain.simclr(given.images, other, pretext.sgd(config, other), config.batch_size, config.temperature)
+    theirs = plain.simclr(given.images, other, usual, config.batch_size, config.temperature)
     return Case(ours, theirs.epoch)
 
 
@@ -110,14 +117,14 @@ def _clustering(given: Work) -> tuple[models.ClusteringModel, dict[str, Result]]
 
 
 def scan_case(given: Work) -> Case:
-    config = scan.Config(batch_size=given.batch_size(128), num_neighbors=NUM_NEIGHBORS, precision=given.precision)
+    config = scan.Config(batch_size=given.batch_size(128), num_neighbors=NUM_NEIGHBORS, **given.how)
     other, inputs = _clustering(given)
     setup = scan._set_up(config, given.data, inputs, local())
     theirs = plain.scan(
         given.images,
         inputs["neighbors"].arrays["neighbors_train"],
         other,
-        clusterer.optimizer(config, list(other.parameters())),
+        torch.optim.Adam(plain.usual(other).parameters(), lr=config.lr, weight_decay=config.weight_decay),
         config.batch_size,
         config.entropy_weight,
     )
@@ -125,14 +132,11 @@ def scan_case(given: Work) -> Case:
 
 
 def selflabel_case(given: Work) -> Case:
-    config = selflabel.Config(
-        batch_size=given.batch_size(1000), confidence_threshold=CONFIDENCE, precision=given.precision
-    )
+    config = selflabel.Config(batch_size=given.batch_size(1000), confidence_threshold=CONFIDENCE, **given.how)
     other, inputs = _clustering(given)
     setup = selflabel._set_up(config, given.data, inputs["scan"], local())
-    theirs = plain.self_label(
-        given.images, other, clusterer.optimizer(config, list(other.parameters())), config.batch_size, CONFIDENCE
-    )
+    usual = torch.optim.Adam(plain.usual(other).parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    theirs = plain.self_label(given.images, other, usual, config.batch_size, CONFIDENCE)
     return Case(_epochs(lambda epoch: selflabel._epoch(setup, epoch), given.covered(config.batch_size)), theirs.epoch)
 
 
@@ -144,10 +148,11 @@ def swav_case(given: Work) -> Case:
         queue=False,
         freeze_iterations=0,
         schedule="constant",
-        precision=given.precision,
+        **given.how,
     )
     setup, other = (swav._set_up(config, given.data, local()) for _ in range(2))
     numbers = plain.Sinkhorn(config.epsilon, config.sinkhorn_iterations, config.temperature)
+    plain.usual(other.model)
     theirs = plain.swav(given.images, other.model, other.optimizer, config.batch_size, numbers)
     return Case(_epochs(lambda epoch: swav._epoch(setup, epoch), given.covered(config.batch_size)), theirs.epoch)
 
@@ -155,9 +160,7 @@ def swav_case(given: Work) -> Case:
 def dccm_case(given: Work) -> Case:
     network = "dccm_small" if given.network == "small" else "dccm_c4"
     outer = given.batch_size(1000)
-    config = dccm.Config(
-        network=network, outer_batch=outer, inner_batch=min(32, outer), inner_repeats=2, precision=given.precision
-    )
+    config = dccm.Config(network=network, outer_batch=outer, inner_batch=min(32, outer), inner_repeats=2, **given.how)
     setup, other = (dccm._set_up(config, given.data, local()) for _ in range(2))
     numbers = plain.Correlation(
         config.outer_batch,
@@ -169,7 +172,12 @@ def dccm_case(given: Work) -> Case:
         config.label_loss_weight,
         config.mi_loss_weight,
     )
-    theirs = plain.CorrelationLoop(given.images, other.model, other.critic, other.optimizer, numbers)
+    usual = torch.optim.RMSprop(
+        [*plain.usual(other.model).parameters(), *plain.usual(other.critic).parameters()],
+        lr=config.lr,
+        alpha=config.rmsprop_decay,
+    )
+    theirs = plain.CorrelationLoop(given.images, other.model, other.critic, usual, numbers)
     times = config.inner_repeats * config.augment_passes
     return Case(_epochs(lambda epoch: dccm._epoch(setup, epoch), len(given.data.train) * times), theirs.epoch)
 
@@ -183,24 +191,38 @@ CASES: Mapping[str, Callable[[Work], Case]] = {
 }
 
 
-def rate(epoch: Callable[[], plain.Seen]) -> float:
+def rate(epoch: Callable[[], plain.Seen], num_threads: int) -> float:
+    torch.set_num_threads(num_threads)
     began = time.perf_counter()
     seen = epoch()
     return seen.num_images / (time.perf_counter() - began)
 
 
-def measure(case: Case, num_rounds: int) -> tuple[float, float]:
+def baseline(method: str, asked: argparse.Namespace) -> Callable[[int], float]:
+    """Theirs, with so many threads."""
+    theirs = CASES[method](work_of(method, asked)).theirs
+    return lambda num_threads: rate(theirs, num_threads)
+
+
+def measure(method: str, asked: argparse.Namespace) -> tuple[float, float]:
     """Median images a second, ours and theirs, each with the number of threads that suits it best."""
     threads = sorted({1, os.cpu_count() or 1})
+    ours = CASES[method](work_of(method, asked)).ours
     rates: dict[tuple[str, int], list[float]] = {(side, each): [] for side in ("ours", "theirs") for each in threads}
-    for _ in range(num_rounds + 1):
-        for (side, each), found in rates.items():
-            torch.set_num_threads(each)
-            found.append(rate(case.ours if side == "ours" else case.theirs))
+    with _baseline_process.running(baseline, method, asked) as theirs:
+        for _ in range(asked.rounds + 1):
+            for (side, each), found in rates.items():
+                found.append(rate(ours, each) if side == "ours" else theirs(each))
     # The first round starts the workers and fills the caches.
     medians = {key: statistics.median(found[1:]) for key, found in rates.items()}
     mine, others = (max(medians[side, each] for each in threads) for side in ("ours", "theirs"))
     return mine, others
+
+
+def work_of(method: str, asked: argparse.Namespace) -> Work:
+    """An image is trained on four times in an epoch of DCCM, which gets a quarter of them."""
+    num_images = asked.images // 4 if method == "dccm" else asked.images
+    return work(num_images, asked.network, asked.batch, precision=asked.precision, compiled=asked.compiled)
 
 
 def main() -> None:
@@ -211,13 +233,11 @@ def main() -> None:
     parse.add_argument("--batch", type=int, default=0, help="images in a step; 0 for each method's own")
     parse.add_argument("--precision", default="auto", choices=("auto", "float32", "bf16"), help="of our side")
     parse.add_argument("--rounds", type=int, default=5, help="rounds counted, after one that is not")
+    parse.add_argument("--compiled", action="store_true", help="our side, as `<stage>.compiled: true`")
     asked = parse.parse_args()
-    whole = work(asked.images, asked.network, asked.batch, asked.precision)
     results = {}
     for method in [asked.method] if asked.method else CASES:
-        # An image is trained on four times in an epoch of DCCM.
-        given = work(asked.images // 4, asked.network, asked.batch, asked.precision) if method == "dccm" else whole
-        mine, others = results[method] = measure(CASES[method](given), asked.rounds)
+        mine, others = results[method] = measure(method, asked)
         print(f"{method}: {mine:,.0f} against {others:,.0f} images/s, ratio {mine / others:.2f}", flush=True)
     least = min(results, key=lambda method: results[method][0] / results[method][1])
     mine, others = results[least]

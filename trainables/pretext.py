@@ -15,8 +15,7 @@ from torch import Tensor, nn
 
 from . import checks, metrics, precision
 from .contract import DataShape, Epoch, ImageData, Result, Runtime, Split, State
-from .data import augment, stream
-from .data.draws import Draws
+from .data import ahead, augment, stream
 from .nets import backbones, models
 
 METRICS = ("loss", "lr", "epoch_seconds", "knn_acc")
@@ -120,18 +119,24 @@ class Source:
         config, runtime = self.config, self.runtime
         norm = augment.Norm(self.data.mean, self.data.std)
         strength = config.strength()
-        view, generator = augment.AUGMENTATIONS[config.augmentation], runtime.generator("views", epoch)
-        for batch in stream.batches(
+        augmentation = augment.AUGMENTATIONS[config.augmentation]
+        order = stream.batches(
             self.images,
             config.batch_size,
             runtime.generator("order", epoch),
             rank=runtime.rank,
             world_size=runtime.world_size,
             drop_last=True,
+        )
+        for batch, seen in ahead.of_batches(
+            order,
+            lambda batch: (batch.rows_B,),
+            self.images.images_NCHW,
+            lambda images_BCHW, draws: augmentation(images_BCHW, draws, norm, strength),
+            runtime.generator("views", epoch),
+            times=num_views,
         ):
-            drawn = self.images.images_NCHW[batch.rows_B]
-            draws = Draws(generator, batch.total, batch.start, len(batch.rows_B))
-            yield batch, [view(drawn, draws, norm, strength) for _ in range(num_views)]
+            yield batch, seen.views
 
 
 def restore(saved: State | None, parts: Mapping[str, Stateful]) -> tuple[int, dict[str, float]]:

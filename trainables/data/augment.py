@@ -92,8 +92,13 @@ class Augmentation(Protocol):
 
 
 def plain(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
-    """Only normalize: the images as they are judged, of large ones the window in the middle. Takes no draws."""
+    """``judged`` as an augmentation. Takes no draws."""
     _check(images_BCHW, draws, norm)
+    return judged(images_BCHW, norm)
+
+
+def judged(images_BCHW: Tensor, norm: Norm) -> Tensor:
+    """Uint8 images as they are judged: only normalized, of large ones the window in the middle."""
     return norm.apply(_scaled(geometry.middle(images_BCHW)))
 
 
@@ -104,7 +109,7 @@ def standard(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength =
     flip_B = draws.bernoulli(0.5)
     if _in_levels(images_BCHW):
         return _standard_in_levels(norm, images_BCHW, crop_B4, flip_B)
-    return _in_pieces(_standard, norm, images_BCHW, crop_B4, flip_B)
+    return in_pieces(_standard, norm, images_BCHW, crop_B4, flip_B)
 
 
 def _standard_in_levels(norm: Norm, images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor) -> Tensor:
@@ -134,16 +139,13 @@ def simclr(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = D
     reach, turn = 0.4 * strength.jitter, 0.1 * strength.jitter
     factors_B4 = torch.cat([draws.uniform(1 - reach, 1 + reach, 3), draws.uniform(-turn, turn, 1)], dim=1)
     order_BS = color.order_of_changes(draws.permutation(len(color.CHANGES)), draws.bernoulli(0.8))
-    return _in_pieces(_simclr, norm, images_BCHW, crop_B4, flip_B, factors_B4, order_BS, draws.bernoulli(0.2))
+    return in_pieces(_simclr, norm, images_BCHW, crop_B4, flip_B, factors_B4, order_BS, draws.bernoulli(0.2))
 
 
 def _simclr(norm: Norm, images_BCHW: Tensor, *numbers: Tensor) -> Tensor:
     crop_B4, flip_B, factors_B4, order_BS, grey_B = numbers
     images_BCHW = _cropped(images_BCHW, crop_B4, flip_B)
-    images_BCHW = color.jitter(images_BCHW, factors_B4, order_BS)
-    grey_R = grey_B.nonzero().squeeze(1)
-    grey_RCHW = color.grayscale(images_BCHW.index_select(0, grey_R)).expand(-1, images_BCHW.shape[1], -1, -1)
-    return norm.apply(images_BCHW.index_copy_(0, grey_R, grey_RCHW))
+    return norm.apply(color.greyed(color.jitter(images_BCHW, factors_B4, order_BS), grey_B))
 
 
 def scan_strong(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
@@ -162,7 +164,7 @@ def scan_strong(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strengt
     length_B = draws.integers(1, longest + 1)
     center_B2 = torch.cat([draws.integers(0, height, 1), draws.integers(0, width, 1)], dim=1)
     images_BCHW = strong.apply_drawn(geometry.flip(images_BCHW, flip_B), choice_BS, unit_BS)
-    return _in_pieces(_cut_out, norm, images_BCHW, length_B, center_B2)
+    return in_pieces(_cut_out, norm, images_BCHW, length_B, center_B2)
 
 
 def _cut_out(norm: Norm, images_BCHW: Tensor, length_B: Tensor, center_B2: Tensor) -> Tensor:
@@ -196,7 +198,7 @@ def simgcd(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = D
     places = [draws.integers(0, size - side + 1, 1) for size, side in zip(_size(images_BCHW), sides, strict=True)]
     crop_B4 = torch.cat([*places, *(torch.full_like(places[0], side) for side in sides)], dim=1)
     flip_B = draws.bernoulli(0.5)
-    return _in_pieces(_standard, norm, images_BCHW, crop_B4, flip_B)
+    return in_pieces(_standard, norm, images_BCHW, crop_B4, flip_B)
 
 
 def affine(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
@@ -212,7 +214,7 @@ def affine(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = D
     factor_B111 = 1 + strength.affine * draws.uniform(-0.3, 0.3, 1, 1, 1)
     offset_B111 = strength.affine * draws.uniform(-0.1, 0.1, 1, 1, 1)
     noise_BCHW = draws.normal(*images_BCHW.shape[1:]).mul_(0.05 * strength.affine)
-    return _in_pieces(_affine, norm, images_BCHW, matrix_B23, factor_B111, offset_B111, noise_BCHW)
+    return in_pieces(_affine, norm, images_BCHW, matrix_B23, factor_B111, offset_B111, noise_BCHW)
 
 
 def _affine(norm: Norm, images_BCHW: Tensor, *numbers: Tensor) -> Tensor:
@@ -239,7 +241,7 @@ def keras(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DE
     _check(images_BCHW, draws, norm)
     images_BCHW = geometry.middle(images_BCHW)
     matrix_B23, added_BC11 = keras_like.draw(draws, _size(images_BCHW), images_BCHW.shape[1])
-    return _in_pieces(_keras, norm, images_BCHW, matrix_B23, added_BC11)
+    return in_pieces(_keras, norm, images_BCHW, matrix_B23, added_BC11)
 
 
 def _keras(norm: Norm, images_BCHW: Tensor, *numbers: Tensor) -> Tensor:
@@ -259,15 +261,23 @@ AUGMENTATIONS: Mapping[str, Augmentation] = {
 }
 
 
-def _in_pieces(change: Callable[..., Tensor], norm: Norm, images_BCHW: Tensor, *numbers_B: Tensor) -> Tensor:
+def in_pieces(
+    change: Callable[..., Tensor],
+    norm: Norm,
+    images_BCHW: Tensor,
+    *numbers_B: Tensor,
+    size_HW: tuple[int, int] | None = None,
+) -> Tensor:
     """``change(norm, images, *numbers)``, on the CPU a piece of the batch at a time, since images are independent.
+
+    size_HW: of what it gives; None for the size of a view.
 
     What a piece leaves in between then stays in the cache and in memory the process already has; for a whole batch,
     getting fresh pages from the system took longer than the arithmetic.
     """
     if images_BCHW.device.type != "cpu":
         return change(norm, images_BCHW, *numbers_B)
-    changed_BCHW = torch.empty((*images_BCHW.shape[:2], *geometry.view_size(images_BCHW)))
+    changed_BCHW = torch.empty((*images_BCHW.shape[:2], *(size_HW or geometry.view_size(images_BCHW))))
     num = max(1, PIECE_VALUES // images_BCHW[0].numel())
     for part in zip(*(torch.split(rows, num) for rows in (changed_BCHW, images_BCHW, *numbers_B)), strict=True):
         part[0].copy_(change(norm, *part[1:]))

@@ -1,7 +1,8 @@
 """Color changes of float images, a factor for each image, and none of Pillow's rounding to whole grey levels.
 
 The formulas are those of torchvision's ColorJitter; values stay in [0, 1].
-Axes: B images, C channels (1 or 3), H height, W width, S order of the four changes, X which of them.
+Axes: B images, C channels (1 or 3), H height, W width, S order of the four changes, X which of them, R images that
+lose their colors.
 """
 
 import torch
@@ -17,6 +18,13 @@ def grayscale(images_BCHW: Tensor) -> Tensor:
         return images_BCHW
     red_B1HW, green_B1HW, blue_B1HW = torch.split(images_BCHW, 1, dim=1)
     return LUMA[0] * red_B1HW + LUMA[1] * green_B1HW + LUMA[2] * blue_B1HW
+
+
+def greyed(images_BCHW: Tensor, grey_B: Tensor) -> Tensor:
+    """The images, of which those with ``grey_B`` lose their colors, in place."""
+    grey_R = grey_B.nonzero().squeeze(1)
+    grey_RCHW = grayscale(images_BCHW.index_select(0, grey_R)).expand(-1, images_BCHW.shape[1], -1, -1)
+    return images_BCHW.index_copy_(0, grey_R, grey_RCHW)
 
 
 def adjust_brightness(images_BCHW: Tensor, factor_B: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The random numbers of one batch, a row for each image, the same however the batch is spread over ranks.
 
-Axes: B own images of this rank, T images of the whole batch.
+Axes: B own images of this rank.
 """
 
 import torch
@@ -12,20 +12,23 @@ class Draws:
 
     Every rank draws for all images of the batch and keeps its own rows, so two ranks together see exactly the numbers
     that one rank would have seen. Numbers lie on the generator's device. Each method takes a ``shape`` of values per
-    image and returns a tensor of shape (B, *shape).
+    image and returns a tensor of shape (B, *shape); for several batches at once, B counts the own images of all.
     """
 
-    def __init__(self, generator: torch.Generator, total: int, start: int = 0, count: int | None = None) -> None:
+    def __init__(
+        self, generator: torch.Generator, total: int, start: int = 0, count: int | None = None, *, times: int = 1
+    ) -> None:
         """Own the rows start .. start + count of a batch of ``total`` images.
 
         Args:
             generator: advanced by every draw; on the device where the numbers are wanted.
             total: images in the batch over all ranks, at least 1.
             start: this rank's first image.
-            count: this rank's images; None for all from ``start`` on.
+            count: this rank's images of a batch; None for all from ``start`` on.
+            times: batches of that size, one after another, of each of which those rows are own.
 
         Raises:
-            ValueError: the rows are not inside the batch.
+            ValueError: the rows are not inside the batch, or there is no batch.
         """
         count = total - start if count is None else count
         if total < 1 or start < 0 or count < 1 or start + count > total:
@@ -33,10 +36,13 @@ class Draws:
                 f"Draws must be for at least one row inside the batch, but rows {start} to {start + count} of a batch"
                 f" of {total} images were asked for. total counts the images of all ranks, start and count this rank's."
             )
+        if times < 1:
+            raise ValueError(f"Draws must be for at least one batch, but are for {times}.")
         self.generator = generator
         self.total = total
         self.start = start
-        self.count = count
+        self.count = count * times
+        self.times = times
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """float32, uniform in [low, high)."""
@@ -48,11 +54,11 @@ class Draws:
 
     def normal(self, *shape: int) -> Tensor:
         """float32, standard normal."""
-        return self._own(torch.randn(self.total, *shape, generator=self.generator, device=self.generator.device))
+        return self._own(torch.randn(self._drawn, *shape, generator=self.generator, device=self.generator.device))
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
         """int64, uniform over low .. high - 1."""
-        size, device = (self.total, *shape), self.generator.device
+        size, device = (self._drawn, *shape), self.generator.device
         return self._own(torch.randint(low, high, size, generator=self.generator, device=device))
 
     def integers_below(self, limit_B: Tensor) -> Tensor:
@@ -65,7 +71,14 @@ class Draws:
         return self._unit((n,)).argsort(dim=1, stable=True)
 
     def _unit(self, shape: tuple[int, ...]) -> Tensor:
-        return self._own(torch.rand(self.total, *shape, generator=self.generator, device=self.generator.device))
+        return self._own(torch.rand(self._drawn, *shape, generator=self.generator, device=self.generator.device))
+
+    @property
+    def _drawn(self) -> int:
+        return self.total * self.times
 
     def _own(self, values: Tensor) -> Tensor:
-        return values[self.start : self.start + self.count]
+        if self.count == len(values):
+            return values
+        own = slice(self.start, self.start + self.count // self.times)
+        return values.view(self.times, self.total, *values.shape[1:])[:, own].flatten(0, 1)

@@ -44,13 +44,16 @@ def view(images_BCHW: Tensor, draws: Draws, norm: augment.Norm, crop: Crop) -> T
     factors_B4 = torch.cat([draws.uniform(max(0.0, 1 - reach), 1 + reach, 3), draws.uniform(-turn, turn, 1)], dim=1)
     order_BS = color.order_of_changes(draws.permutation(len(color.CHANGES)), draws.bernoulli(0.8))
     grey_B, blurred_B, sigma_B = draws.bernoulli(0.2), draws.bernoulli(0.5), draws.uniform(*SIGMAS_PX)
-    scaled_BCHW = images_BCHW.float().div_(255)
-    view_BCHW = geometry.resized_crop(scaled_BCHW, crop_B4, flip_B, (crop.size_px, crop.size_px))
-    view_BCHW = color.jitter(view_BCHW, factors_B4, order_BS)
-    view_BCHW = torch.where(grey_B[:, None, None, None], color.grayscale(view_BCHW), view_BCHW)
-    if crop.blur:
-        view_BCHW = blur(view_BCHW, sigma_B, blurred_B)
-    return norm.apply(view_BCHW)
+    size_HW = (crop.size_px, crop.size_px)
+
+    def changed(norm: augment.Norm, part_BCHW: Tensor, *numbers: Tensor) -> Tensor:
+        crop_B4, flip_B, factors_B4, order_BS, grey_B, blurred_B, sigma_B = numbers
+        view_BCHW = geometry.resized_crop(part_BCHW.float().div_(255), crop_B4, flip_B, size_HW)
+        view_BCHW = color.greyed(color.jitter(view_BCHW, factors_B4, order_BS), grey_B)
+        return norm.apply(blur(view_BCHW, sigma_B, blurred_B) if crop.blur else view_BCHW)
+
+    numbers = (crop_B4, flip_B, factors_B4, order_BS, grey_B, blurred_B, sigma_B)
+    return augment.in_pieces(changed, norm, images_BCHW, *numbers, size_HW=size_HW)
 
 
 def blur(images_BCHW: Tensor, sigma_B: Tensor, blurred_B: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ Axes: N images, B inner batch, O outer batch, C clusters, D feature width.
 """
 
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -24,8 +24,7 @@ from torch.nn import functional
 
 from .. import checks, clusterer, metrics, precision, rmsprop
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
-from ..data import augment, stream
-from ..data.draws import Draws
+from ..data import ahead, augment, stream
 from ..maths import correlation, mutual_information
 from ..nets import dccm
 
@@ -238,12 +237,12 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
         linked_OO = correlation.pseudo_graph(predictions_OC, threshold)
         label_O, confident_O = correlation.pseudo_labels(predictions_OC, config.label_threshold)
         counts += torch.stack([linked_OO.triu(1).sum(), confident_O.sum()])
-        for inner in _inner_batches(setup, len(plain_OCHW), generators["inner"]):
+        for inner, images in _seen_images(setup, plain_OCHW, generators):
             rows_B = runtime.gather(inner.rows_B)
             targets = _Targets(
                 linked_OO[rows_B][:, rows_B], label_O[rows_B], confident_O[rows_B], predictions_OC[rows_B]
             )
-            sums += _step(setup, plain_OCHW[inner.rows_B], inner, targets, generators)
+            sums += _step(setup, images, targets, generators["triplets"])
             steps += 1
     means = dict(zip(TERMS, (sums / steps).tolist(), strict=True))
     pairs, labels = counts.tolist()
@@ -267,31 +266,39 @@ def _inner_batches(setup: _Setup, num_rows: int, generator: torch.Generator) -> 
                 yield batch
 
 
-def _step(
-    setup: _Setup,
-    images_BCHW: Tensor,
-    batch: stream.Batch,
-    targets: _Targets,
-    generators: Mapping[str, torch.Generator],
-) -> Tensor:
-    """One optimizer step; the TERMS of it, detached."""
+def _seen_images(
+    setup: _Setup, plain_OCHW: Tensor, generators: Mapping[str, torch.Generator]
+) -> Iterator[tuple[stream.Batch, list[Tensor]]]:
+    """Each inner batch with the kinds of images that are trained on: the plain ones, the transformed ones or both."""
+    config, channels = setup.config, plain_OCHW.shape[1]
+    inner = _inner_batches(setup, len(plain_OCHW), generators["inner"])
+    if not config.train_on_transformed:
+        for batch in inner:
+            yield batch, [plain_OCHW[batch.rows_B].float() / 255]
+        return
+    norm, strength = augment.Norm((0.0,) * channels, (1.0,) * channels), augment.Strength(affine=config.affine_scale)
+    augmentation = augment.AUGMENTATIONS[config.augmentation]
+    for batch, seen in ahead.of_batches(
+        inner,
+        lambda batch: (batch.rows_B,),
+        plain_OCHW,
+        lambda images_BCHW, draws: augmentation(images_BCHW, draws, norm, strength),
+        generators["views"],
+    ):
+        yield batch, ([seen.images[0].float() / 255] if config.train_on_original else []) + seen.views
+
+
+def _step(setup: _Setup, images: Sequence[Tensor], targets: _Targets, triplets: torch.Generator) -> Tensor:
+    """One optimizer step on each kind of images (B, C, H, W); the TERMS of it, detached."""
     config = setup.config
-    norm = augment.Norm((0.0,) * images_BCHW.shape[1], (1.0,) * images_BCHW.shape[1])
-    seen = []
-    if config.train_on_original:
-        seen.append(_seen(setup, images_BCHW.float() / 255))
-    if config.train_on_transformed:
-        draws = Draws(generators["views"], batch.total, batch.start, len(images_BCHW))
-        strength = augment.Strength(affine=config.affine_scale)
-        view = augment.AUGMENTATIONS[config.augmentation]
-        seen.append(_seen(setup, view(images_BCHW, draws, norm, strength)))
+    seen = [_seen(setup, images_BCHW) for images_BCHW in images]
     terms = torch.stack([_supervised(config, each.predictions_BC, targets) for each in seen]).sum(dim=0)
     # The mutual information counts once, on the transformed images where there are any.
     mi = terms.new_zeros(())
     if config.mi_loss_weight > 0:
-        triplets = _triplets(config, targets.linked_BB, generators["triplets"])
-        scores_PBHW = setup.discriminator(seen[-1].deep_BC, seen[-1].shallow_BFHW, triplets.partner_PB)
-        mi = mutual_information.jsd_loss(scores_PBHW, triplets.usable_B)
+        drawn = _triplets(config, targets.linked_BB, triplets)
+        scores_PBHW = setup.discriminator(seen[-1].deep_BC, seen[-1].shallow_BFHW, drawn.partner_PB)
+        mi = mutual_information.jsd_loss(scores_PBHW, drawn.usable_B)
     graph, label, consistent = terms.unbind()
     loss = (
         config.graph_loss_weight * graph

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from .. import checks, clusterer, metrics, refining
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
-from ..data import augment, stream
+from ..data import ahead, augment, stream
 from ..data.draws import Draws
 from ..maths import consistency, partners
 from ..nets import models
@@ -300,17 +300,9 @@ def _partners(setup: _Setup, batch: stream.Batch, generator: torch.Generator) ->
     return partners.draw_one(own_BK, setup.count_N[batch.rows_B], unit_B, with_self=with_self)
 
 
-def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
+def _met(setup: _Setup, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], list[Tensor]]]:
+    """Of each step this rank's rows, of the anchors and of each kind of partner, and their views or their features."""
     config, data, runtime = setup.config, setup.data, setup.runtime
-    norm = augment.Norm(data.mean, data.std)
-    strength = augment.Strength(
-        num_strong_ops=config.num_strong_ops, cutout_max_length=config.cutout_max_length, affine=config.affine_scale
-    )
-    view = augment.AUGMENTATIONS[config.augmentation]
-    pairs, views = runtime.generator("pairs", epoch), runtime.generator("views", epoch)
-    setup.trained.train()
-    if config.update_head_only:
-        setup.model.backbone.eval()
     order = stream.batches(
         len(data.train) if setup.train_ND is not None else data.train,
         config.batch_size,
@@ -319,16 +311,36 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
         world_size=runtime.world_size,
         drop_last=True,
     )
+    pairs = runtime.generator("pairs", epoch)
+
+    def rows_of(batch: stream.Batch) -> tuple[Tensor, ...]:
+        return batch.rows_B, *_partners(setup, batch, pairs).unbind(1)
+
+    if setup.train_ND is not None:
+        for met in map(rows_of, order):
+            yield met, [setup.train_ND[rows_B] for rows_B in met]
+        return
+    norm, augmentation = augment.Norm(data.mean, data.std), augment.AUGMENTATIONS[config.augmentation]
+    strength = augment.Strength(
+        num_strong_ops=config.num_strong_ops, cutout_max_length=config.cutout_max_length, affine=config.affine_scale
+    )
+
+    def view(images_BCHW: Tensor, draws: Draws) -> Tensor:
+        return augmentation(images_BCHW, draws, norm, strength)
+
+    views = runtime.generator("views", epoch)
+    for _, seen in ahead.of_batches(order, rows_of, data.train.images_NCHW, view, views):
+        yield seen.rows, seen.views
+
+
+def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
+    config, runtime = setup.config, setup.runtime
+    setup.trained.train()
+    if config.update_head_only:
+        setup.model.backbone.eval()
     sums, steps = torch.zeros(3, device=runtime.device), 0
-    for batch in order:
-        logits, met = [], (batch.rows_B, *_partners(setup, batch, pairs).unbind(1))
-        for rows in met:
-            if setup.train_ND is not None:
-                seen = setup.train_ND[rows]
-            else:
-                draws = Draws(views, batch.total, batch.start, len(rows))
-                seen = view(data.train.images_NCHW[rows], draws, norm, strength)
-            logits.append(runtime.gather(setup.trained(seen).transpose(0, 1)).transpose(0, 1))
+    for met, seen in _met(setup, epoch):
+        logits = [runtime.gather(setup.trained(each).transpose(0, 1)).transpose(0, 1) for each in seen]
         terms = _terms(setup, logits, met[1:], epoch)
         setup.optimizer.zero_grad(set_to_none=True)
         terms[0].sum().backward()

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from .. import checks, clusterer, metrics, refining
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
-from ..data import augment, stream
+from ..data import ahead, augment, stream
 from ..data.draws import Draws
 from ..maths import selflabel
 from ..nets import models
@@ -203,7 +203,10 @@ def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
 def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     config, data, model, runtime = setup.config, setup.data, setup.model, setup.runtime
     norm, strength = augment.Norm(data.mean, data.std), augment.Strength(affine=config.affine_scale)
-    views = runtime.generator("views", epoch)
+
+    def strong_view(images_BCHW: Tensor, draws: Draws) -> Tensor:
+        return augment.AUGMENTATIONS[config.augmentation](images_BCHW, draws, norm, strength)
+
     order = stream.batches(
         data.train,
         config.batch_size,
@@ -213,15 +216,14 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
         drop_last=True,
     )
     loss_sum, steps, skipped = torch.zeros((), device=runtime.device), 0, 0
-    for batch in order:
-        images = data.train.images_NCHW[batch.rows_B]
-        draws = Draws(views, batch.total, batch.start, len(images))
+    for batch, seen in ahead.of_batches(
+        order, lambda batch: (batch.rows_B,), data.train.images_NCHW, strong_view, runtime.generator("views", epoch)
+    ):
         model.train(config.pseudo_label_bn == "train")
         with torch.no_grad():
-            weak_BC = runtime.gather(model(augment.AUGMENTATIONS["eval"](images, draws, norm, strength))[0].softmax(1))
+            weak_BC = runtime.gather(model(augment.judged(seen.images[0], norm))[0].softmax(1))
         setup.trained.train()
-        strong = augment.AUGMENTATIONS[config.augmentation](images, draws, norm, strength)
-        strong_BC = runtime.gather(setup.trained(strong)[0])
+        strong_BC = runtime.gather(setup.trained(seen.views[0])[0])
         weights_B = None
         if setup.refiner.is_active(epoch):
             weak_BC, entropy_B = setup.refiner(weak_BC, runtime.gather(data.train.labels_N[batch.rows_B]), epoch)
