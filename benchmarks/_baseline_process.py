@@ -1,4 +1,5 @@
 """A baseline in a process of its own, so that none of our settings of memory reach it."""
+
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
