@@ -152,7 +152,7 @@ def test_scan_can_hold_its_predictions_against_refined_ones_by_cross_entropy(
 def test_weak_labels_of_every_kind_are_refined(train: Train, data: ImageData, unsure: dict[str, Result]) -> None:
     for weak_label in ("lp_soft", "model_soft"):
         plain, corrected = (
-            done(train, "spc", data, unsure, weak_label=weak_label, an=an, an_entropy_threshold=0.4, epochs=1)
+            done(train, "spc", data, unsure, weak_label=weak_label, an=an, an_entropy_threshold=0.5, epochs=1)
             for an in ("none", "correction")
         )
         assert not np.array_equal(plain.result.arrays["targets_train"], corrected.result.arrays["targets_train"])

@@ -1,5 +1,6 @@
 """SCAN clustering on made-up patterns."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 
 from trainables import checks
 from trainables.contract import ImageData, Result
+from trainables.faiss_search import FaissSearch
 from trainables.maths import consistency
+from trainables.session import Alone, StageRuntime
 from trainables.stages import scan
 from trainables.stages.scan import Config
 
@@ -130,8 +133,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(
     settings = {"augmentation": "affine", "num_neighbors": 5, "batch_size": 60, "epochs": 3, **changes}
     inputs = {slot: finished[slot] for slot in scan.INPUTS}
     whole = train(scan, Config(**settings), data, inputs)
-    short = train(scan, Config(**{**settings, "epochs": 2}), data, inputs)
-    resumed = train(scan, Config(**settings), data, inputs, saved=short.epochs[-1].state())
+    runtime = StageRuntime(Alone(torch.device("cpu")), scan.NAMESPACE, 0, FaissSearch(1), None)
+    steps = scan.train(Config(**settings), data, inputs, runtime)
+    next(steps)
+    # Taken while the second epoch is the latest: at the end the best one's weights lie in the network.
+    resumed = train(scan, Config(**settings), data, inputs, saved=copy.deepcopy(next(steps).state()))
     assert resumed.metrics == whole.metrics[2:]
     np.testing.assert_array_equal(
         resumed.result.arrays["probabilities_eval"], whole.result.arrays["probabilities_eval"]
