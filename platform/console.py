@@ -1,7 +1,9 @@
 """How a command leaves its terminal."""
 
+import atexit
 import os
 import sys
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -15,7 +17,13 @@ def leave(main: Callable[[], int]) -> NoReturn:
         code = main()
         sys.stdout.flush()
     except BrokenPipeError:
-        # The interpreter flushes once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = READER_GONE
-    sys.exit(code)
+    # What sys.exit does, but for taking every module down, which after a sweep took two seconds.
+    for thread in threading.enumerate():
+        if not thread.daemon and thread is not threading.main_thread():
+            thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -295,6 +295,8 @@ def _save_model(folder: Path, model: torch.nn.Module, example_BCHW: NDArray[Any]
     # An axis of length one would be exported as always one.
     example_BCHW = np.repeat(example_BCHW[:1], 2, axis=0)
     model = model.cpu().eval()
+    # Of torch's packaging, about tensors that share memory; those of a network do not.
+    warnings.filterwarnings("ignore", message="No complete tensor found in the group", module="torch")
     with torch.no_grad():
         num_clusters = model(torch.from_numpy(example_BCHW)).shape[1]
     taken = TensorSpec(example_BCHW.dtype, (-1, *example_BCHW.shape[1:]))
