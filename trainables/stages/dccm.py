@@ -30,7 +30,7 @@ from ..nets import dccm
 
 NAMESPACE = "dccm"
 INPUTS: tuple[str, ...] = ()
-VERSION = 2
+VERSION = 3
 METRICS = (
     "loss",
     "graph_loss",

@@ -21,7 +21,7 @@ from ..nets import backbones, models
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 2
+VERSION = 3
 METRICS = pretext.METRICS
 CRITERION = None  # The loss means something else at every temperature and number of negatives.
 SPACES = ("head", "backbone")

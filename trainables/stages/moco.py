@@ -25,7 +25,7 @@ from ..nets import backbones, models, momentum
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 2
+VERSION = 3
 METRICS = (*pretext.METRICS, "alignment")
 CRITERION = None  # The loss means something else at every temperature and queue size.
 SPACES = ("head", "backbone")

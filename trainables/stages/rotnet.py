@@ -21,7 +21,7 @@ from ..nets import backbones, models
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 2
+VERSION = 3
 METRICS = (*pretext.METRICS, "rotations_right")
 CRITERION = None  # Two and four rotations are tasks of different difficulty.
 SPACES = ("backbone",)

@@ -33,7 +33,7 @@ from ..nets import models
 
 NAMESPACE = "scan"
 INPUTS = ("pretext", "neighbors")
-VERSION = 3
+VERSION = 4
 METRICS = (
     "loss",
     "consistency",

@@ -30,7 +30,7 @@ from ..nets import models
 
 NAMESPACE = "selflabel"
 INPUTS = ("scan",)
-VERSION = 2
+VERSION = 3
 METRICS = (
     "loss",
     "skipped_batches",

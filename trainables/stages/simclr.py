@@ -19,7 +19,7 @@ from ..nets import backbones, models
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 3
+VERSION = 4
 METRICS = (*pretext.METRICS, "alignment")
 CRITERION = None  # The loss means something else at every temperature and batch size.
 SPACES = ("head", "backbone")

@@ -33,7 +33,7 @@ from ..nets import swav as nets
 
 NAMESPACE = "swav"
 INPUTS: tuple[str, ...] = ()
-VERSION = 2
+VERSION = 3
 METRICS = ("loss", "lr", "view_agreement", "epoch_seconds", *refining.METRICS, *metrics.EVALUATION_METRICS)
 CRITERION = ("view_agreement", "max")
 
