@@ -22,7 +22,8 @@ from ..study.extension import refused as differences
 from ..study.faults import redacted
 from . import cluster, databases, embeddings, launch, live, mirror, observe
 from .course import Course
-from .ledger import Ledger, StudyChanged, StudyHeld, place_of
+from .ledger import Ledger, place_of
+from .ledger_launches import StudyChanged, StudyHeld
 from .ledger_server import Server
 from .ledger_tables import LedgerError
 from .outcomes import closing_stages

@@ -22,7 +22,8 @@ from ..study.schema import Study
 from . import cluster, vocabulary
 from .board import Board
 from .course import Course
-from .ledger import Ledger, Place, StudyLost
+from .ledger import Ledger
+from .ledger_launches import Place, StudyLost
 from .ledger_tables import LedgerError
 from .owner import BEAT_S
 from .rows import Launch

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from ..study.faults import redacted
 from . import records
 from .databases import prepared, reach
-from .ledger import Ledger, Place
+from .ledger import Ledger
+from .ledger_launches import Place
 from .outbox import Outbox, Run, Status, Unsent, unsent
 from .records import KEY, LAUNCH_ID, Point
 from .rows import Trial

@@ -15,7 +15,8 @@ from pathlib import Path
 from platform.run import launch, mirror
 from platform.run.cluster import Size
 from platform.run.course import Course
-from platform.run.ledger import Ledger, StudyHeld, place_of
+from platform.run.ledger import Ledger, place_of
+from platform.run.ledger_launches import StudyHeld
 from platform.run.storage import Storage
 from platform.run.tracking import Tracker
 from platform.study.schema import load_study

@@ -14,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.run import owner
-from platform.run.ledger import Ledger, StudyHeld, StudyLost
+from platform.run.ledger import Ledger
+from platform.run.ledger_launches import StudyHeld, StudyLost
 from platform.run.ledger_tables import LedgerBusy, LedgerDamaged, LedgerFull
 from platform.run.rows import DONE, PENDING, PRUNED, Setting
 
@@ -194,7 +195,7 @@ def test_a_clock_that_is_set_anew_changes_no_order(
     entered(ledger, launch, "a", "b")
     ledger.finish(launch, "a", {}, [], 2.0)
     now = time.time()
-    monkeypatch.setattr("platform.run.ledger.time.time", lambda: now + jump_s)
+    monkeypatch.setattr("platform.run.ledger_launches.time.time", lambda: now + jump_s)
     ledger.heartbeat(launch)
     ledger.finish(launch, "b", {}, [], 3.0)
     first, second = of(ledger, launch, "a"), of(ledger, launch, "b")

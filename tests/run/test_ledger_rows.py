@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from platform.run.ledger import Ledger, StudyChanged
+from platform.run.ledger import Ledger
+from platform.run.ledger_launches import StudyChanged
 from platform.run.ledger_server import Server
 from platform.run.rows import DONE, FAILED, PENDING, PRUNED, RUNNING, Setting
 from typing import Any

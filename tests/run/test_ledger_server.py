@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from platform.run import mirror, owner
-from platform.run.ledger import Ledger, StudyHeld, StudyLost, place_of
+from platform.run.ledger import Ledger, place_of
+from platform.run.ledger_launches import StudyHeld, StudyLost
 from platform.run.ledger_server import VARIABLE, Server, server_of
 from platform.run.ledger_tables import LedgerBusy, LedgerError
 from platform.run.rows import DONE, PENDING, Setting

@@ -9,7 +9,6 @@ Axes: B images of this rank's part of a batch, C channels, H height, W width.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -20,8 +19,6 @@ from .stream import Batch
 
 TOGETHER_VALUES = 1024 * 3 * 32 * 32
 """Pixel values that are augmented at once, 12 MiB of them as float32; a batch with more goes alone."""
-
-_Item = TypeVar("_Item", bound=Batch)
 
 
 @dataclass(frozen=True)
@@ -38,14 +35,14 @@ class Views:
 
 
 def of_batches(
-    batches: Iterable[_Item],
-    rows_of: Callable[[_Item], Sequence[Tensor]],
+    batches: Iterable[Batch],
+    rows_of: Callable[[Batch], Sequence[Tensor]],
     images_NCHW: Images,
     view: Callable[[Tensor, Draws], Tensor],
     generator: torch.Generator,
     *,
     times: int = 1,
-) -> Iterator[tuple[_Item, Views]]:
+) -> Iterator[tuple[Batch, Views]]:
     """Each batch with its views.
 
     Args:
@@ -55,7 +52,7 @@ def of_batches(
         times: views of each kind.
     """
     values = images_NCHW.shape[1:].numel()
-    waiting: list[tuple[_Item, tuple[Tensor, ...]]] = []
+    waiting: list[tuple[Batch, tuple[Tensor, ...]]] = []
     for batch in batches:
         if waiting and not _fit(waiting, batch, values * times):
             yield from _made(waiting, images_NCHW, view, generator, times)
@@ -74,12 +71,12 @@ def _fit(waiting: Sequence[tuple[Batch, tuple[Tensor, ...]]], batch: Batch, valu
 
 
 def _made(
-    waiting: Sequence[tuple[_Item, tuple[Tensor, ...]]],
+    waiting: Sequence[tuple[Batch, tuple[Tensor, ...]]],
     images_NCHW: Images,
     view: Callable[[Tensor, Draws], Tensor],
     generator: torch.Generator,
     times: int,
-) -> Iterator[tuple[_Item, Views]]:
+) -> Iterator[tuple[Batch, Views]]:
     first, kinds = waiting[0]
     count, num_parts = len(first.rows_B), len(waiting) * len(kinds)
     images_XCHW = images_NCHW[torch.cat([rows_B for _, rows in waiting for rows_B in rows])]

@@ -21,7 +21,10 @@ def grayscale(images_BCHW: Tensor) -> Tensor:
 
 
 def greyed(images_BCHW: Tensor, grey_B: Tensor) -> Tensor:
-    """The images, of which those with ``grey_B`` lose their colors, in place."""
+    """The images, of which those with ``grey_B`` lose their colors; may be done in place."""
+    if images_BCHW.device.type != "cpu":
+        # Rows that are not counted: a count would have to wait for the device.
+        return torch.where(_column(grey_B), grayscale(images_BCHW), images_BCHW)
     grey_R = grey_B.nonzero().squeeze(1)
     grey_RCHW = grayscale(images_BCHW.index_select(0, grey_R)).expand(-1, images_BCHW.shape[1], -1, -1)
     return images_BCHW.index_copy_(0, grey_R, grey_RCHW)
