@@ -12,18 +12,18 @@ import os
 import statistics
 import time
 from collections.abc import Callable
+from itertools import islice
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
 from trainables.contract import ImageData, Split
-from trainables.data import stream
 from trainables.maths import correlation, mutual_information
 from trainables.session import local
 from trainables.stages import dccm
 
-INNER, NUM_ROUNDS, NUM_STEPS, NUM_CLASSES = 32, 50, 5, 10
+INNER, NUM_ROUNDS, NUM_STEPS, NUM_CLASSES = 32, 50, 32, 10
 STEPS_PER_OUTER_BATCH = 10 * 32 * 2
 """10 passes over 32 inner batches (the last is smaller), each augmented twice."""
 
@@ -72,22 +72,22 @@ def outer_batch() -> tuple[float, float]:
     split = Split(images, torch.arange(1000) % NUM_CLASSES)
     data = ImageData("noise", split, split, tuple("0123456789"), (0.5,) * 3, (0.2,) * 3, "noise")
     setup = dccm._set_up(dccm.Config(), data, local())
-    generators = {purpose: setup.runtime.generator(purpose) for purpose in ("views", "triplets")}
+    generators = {purpose: setup.runtime.generator(purpose) for purpose in ("inner", "views", "triplets")}
     with torch.no_grad():
         targets_s = seconds(lambda: setup.model(images.float() / 255))
         predictions_BC = setup.model(images[:INNER].float() / 255).predictions_BC
     targets = dccm._Targets(
         correlation.pseudo_graph(predictions_BC, 0.95), *correlation.pseudo_labels(predictions_BC, 0.9), predictions_BC
     )
-    batch = stream.Batch(torch.arange(INNER), 0, INNER)
 
-    def step() -> Tensor:
-        return dccm._step(setup, images[:INNER], batch, targets, generators)
+    def steps(number: int) -> None:
+        for _, kinds in islice(dccm._seen_images(setup, images, generators), number):
+            dccm._step(setup, kinds, targets, generators["triplets"])
 
-    step()
-    step_s = statistics.median(seconds(step) for _ in range(NUM_STEPS))
+    steps(1)
+    step_s = seconds(lambda: steps(NUM_STEPS)) / NUM_STEPS
     with profile(activities=[ProfilerActivity.CPU]) as seen:
-        step()
+        steps(NUM_STEPS)
     own = {event.key: event.self_cpu_time_total for event in seen.key_averages()}
     convolution = sum(value for key, value in own.items() if "conv" in key)
     return targets_s + STEPS_PER_OUTER_BATCH * step_s, 1 - convolution / sum(own.values())
