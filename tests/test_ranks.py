@@ -35,10 +35,10 @@ _PRETEXT: dict[str, Any] = {**_AUGMENTED, "network": "small", "lr": 0.01}
 _CLUSTERS: dict[str, Any] = {"network": "small", **_AUGMENTED, "num_clusters": 6, "pca_dim": 8, "lr": 0.01}
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "simclr": {**_PRETEXT, "lr": 0.001},
+    "simclr": {**_PRETEXT, "lr": 3e-4},
     "moco": {**_PRETEXT, "queue_size": 48, "bn_splits": 2},
     "rotnet": _PRETEXT,
-    "instdisc": {**_PRETEXT, "negatives": 5},
+    "instdisc": {**_PRETEXT, "negatives": 5, "lr": 1e-3},
     "autoencoder": {"widths": "64-64", "embed_dim": 4, "batch_size": BATCH, "epochs": EPOCHS},
     "scan": {**_AUGMENTED, "num_neighbors": 5, "lr": 1e-4},
     "selflabel": {**_AUGMENTED, "confidence_threshold": 0.15, "lr": 1e-4},
@@ -71,6 +71,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "inner_repeats": 1,
         "augment_passes": 1,
         "epochs": EPOCHS,
+        "lr": 3e-5,
     },
     "linear_probe": {"batch_size": BATCH, "epochs": EPOCHS},
     "mlp_probe": {"batch_size": BATCH, "epochs": EPOCHS, "lr": 2e-5},

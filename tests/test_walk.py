@@ -39,7 +39,7 @@ CHANGES = {
 SELFLABEL = {
     "selflabel.augmentation": "affine",
     "selflabel.batch_size": 60,
-    "selflabel.confidence_threshold": 0.2,
+    "selflabel.confidence_threshold": 0.12,
     "selflabel.epochs": 3,
 }
 SPC = {
