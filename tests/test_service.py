@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import ray
+from ray.exceptions import RayActorError
 
+from trainables import service as module
 from trainables.answers import Answers
 from trainables.faiss_search import FaissSearch
 from trainables.service import NAMESPACE, SearchActor, SearchLost, Service, SharedSearch, content_key, start
@@ -242,6 +244,27 @@ def test_an_actor_that_is_gone_for_good_is_opened_again_by_the_client(service: S
     np.testing.assert_array_equal(shared.knn(points_ND, None, 5, "l2")[1], wanted[1])
     reopened = ray.get_actor("faiss-0", namespace=NAMESPACE)
     assert ray.get(reopened.stats.remote())["computed"] == 1
+
+
+@pytest.mark.slow
+def test_an_actor_that_is_found_while_it_goes_is_started_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    going = service.actors["faiss-0"]
+    end(going)
+    opened, asked = module._open, []
+
+    def found_while_it_goes(*arguments: Any) -> Any:
+        asked.append(arguments)
+        return going if len(asked) == 1 else opened(*arguments)
+
+    monkeypatch.setattr(module, "_open", found_while_it_goes)
+    started = start()
+    assert len(asked) == 2 and stats(started)["computed"] == 0
+    monkeypatch.setattr(module, "_open", lambda *_: going)
+    with pytest.raises(RayActorError):
+        start()
+    end(started.actors["faiss-0"])
 
 
 @pytest.mark.slow

@@ -108,8 +108,16 @@ def start(num_gpus: int | None = None, resource: str = GPU) -> Service:
     if num_gpus is not None and not 0 <= num_gpus <= len(places):
         raise ValueError(f"num_gpus must be at least 0 and at most {len(places)}, the cluster's, but is {num_gpus}.")
     wanted = list(places)[:num_gpus]
-    actors = {name: _placed(name, *places[name]) for name in wanted} or {ANYWHERE: _open(ANYWHERE, "cpu")}
-    ray.get([actor.ping.remote() for actor in actors.values()])
+    for attempt in range(ATTEMPTS):
+        actors = {name: _placed(name, *places[name]) for name in wanted} or {ANYWHERE: _open(ANYWHERE, "cpu")}
+        try:
+            ray.get([actor.ping.remote() for actor in actors.values()])
+            break
+        except RayActorError:
+            # One that was found while it went, because whoever held it had just ended.
+            if attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(1)
     return Service(actors, num_gpus, resource)
 
 

@@ -28,7 +28,7 @@ fixed:
   scan.batch_size: 60
   selflabel.augmentation: affine
   selflabel.batch_size: 60
-  selflabel.confidence_threshold: 0.2
+  selflabel.confidence_threshold: 0.12
   selflabel.epochs: 1
 """
 # The second and third learn nothing at these rates, so they are behind from the first epoch on.
