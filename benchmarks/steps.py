@@ -53,7 +53,10 @@ class Case:
 
 @dataclass(frozen=True)
 class Work:
-    """What both sides work on. batch: 0 for each method's own size. how: our training passes are computed."""
+    """What both sides work on.
+
+    batch: 0 for each method's own size. how: settings of each stage, by which our training passes are computed.
+    """
 
     data: ImageData
     network: str
@@ -242,7 +245,8 @@ def main() -> None:
     least = min(results, key=lambda method: results[method][0] / results[method][1])
     mine, others = results[least]
     record = {
-        "claim": f"training steps on 32 px images, network {asked.network}, ours in {asked.precision}, against"
+        "claim": f"training steps on 32 px images, network {asked.network}, ours in {asked.precision}"
+        f"{', compiled' if asked.compiled else ''}, against"
         f" plain PyTorch with {plain.NUM_WORKERS} workers ({least}, the slowest to gain)",
         "ratio": round(mine / others, 2),
         "ours": round(mine),

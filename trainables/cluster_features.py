@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .contract import ImageData, Runtime, Split, Whitening
-from .data import geometry, stream
+from .data import augment, stream
 from .maths import fusion, moments
 from .nets import taps
 from .nets.backbones import Backbone
@@ -119,9 +119,7 @@ class Extractor:
     def _batches(self, split: Split, epoch: int) -> Iterator[Tensor]:
         """Features of consecutive images, in eval mode, the same rows on every rank."""
         runtime, device = self.runtime, self.runtime.device
-        column = (1, len(self.data.mean), 1, 1)
-        mean_1C11, std_1C11 = (torch.tensor(values, device=device).view(column) for values in
-                               (self.data.mean, self.data.std))  # fmt: skip
+        norm = augment.Norm(self.data.mean, self.data.std)
         channels_of = self._channels(epoch)
         was_training = self.backbone.training
         self.backbone.eval()
@@ -129,8 +127,8 @@ class Extractor:
             own = [self._own_rows(first, len(split)) for first in range(0, len(split), self.batch_size)]
             stream.announce(split, torch.cat(own))
             for first, own_B in zip(range(0, len(split), self.batch_size), own, strict=True):
-                images_BCHW = geometry.middle(split.images_NCHW[own_B.to(split.images_NCHW.device)].to(device))
-                rows_BD = self._features((images_BCHW.float() / 255 - mean_1C11) / std_1C11, channels_of)
+                images_BCHW = split.images_NCHW[own_B.to(split.images_NCHW.device)].to(device)
+                rows_BD = self._features(augment.judged(images_BCHW, norm), channels_of)
                 yield _finite(runtime.gather(rows_BD)[: len(split) - first])
         finally:
             self.backbone.train(was_training)

@@ -6,6 +6,7 @@ Axes: N images, B batch, C channels, H height, W width, D feature width, K neigh
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -117,9 +118,8 @@ class Source:
     def batches(self, epoch: int, num_views: int) -> Iterator[tuple[stream.Batch, list[Tensor]]]:
         """(batch, ``num_views`` views (B, C, H, W) of this rank's images) for each full batch of an epoch."""
         config, runtime = self.config, self.runtime
-        norm = augment.Norm(self.data.mean, self.data.std)
-        strength = config.strength()
-        augmentation = augment.AUGMENTATIONS[config.augmentation]
+        norm, strength = augment.Norm(self.data.mean, self.data.std), config.strength()
+        view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
         order = stream.batches(
             self.images,
             config.batch_size,
@@ -128,14 +128,8 @@ class Source:
             world_size=runtime.world_size,
             drop_last=True,
         )
-        for batch, seen in ahead.of_batches(
-            order,
-            lambda batch: (batch.rows_B,),
-            self.images.images_NCHW,
-            lambda images_BCHW, draws: augmentation(images_BCHW, draws, norm, strength),
-            runtime.generator("views", epoch),
-            times=num_views,
-        ):
+        views = runtime.generator("views", epoch)
+        for batch, seen in ahead.of_batches(order, self.images.images_NCHW, view, views, times=num_views):
             yield batch, seen.views
 
 

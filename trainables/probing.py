@@ -84,11 +84,10 @@ class Probe:
 
     def images(self, kept_BCHW: Tensor, crops_B4: Tensor | None, flip_B: Tensor | None) -> Tensor:
         """Normalized images, cut out and mirrored where that is asked for, and otherwise as networks see them."""
+        norm = augment.Norm(self.data.mean, self.data.std)
         if crops_B4 is not None and flip_B is not None:
-            images_BCHW = geometry.resized_crop(kept_BCHW.float().div_(255), crops_B4, flip_B)
-        else:
-            images_BCHW = geometry.middle(kept_BCHW).float().div_(255)
-        return augment.Norm(self.data.mean, self.data.std).apply(images_BCHW)
+            return norm.apply(geometry.resized_crop(kept_BCHW.float().div_(255), crops_B4, flip_B))
+        return augment.judged(kept_BCHW, norm)
 
     def maps(self, images_BCHW: Tensor) -> dict[str, Tensor]:
         with torch.no_grad():

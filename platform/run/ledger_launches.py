@@ -24,7 +24,7 @@ Place = Path | Server
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_Any = TypeVar("_Any", bound="Launches")
+_Connected = TypeVar("_Connected", bound="Launches")
 
 
 class StudyLost(LedgerError):
@@ -44,12 +44,12 @@ class StudyChanged(RuntimeError):
 
 
 def insisting(
-    method: Callable[Concatenate[_Any, _P], _T],
-) -> Callable[Concatenate[_Any, _P], _T]:
+    method: Callable[Concatenate[_Connected, _P], _T],
+) -> Callable[Concatenate[_Connected, _P], _T]:
     """Do it again where the connection to a server was lost."""
 
     @functools.wraps(method)
-    def insisted(self: _Any, /, *args: _P.args, **named: _P.kwargs) -> _T:
+    def insisted(self: _Connected, /, *args: _P.args, **named: _P.kwargs) -> _T:
         return self._tables.insist(lambda: method(self, *args, **named))
 
     return insisted

@@ -34,10 +34,10 @@ def made(
     return list(
         ahead.of_batches(
             order,
-            lambda batch: (batch.rows_B, (batch.rows_B + 1) % len(images_NCHW)),
             images_NCHW,
             view,
             generator(2),
+            rows_of=lambda batch: (batch.rows_B, (batch.rows_B + 1) % len(images_NCHW)),
             times=times,
         )
     )
@@ -63,7 +63,9 @@ def test_every_batch_has_the_views_of_its_own_rows(times: int) -> None:
         assert all(map(torch.equal, views.views, expected))
 
 
-def test_two_ranks_see_what_one_would_see() -> None:
+@pytest.mark.parametrize("values", [1, 2 * 20 * 2 * 192, ahead.TOGETHER_VALUES])
+def test_two_ranks_see_what_one_would_see(monkeypatch: pytest.MonkeyPatch, values: int) -> None:
+    monkeypatch.setattr(ahead, "TOGETHER_VALUES", values)
     whole = made(pictures(), 20, simclr, times=2)
     halves = [made(pictures(), 20, simclr, rank=rank, world_size=2, times=2) for rank in (0, 1)]
     for (_, one), (_, first), (_, second) in zip(whole, *halves, strict=True):
@@ -83,11 +85,6 @@ def test_as_many_batches_go_together_as_fit(monkeypatch: pytest.MonkeyPatch, val
 
     made(pictures(), 20, view)
     assert len(sizes) == calls and sum(sizes) == 180
-
-
-def test_two_ranks_make_the_same_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ahead, "TOGETHER_VALUES", 2 * 20 * 2 * 192)
-    test_two_ranks_see_what_one_would_see()
 
 
 def test_views_of_a_batch_differ_from_those_of_the_next() -> None:

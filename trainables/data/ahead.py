@@ -34,21 +34,25 @@ class Views:
     views: list[Tensor]
 
 
+def own_rows(batch: Batch) -> tuple[Tensor, ...]:
+    return (batch.rows_B,)
+
+
 def of_batches(
     batches: Iterable[Batch],
-    rows_of: Callable[[Batch], Sequence[Tensor]],
     images_NCHW: Images,
     view: Callable[[Tensor, Draws], Tensor],
     generator: torch.Generator,
     *,
+    rows_of: Callable[[Batch], tuple[Tensor, ...]] = own_rows,
     times: int = 1,
 ) -> Iterator[tuple[Batch, Views]]:
     """Each batch with its views.
 
     Args:
-        rows_of: rows of the images seen in a step, (B,) for each kind; called once for each batch, in order.
         view: an augmentation with everything but images and draws.
         generator: what the views are drawn from.
+        rows_of: rows of the images seen in a step, (B,) for each kind; called once for each batch, in order.
         times: views of each kind.
     """
     values = images_NCHW.shape[1:].numel()
@@ -57,7 +61,7 @@ def of_batches(
         if waiting and not _fit(waiting, batch, values * times):
             yield from _made(waiting, images_NCHW, view, generator, times)
             waiting = []
-        waiting.append((batch, tuple(rows_of(batch))))
+        waiting.append((batch, rows_of(batch)))
     if waiting:
         yield from _made(waiting, images_NCHW, view, generator, times)
 

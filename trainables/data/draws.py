@@ -40,9 +40,9 @@ class Draws:
             raise ValueError(f"Draws must be for at least one batch, but are for {times}.")
         self.generator = generator
         self.total = total
-        self.start = start
-        self.count = count * times
         self.times = times
+        self.count = count * times
+        self._rows = slice(start, start + count)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """float32, uniform in [low, high)."""
@@ -78,7 +78,4 @@ class Draws:
         return self.total * self.times
 
     def _own(self, values: Tensor) -> Tensor:
-        if self.count == len(values):
-            return values
-        own = slice(self.start, self.start + self.count // self.times)
-        return values.view(self.times, self.total, *values.shape[1:])[:, own].flatten(0, 1)
+        return values.view(self.times, self.total, *values.shape[1:])[:, self._rows].flatten(0, 1)

@@ -16,7 +16,7 @@ from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
 from trainables.contract import Images
-from trainables.data import geometry
+from trainables.data import augment
 from trainables.nets.backbones import Backbone
 
 SMALLEST_NORM = 1e-12
@@ -191,13 +191,11 @@ def predict(
     inner = model.module if isinstance(model, DistributedDataParallel) else model
     _check_what(what, _offers(inner))
     device = next(inner.parameters()).device
-    mean_C11 = torch.tensor(mean, device=device).reshape(-1, 1, 1)
-    std_C11 = torch.tensor(std, device=device).reshape(-1, 1, 1)
-    parts = []
+    norm, parts = augment.Norm(tuple(mean), tuple(std)), []
     with _evaluating(inner), torch.no_grad():
         for first in range(0, len(images_NCHW), batch_size):
-            batch_BCHW = geometry.middle(images_NCHW[first : first + batch_size].to(device))
-            parts.append(_outputs(inner, (batch_BCHW.float() / 255 - mean_C11) / std_C11, what).float())
+            batch_BCHW = images_NCHW[first : first + batch_size].to(device)
+            parts.append(_outputs(inner, augment.judged(batch_BCHW, norm), what).float())
     outputs = torch.cat(parts, dim=1 if what in ("logits", "probabilities") else 0)
     return outputs.softmax(dim=-1) if what == "probabilities" else outputs
 

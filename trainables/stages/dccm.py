@@ -277,14 +277,8 @@ def _seen_images(
             yield batch, [plain_OCHW[batch.rows_B].float() / 255]
         return
     norm, strength = augment.Norm((0.0,) * channels, (1.0,) * channels), augment.Strength(affine=config.affine_scale)
-    augmentation = augment.AUGMENTATIONS[config.augmentation]
-    for batch, seen in ahead.of_batches(
-        inner,
-        lambda batch: (batch.rows_B,),
-        plain_OCHW,
-        lambda images_BCHW, draws: augmentation(images_BCHW, draws, norm, strength),
-        generators["views"],
-    ):
+    view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
+    for batch, seen in ahead.of_batches(inner, plain_OCHW, view, generators["views"]):
         yield batch, ([seen.images[0].float() / 255] if config.train_on_original else []) + seen.views
 
 

@@ -320,16 +320,12 @@ def _met(setup: _Setup, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], list[T
         for met in map(rows_of, order):
             yield met, [setup.train_ND[rows_B] for rows_B in met]
         return
-    norm, augmentation = augment.Norm(data.mean, data.std), augment.AUGMENTATIONS[config.augmentation]
     strength = augment.Strength(
         num_strong_ops=config.num_strong_ops, cutout_max_length=config.cutout_max_length, affine=config.affine_scale
     )
-
-    def view(images_BCHW: Tensor, draws: Draws) -> Tensor:
-        return augmentation(images_BCHW, draws, norm, strength)
-
-    views = runtime.generator("views", epoch)
-    for _, seen in ahead.of_batches(order, rows_of, data.train.images_NCHW, view, views):
+    norm, views = augment.Norm(data.mean, data.std), runtime.generator("views", epoch)
+    view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
+    for _, seen in ahead.of_batches(order, data.train.images_NCHW, view, views, rows_of=rows_of):
         yield seen.rows, seen.views
 
 

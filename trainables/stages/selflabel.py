@@ -24,7 +24,6 @@ from torch import Tensor, nn
 from .. import checks, clusterer, metrics, refining
 from ..contract import DataShape, Epoch, ImageData, Result, Runtime
 from ..data import ahead, augment, stream
-from ..data.draws import Draws
 from ..maths import selflabel
 from ..nets import models
 
@@ -203,10 +202,8 @@ def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
 def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     config, data, model, runtime = setup.config, setup.data, setup.model, setup.runtime
     norm, strength = augment.Norm(data.mean, data.std), augment.Strength(affine=config.affine_scale)
-
-    def strong_view(images_BCHW: Tensor, draws: Draws) -> Tensor:
-        return augment.AUGMENTATIONS[config.augmentation](images_BCHW, draws, norm, strength)
-
+    strong_view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
+    views = runtime.generator("views", epoch)
     order = stream.batches(
         data.train,
         config.batch_size,
@@ -216,9 +213,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
         drop_last=True,
     )
     loss_sum, steps, skipped = torch.zeros((), device=runtime.device), 0, 0
-    for batch, seen in ahead.of_batches(
-        order, lambda batch: (batch.rows_B,), data.train.images_NCHW, strong_view, runtime.generator("views", epoch)
-    ):
+    for batch, seen in ahead.of_batches(order, data.train.images_NCHW, strong_view, views):
         model.train(config.pseudo_label_bn == "train")
         with torch.no_grad():
             weak_BC = runtime.gather(model(augment.judged(seen.images[0], norm))[0].softmax(1))
