@@ -3,7 +3,8 @@
 Run: python -m benchmarks.an          (two minutes on two cores)
 
 The ratio: 1,024 assignments over 1,000 clusters, 512 of them unsure, three rounds; the baseline makes a table for each
-unsure row, as the algorithm says. Both give the same numbers to 1e-12 (checked here and in tests/maths/test_refine.py).
+unsure row, as the algorithm says. Both give the same numbers to 1e-12 (checked here and
+in tests/maths/test_alternating_normalization.py).
 The shares: seconds inside the refiner, its counts for the report included, over the seconds of the epochs of DEC
 (500-500-2000-10, 784 values, batches of 256, a target every 140 steps) and of SCAN (ResNet-18, 32 px, batches of 128).
 Axes: B rows, C clusters, A sure rows.
@@ -22,19 +23,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trainables import refining
-from trainables.contract import Epoch, ImageData, Result, Split
-from trainables.maths import refine
+from trainables.interfaces import Epoch, ImageData, Result, Split
+from trainables.maths import alternating_normalization as correction
 from trainables.nets import backbones
-from trainables.session import local
+from trainables.runner.runtime import local
 from trainables.stages import autoencoder, dec, scan
+from trainables.training import alternating_normalization
 
-OPTIONS = refine.Options()
+OPTIONS = correction.Options()
 
 
 def by_tables(rows_BC: Tensor) -> Tensor:
     """Algorithm 1: one table of all sure rows for each unsure one."""
-    unsure_B = refine.top_entropy(rows_BC, OPTIONS.top_k) >= OPTIONS.threshold
+    unsure_B = correction.top_entropy(rows_BC, OPTIONS.top_k) >= OPTIONS.threshold
     refined_BC, sure_AC = rows_BC.clone(), rows_BC[~unsure_B]
     for row in unsure_B.nonzero().flatten().tolist():
         table = torch.cat((sure_AC, rows_BC[row : row + 1])) ** OPTIONS.power
@@ -46,7 +47,7 @@ def by_tables(rows_BC: Tensor) -> Tensor:
 
 
 def by_products(rows_BC: Tensor) -> Tensor:
-    return refine.refine_assignments(rows_BC, OPTIONS).targets_BC
+    return correction.refine_assignments(rows_BC, OPTIONS).targets_BC
 
 
 def half_unsure(num_rows: int, num_clusters: int) -> Tensor:
@@ -66,20 +67,20 @@ def seconds(call: Callable[[], object]) -> float:
 @contextmanager
 def refiner_timed(spent: list[float]) -> Iterator[None]:
     """Adds the seconds of every refined batch to ``spent``."""
-    plain = refining.Refiner.__call__
+    plain = alternating_normalization.Normalizer.__call__
 
-    def timed(refiner: refining.Refiner, *given: Any) -> tuple[Tensor, Tensor]:
+    def timed(normalizer: alternating_normalization.Normalizer, *given: Any) -> tuple[Tensor, Tensor]:
         started = time.perf_counter()
         try:
-            return plain(refiner, *given)
+            return plain(normalizer, *given)
         finally:
             spent.append(time.perf_counter() - started)
 
-    refining.Refiner.__call__ = timed  # type: ignore[method-assign]
+    alternating_normalization.Normalizer.__call__ = timed  # type: ignore[method-assign]
     try:
         yield
     finally:
-        refining.Refiner.__call__ = plain  # type: ignore[method-assign]
+        alternating_normalization.Normalizer.__call__ = plain  # type: ignore[method-assign]
 
 
 def share(epochs: Iterator[Epoch]) -> float:
@@ -135,7 +136,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     rows_BC = half_unsure(args.rows, args.clusters)
-    unsure = int((refine.top_entropy(rows_BC, OPTIONS.top_k) >= OPTIONS.threshold).sum())
+    unsure = int((correction.top_entropy(rows_BC, OPTIONS.top_k) >= OPTIONS.threshold).sum())
     apart = float((by_tables(rows_BC) - by_products(rows_BC)).abs().max())
     if apart > 1e-12:
         raise SystemExit(f"the two forms differ by {apart:.1e}")

@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from trainables.data import augment
-from trainables.data.draws import Draws
+from trainables.data.batch_random import BatchRandom
 
 NUM_IMAGES = 4096
 BATCH = 512
@@ -113,7 +113,7 @@ def ours(images_NCHW: Tensor, name: str) -> Iterator[Tensor]:
     generator = torch.Generator().manual_seed(0)
     norm = augment.Norm(MEAN, STD)
     for images_BCHW in torch.split(images_NCHW[torch.randperm(NUM_IMAGES, generator=generator)], BATCH):
-        yield augment.AUGMENTATIONS[name](images_BCHW, Draws(generator, len(images_BCHW)), norm)
+        yield augment.AUGMENTATIONS[name](images_BCHW, BatchRandom(generator, len(images_BCHW)), norm)
 
 
 def images_per_s(batches: Iterator[Tensor]) -> float:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 
-from trainables.contract import ImageData, Split
+from trainables.interfaces import ImageData, Split
 from trainables.maths import correlation, mutual_information
-from trainables.session import local
+from trainables.runner.runtime import local
 from trainables.stages import dccm
 
 INNER, NUM_ROUNDS, NUM_STEPS, NUM_CLASSES = 32, 50, 32, 10

@@ -28,7 +28,7 @@ import ray
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from trainables import service
+from trainables.vector_search import service
 
 NUM_POINTS, WIDTH, NUM_CLUSTERS, ITERATIONS = 100_000, 256, 1_000, 20
 SPREAD = 1.5

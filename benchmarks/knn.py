@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from trainables.faiss_search import ROWS_PER_SEARCH, FaissSearch
+from trainables.vector_search.faiss_search import ROWS_PER_SEARCH, FaissSearch
 
 WIDTH, NEIGHBORS = 256, 20
 

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, identity
 from scipy.sparse.linalg import cg
 
-from trainables import session
 from trainables.maths import propagation
+from trainables.runner import runtime
 
 NUM_NEIGHBORS, WIDTH, LABELED_PER_CLASS = 20, 64, 20
 DECAY, ITERATIONS, OUT_OF_REACH = 0.99, 30, 1e-12
@@ -76,7 +76,7 @@ def seconds(work: Callable[[], NDArray[np.float64]]) -> tuple[float, NDArray[np.
 def measure(num: int, num_classes: int, rounds: int) -> tuple[float, float]:
     """Median seconds, ours and SciPy's."""
     points_ND, label_N = points(num, num_classes)
-    near_NK, neighbors_NK = session.local().search.knn(points_ND, None, NUM_NEIGHBORS + 1, "inner_product")
+    near_NK, neighbors_NK = runtime.local().search.knn(points_ND, None, NUM_NEIGHBORS + 1, "inner_product")
     graph = propagation.knn_graph(near_NK, neighbors_NK)
     labels_NC = labels(label_N, num_classes)
     mine, theirs = [], []

@@ -18,11 +18,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from platform.run import vocabulary
-from platform.run.ledger import Ledger
-from platform.run.rows import Setting
-from platform.study.resolve import meaning, resolved
-from platform.study.schema import load_study
+from platform.ledger import stage_metadata
+from platform.ledger.ledger import Ledger
+from platform.ledger.rows import Setting
+from platform.study.resolved import meaning, resolved
+from platform.study.study import load_study
 
 import numpy as np
 
@@ -48,7 +48,7 @@ def fill(storage: Path, settings: int) -> None:
     file.write_text(STUDY.format(settings=settings))
     study, rng = load_study(file), np.random.default_rng(0)
     ledger = Ledger(storage / "ledger.db")
-    facts = {vocabulary.FACT: vocabulary.noted(study.method, "simclr", study.probes)}
+    facts = {stage_metadata.FACT: stage_metadata.noted(study.method, "simclr", study.probes)}
     launch = ledger.open_launch(study.name, meaning(study), resolved(study), lookahead=2, facts=facts)
     for number in range(settings):
         params = {
@@ -59,8 +59,8 @@ def fill(storage: Path, settings: int) -> None:
         ledger.add_setting(launch.id, Setting(number, "", params))
         for seed in SEEDS:
             key = f"{number:08x}{seed:08x}"
-            cell = {"method": "spc", "pretext": "", "changes": params, "seed": seed, "kind": "trial"}
-            ledger.add_trials(launch.id, [(key, cell)], setting=number)
+            trial_spec = {"method": "spc", "pretext": "", "changes": params, "seed": seed, "kind": "trial"}
+            ledger.add_trials(launch.id, [(key, trial_spec)], setting=number)
             ledger.start(launch.id, key)
             acc, loss = float(rng.uniform(0.8, 0.97)), float(rng.uniform(-2.3, -2.0))
             metrics = {"spc/acc": acc, "spc/selection_loss": loss, "scan/selection_loss": loss + 0.1}

@@ -32,10 +32,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from platform.run import trials
-from platform.run.ledger import Ledger
-from platform.run.rows import Setting
-from platform.study.schema import load_study
+from platform.ledger.ledger import Ledger
+from platform.ledger.rows import Setting
+from platform.run.tune import report_every_s
+from platform.study.study import load_study
 from typing import Any
 
 # Tune prints nothing then; read when it is imported.
@@ -46,9 +46,9 @@ import ray
 import torch
 from ray import tune
 
-from trainables import service
-from trainables.artifacts import Store
-from trainables.contract import Result
+from trainables.interfaces import Result
+from trainables.store.artifacts import Store
+from trainables.vector_search import service
 
 from . import trial_overhead as overhead
 
@@ -195,7 +195,7 @@ def model(driver_trial_s: float) -> dict[str, Any]:
         "shortest_trial_s": shortest_s,
         "first_bottleneck": max(shortest_s, key=lambda part: shortest_s[part]),
         "parcel_ms": round(1e3 * parcel_s, 2),
-        "driver_share_of_parcels": round(at_once * parcel_s / trials.report_every_s(at_once), 3),
+        "driver_share_of_parcels": round(at_once * parcel_s / report_every_s(at_once), 3),
     }
 
 

@@ -25,12 +25,12 @@ from typing import Any
 
 import torch
 
-from trainables.contract import ImageData, Result, Split
 from trainables.data import augment
-from trainables.faiss_search import FaissSearch
+from trainables.interfaces import ImageData, Result, Split
 from trainables.nets import backbones, models
-from trainables.session import Alone, StageRuntime
+from trainables.runner.runtime import SingleProcess, StageRuntime
 from trainables.stages import scan
+from trainables.vector_search.faiss_search import FaissSearch
 
 NUM_NEIGHBORS = 20
 NUM_JUDGED = 256
@@ -59,7 +59,7 @@ def made_up(num_images: int, network: str, size_px: int) -> tuple[ImageData, dic
 
 def seconds(config: scan.Config, data: ImageData, inputs: dict[str, Result]) -> float:
     """What the epochs took, as the stage reports it."""
-    runtime = StageRuntime(Alone(torch.device("cpu")), scan.NAMESPACE, 0, FaissSearch(1), None)
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), scan.NAMESPACE, 0, FaissSearch(1), None)
     return sum(epoch.metrics["epoch_seconds"] for epoch in scan.train(config, data, inputs, runtime))
 
 

@@ -22,12 +22,12 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from platform.reports.inference import mean_interval
-from platform.run.ledger import Ledger
-from platform.run.rows import Setting
-from platform.run.samplers import Params, Told, distribution, tpe
-from platform.run.searcher import Searcher, lookahead
-from platform.study.schema import Study, load_study
+from platform.ledger.ledger import Ledger
+from platform.ledger.rows import Setting
+from platform.reports.significance import mean_interval
+from platform.search.samplers import CompletedTrial, Params, distribution, tpe
+from platform.search.searcher import Searcher, lookahead
+from platform.study.study import Study, load_study
 
 import optuna
 
@@ -55,14 +55,14 @@ def study(folder: Path, sampler: str, seed: int, trials: int, third: str = "") -
     return load_study(file)
 
 
-def searched(page: Study, count: int) -> list[Told]:
+def searched(page: Study, count: int) -> list[CompletedTrial]:
     """The first settings of a study and what they came to, each drawn with what a sweep would know by then."""
-    searcher, told, taken = Searcher(page), list[Told](), list[Params]()
+    searcher, told, taken = Searcher(page), list[CompletedTrial](), list[Params]()
     ahead = lookahead(SLOTS, len(page.seeds))
     for number in range(count):
         _, params = searcher.draw(number, told[: max(0, number - ahead + 1)], taken)
         taken.append(params)
-        told.append(Told(number, params, (planted(params),)))
+        told.append(CompletedTrial(number, params, (planted(params),)))
     return told
 
 
@@ -79,14 +79,14 @@ def median_ms(work: Callable[[int], object]) -> float:
     return 1e3 * statistics.median(spent)
 
 
-def draw_ms(page: Study, told: list[Told]) -> float:
+def draw_ms(page: Study, told: list[CompletedTrial]) -> float:
     """One more draw where all the others have been told already."""
     searcher, taken = Searcher(page), [dict(each.params) for each in told]
     searcher.draw(len(told), told, taken)
     return median_ms(lambda number: searcher.draw(len(told) + number + 1, told, taken))
 
 
-def optuna_ms(page: Study, told: list[Told]) -> tuple[float, float]:
+def optuna_ms(page: Study, told: list[CompletedTrial]) -> tuple[float, float]:
     """Optuna's own ask (with its suggestions) and tell, over the same history."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     own = optuna.create_study(sampler=tpe(0, 4))
@@ -109,7 +109,7 @@ def optuna_ms(page: Study, told: list[Told]) -> tuple[float, float]:
     return spent, median_ms(lambda number: own.tell(asked[number], 1.0))
 
 
-def ledger_ms(folder: Path, told: list[Told]) -> float:
+def ledger_ms(folder: Path, told: list[CompletedTrial]) -> float:
     """One trial's rows, in a ledger that has all the others."""
     ledger = Ledger(folder / "ledger.db")
     launch = ledger.open_launch("search", {}, {}, lookahead=2, facts={})

@@ -32,11 +32,11 @@ from torch import Tensor
 from benchmarks import _baseline_process
 from benchmarks import _plain_steps as plain
 from benchmarks.augment import MEAN, STD, pictures
-from trainables import clusterer, pretext
-from trainables.contract import ImageData, Result, Split
+from trainables.interfaces import ImageData, Result, Split
 from trainables.nets import models
-from trainables.session import local
+from trainables.runner.runtime import local
 from trainables.stages import dccm, scan, selflabel, simclr, swav
+from trainables.training import clustering, pretext
 
 NUM_CLASSES, NUM_NEIGHBORS = 10, 20
 CONFIDENCE = 0.01
@@ -106,8 +106,8 @@ def simclr_case(given: Work) -> Case:
 
 def _clustering(given: Work) -> tuple[models.ClusteringModel, dict[str, Result]]:
     """An untrained clustering network, and results that SCAN and self-labeling start from."""
-    model = clusterer.fresh(given.network, given.data.shape, NUM_CLASSES, 1, 0)
-    parts = clusterer.parts(model)
+    model = clustering.fresh(given.network, given.data.shape, NUM_CLASSES, 1, 0)
+    parts = clustering.parts(model)
     rng, num = np.random.default_rng(0), len(given.data.train)
     table_NK = np.concatenate([np.arange(num)[:, None], rng.integers(0, num, (num, NUM_NEIGHBORS))], axis=1)
     facts = {"network": given.network, "num_clusters": NUM_CLASSES}

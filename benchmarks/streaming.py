@@ -5,7 +5,7 @@ Run: python -m benchmarks.streaming [--images 2000]          (20,000 images: abo
 Both sides read the same files of 256 x 256 px and end at normalized float32 batches of 256 views of 224 x 224 px, with
 the same augmentation. Baseline: ``ImageFolder`` and a DataLoader with two worker processes, and Pillow's transforms for
 each image. Ours: two processes that decode ahead, and ``augment`` on whole batches here, on the GPU or by two threads.
-Passes after the first read what the first one decoded and kept (``trainables/data/kept.py``), as every epoch and trial
+Passes after the first read what it decoded and kept (``trainables/data/decode_cache.py``), as every epoch and trial
 after the first does; the "first pass" keeps nothing, and decodes each image as the baseline does.
 "standard" is a random resized crop and mirroring; "simclr" adds color jitter and grey; "2 views" takes each image
 twice, as contrastive pretexts do. Rounds alternate between the two sides, so that a busy machine slows both.
@@ -37,8 +37,8 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
 
-from trainables.data import augment, sets, stream
-from trainables.data.draws import Draws
+from trainables.data import augment, batches, datasets
+from trainables.data.batch_random import BatchRandom
 
 SIZE_PX, VIEW_PX = 256, 224
 BATCH = 256
@@ -100,10 +100,10 @@ def write_pictures(root: Path, num_images: int, num_distinct: int) -> None:
 def ours(split: Any, name: str, num_views: int) -> Iterator[int]:
     generator = torch.Generator(DEVICE).manual_seed(0)
     norm, view = augment.Norm(MEAN, STD), augment.AUGMENTATIONS[name]
-    for batch in stream.batches(split, BATCH, generator, rank=0, world_size=1, drop_last=False):
+    for batch in batches.batches(split, BATCH, generator, rank=0, world_size=1, drop_last=False):
         images_BCHW = split.images_NCHW[batch.rows_B]
         for _ in range(num_views):
-            yield _counted(view(images_BCHW, Draws(generator, len(images_BCHW)), norm))
+            yield _counted(view(images_BCHW, BatchRandom(generator, len(images_BCHW)), norm))
 
 
 def theirs(loader: "DataLoader[Any]") -> Iterator[int]:
@@ -117,9 +117,9 @@ def _counted(images_BCHW: Tensor) -> int:
     return len(images_BCHW)
 
 
-def images_per_s(batches: Iterator[int], num_views: int) -> float:
+def images_per_s(counts: Iterator[int], num_views: int) -> float:
     start = time.perf_counter()
-    num = sum(batches) / num_views
+    num = sum(counts) / num_views
     if DEVICE.type == "cuda":
         torch.cuda.synchronize()
     return num / (time.perf_counter() - start)
@@ -127,10 +127,10 @@ def images_per_s(batches: Iterator[int], num_views: int) -> float:
 
 def measure(root: Path, name: str, num_views: int, num_rounds: int, keep: bool) -> tuple[float, float]:
     """Median images per second, ours and the baseline's; ``keep``: after a pass that kept the decoded images."""
-    spec = sets.Spec(
+    spec = datasets.Spec(
         name="folder", root=str(root), image_size=SIZE_PX, stream="always", protocol="union", keep_decoded=keep
     )
-    split = sets.load(spec, DEVICE).train.to(DEVICE)
+    split = datasets.load(spec, DEVICE).train.to(DEVICE)
     split.images_NCHW.decoders.num_workers = NUM_WORKERS  # type: ignore[attr-defined]
     data = ImageFolder(str(root / "train"), Views(BASELINES[name], num_views))
     loader = DataLoader(data, BATCH, shuffle=True, num_workers=NUM_WORKERS, persistent_workers=True)

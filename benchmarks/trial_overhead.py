@@ -32,8 +32,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from platform.run.searcher import Searcher
-from platform.study.schema import Study, load_study
+from platform.search.searcher import Searcher
+from platform.study.study import Study, load_study
 from typing import Any
 
 # Tune prints nothing then; read when it is imported.
@@ -45,8 +45,8 @@ from ray import train, tune
 from ray.train.torch import TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
 
-from trainables import session, walk
-from trainables.data import sets
+from trainables.data import datasets
+from trainables.runner import pipeline_runner, runtime
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 10
@@ -67,7 +67,7 @@ trials: {trials}
 # Ours
 
 
-def cell(study: Study, params: Mapping[str, Any], storage: Path, fingerprint: str) -> dict[str, Any]:
+def trial_spec(study: Study, params: Mapping[str, Any], storage: Path, fingerprint: str) -> dict[str, Any]:
     """The trial of one setting, as the sweep hands it to a worker."""
     return {
         "kind": "trial",
@@ -88,16 +88,16 @@ def fill(study: Study, storage: Path) -> list[dict[str, Any]]:
 
     Random settings do not depend on results, so what the sweep will draw is known beforehand.
     """
-    fingerprint = sets.load(sets.Spec(**study.dataset)).fingerprint
+    fingerprint = datasets.load(datasets.Spec(**study.dataset)).fingerprint
     searcher, drawn = Searcher(study), list[dict[str, Any]]()
     for number in range(searcher.total):
         drawn.append(searcher.draw(number, [], drawn)[1])
-    cells = [cell(study, params, storage, fingerprint) for params in drawn]
-    walker = walk.Walker(str(storage), session.Alone(), session.local().search)
-    first = walker.walk(cells[0], lambda slot, epoch: None)
-    made = walker.store.folder(f"{first.stages[-1].name}-{first.stages[-1].address}")
+    cells = [trial_spec(study, params, storage, fingerprint) for params in drawn]
+    runner = pipeline_runner.PipelineRunner(str(storage), runtime.SingleProcess(), runtime.local().search)
+    first = runner.walk(cells[0], lambda slot, epoch: None)
+    made = runner.store.folder(f"{first.stages[-1].name}-{first.stages[-1].address}")
     for each in cells[1:]:
-        name, address = walk.addresses(each)["kmeans"]
+        name, address = pipeline_runner.addresses(each)["kmeans"]
         shutil.copytree(made, made.with_name(f"{name}-{address}"), copy_function=os.link)
     return cells
 
@@ -169,11 +169,11 @@ def look(pid: int, num_done: int) -> list[Look]:
 
 def walk_all(cells: list[dict[str, Any]]) -> float:
     """Seconds per cell of a plain loop, each cell for the first time in this process."""
-    walker = walk.Walker(cells[0]["storage"], session.Alone(), session.local().search)
-    walker.walk(cells[0], lambda slot, epoch: None)
+    runner = pipeline_runner.PipelineRunner(cells[0]["storage"], runtime.SingleProcess(), runtime.local().search)
+    runner.walk(cells[0], lambda slot, epoch: None)
     began = time.perf_counter()
     for each in cells[1:]:
-        walker.walk(each, lambda slot, epoch: None)
+        runner.walk(each, lambda slot, epoch: None)
     return (time.perf_counter() - began) / (len(cells) - 1)
 
 

@@ -17,9 +17,9 @@ import time
 import numpy as np
 import torch
 
-from trainables.contract import DataShape, ImageData, Split
-from trainables.nets import taps
-from trainables.session import local
+from trainables.interfaces import DataShape, ImageData, Split
+from trainables.nets import feature_maps
+from trainables.runner.runtime import local
 from trainables.stages import uad
 
 LIMIT_GB, SIZE_PX, NETWORK, LOW_CHANNELS = 8.0, 64, "resnet18_tiny", 8
@@ -34,7 +34,7 @@ def noise(num_images: int) -> ImageData:
 
 
 def row_width(config: uad.Config, shape: DataShape) -> int:
-    found = taps.shapes(NETWORK, shape, config.sobel)
+    found = feature_maps.shapes(NETWORK, shape, config.sobel)
     _, height, width = found[config.low_level_source]
     return config.low_level_channels * height * width + int(np.prod(found["top"]))
 

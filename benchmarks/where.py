@@ -30,8 +30,8 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from platform.run.ledger import LEDGER, Ledger
-from platform.run.rows import Launch, Trial
+from platform.ledger.ledger import LEDGER, Ledger
+from platform.ledger.rows import Launch, Trial
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .console import leave
-from .run.ledger import Ledger, place_of
-from .run.ledger_tables import LedgerError
-from .run.storage import Storage, named
-from .study.document import read
-from .study.faults import StudyFaults, did_you_mean
+from .ledger.ledger import Ledger, place_of
+from .ledger.schema import LedgerError
+from .ledger.storage import Storage, named
+from .study.errors import StudyErrors, did_you_mean
+from .study.yaml_reader import read
 
 OK, WRONG = 0, 2
 
@@ -36,26 +36,26 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     given = parser().parse_args(arguments)
     try:
-        names = list(dict.fromkeys(study_name(text) for text in given.studies))
+        names = list(dict.fromkeys(study_name(study) for study in given.studies))
         print(reported(names, named(given.storage)))
-    except (Unknown, StudyFaults, ValueError) as fault:
+    except (Unknown, StudyErrors, ValueError) as fault:
         print(fault, file=sys.stderr)
         return WRONG
     return OK
 
 
-def study_name(text: str) -> str:
+def study_name(study: str) -> str:
     """The name that a study file gives its study, or the name itself.
 
     Raises:
-        StudyFaults: the file cannot be read. Unknown: it says no name that could be one.
+        StudyErrors: the file cannot be read. Unknown: it says no name that could be one.
     """
-    path = Path(text)
+    path = Path(study)
     if path.suffix not in (".yaml", ".yml"):
-        return text
+        return study
     name = read(path).data.get("name", path.stem)
     if not isinstance(name, str):
-        raise Unknown(f"{text}: name must be text, but is {name!r}. Correct it, or give the study's name.")
+        raise Unknown(f"{study}: name must be text, but is {name!r}. Correct it, or give the study's name.")
     return name
 
 
@@ -72,7 +72,7 @@ def reported(names: Sequence[str], place: Storage) -> str:
         raise Unknown(str(fault)) from None
     from trainables import pipeline
 
-    from .reports import files, tables, text  # what they load takes seconds, and is not needed to refuse
+    from .reports import summary, terminal, writer  # what they load takes seconds, and is not needed to refuse
 
     try:
         ledger = Ledger(where)
@@ -86,13 +86,13 @@ def reported(names: Sequence[str], place: Storage) -> str:
             method = newest[name].resolved["method"]
             if method not in pipeline.METHODS:
                 raise Unknown(f"study {name!r} used method {method!r}. {did_you_mean(method, list(pipeline.METHODS))}")
-        summaries = [tables.summarize(ledger, newest[name].id) for name in names]
+        summaries = [summary.summarize(ledger, newest[name].id) for name in names]
         if len(summaries) > 1:
-            written = files.write_comparison(summaries, storage)
+            written = writer.write_comparison(summaries, storage)
             places = f"report   {written[1]} (also {written[0].name}, {written[2].name})"
-            return "\n".join([text.side_by_side(summaries), "", places, *_copied(place, written)])
-        written = files.write(ledger, newest[names[0]], storage)
-        return "\n".join([text.end_of_sweep(summaries[0], storage), *_copied(place, written)])
+            return "\n".join([terminal.side_by_side(summaries), "", places, *_copied(place, written)])
+        written = writer.write(ledger, newest[names[0]], storage)
+        return "\n".join([terminal.end_of_sweep(summaries[0], storage), *_copied(place, written)])
     finally:
         ledger.close()
 

@@ -15,18 +15,18 @@ from pathlib import Path
 
 import torch
 
-from trainables.checks import Plain
-from trainables.contract import ImageData
-from trainables.data import generated, raw, sets
+from trainables.data import datasets, loaded, synthetic
+from trainables.interfaces import ImageData
+from trainables.settings import Plain
 
 from .console import leave
-from .run.storage import Storage, named
-from .study import memory, placing
-from .study.faults import StudyFaults, redacted
-from .study.limits import data_faults, probe_data_faults
+from .ledger.storage import Storage, named
+from .study import memory, placement
+from .study.data_limits import data_faults, probe_data_faults
+from .study.errors import StudyErrors, redacted
 from .study.plan import rows
-from .study.rehearsal import rehearsal
-from .study.schema import Study, configs, load_study
+from .study.smoke import rehearsal
+from .study.study import Study, configs, load_study
 
 OK, WRONG = 0, 2
 REHEARSALS = "rehearsals"
@@ -50,7 +50,7 @@ def parser() -> argparse.ArgumentParser:
     # Ray names the cluster that a submitted job runs on in the environment of the job.
     joined = os.environ.get("RAY_ADDRESS", "")
     add("--address", metavar="ADDR", default=joined, help="join a running Ray cluster (default: RAY_ADDRESS, or none)")
-    add("--grow", metavar="N:CPUS:GPUS", type=placing.machines, default=(), help="what its autoscaler may add")
+    add("--grow", metavar="N:CPUS:GPUS", type=placement.machines, default=(), help="what its autoscaler may add")
     add("--fresh", action="store_true", help="begin a new launch; stages in the store are still used")
     add("--smoke", action="store_true", help="rehearse on the embedded data, with a few epochs and settings")
     add("--dry-run", action="store_true", help="check everything, print the plan, start nothing")
@@ -79,10 +79,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return rehearse_plan(study, given)
         data, probed = checked_data(study)
         make_writable(storage)
-    except (StudyFaults, Refused) as fault:
+    except (StudyErrors, Refused) as fault:
         print(fault, file=sys.stderr)
         return WRONG
-    from .run import command, launch  # Ray, Optuna and MLflow are loaded only for a file that can be run
+    from . import end_of_sweep
+    from .run import launch
 
     request = launch.Request(
         study=study,
@@ -92,17 +93,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         address=given.address,
         grows=given.grow,
         fresh=given.fresh,
-        facts={**command.circumstances(), "rehearsal": given.smoke},
+        facts={**end_of_sweep.circumstances(), "rehearsal": given.smoke},
     )
     again = shlex.join(["python", "-m", "platform.sweep", *(each for each in arguments if each != "--fresh")])
-    return command.carry_out(request, data, again=redacted(again), as_json=given.json)
+    return end_of_sweep.carry_out(request, data, again=redacted(again), as_json=given.json)
 
 
 def best_of(storage: Storage, study: str) -> Mapping[str, Plain]:
     """The best setting of a study that has run in this storage; see ``reports.best``."""
-    from .reports import best  # only few ablations ask for it
+    from .reports import best_setting  # only few ablations ask for it
 
-    return best.params(storage, study)
+    return best_setting.params(storage, study)
 
 
 def rehearse_plan(study: Study, given: argparse.Namespace) -> int:
@@ -111,7 +112,7 @@ def rehearse_plan(study: Study, given: argparse.Namespace) -> int:
     With ``--profile`` a few steps of each stage are run here; on generated images, if a published set's are missing.
 
     Raises:
-        Refused: see above; the sentences name the resources. StudyFaults: as ``checked_data``.
+        Refused: see above; the sentences name the resources. StudyErrors: as ``checked_data``.
     """
     shown, probed = _shown(study, may_generate=given.profile)
     lines = rows(study)
@@ -125,23 +126,23 @@ def rehearse_plan(study: Study, given: argparse.Namespace) -> int:
         lines += memory.rows(max(needs, key=lambda each: each.total), study.resources.trial.gpu)
     if not given.json:
         print("\n".join(lines), flush=True)
-    sentences = placing.unplaceable(study.resources, _machines(given.address, given.grow))
+    sentences = placement.unplaceable(study.resources, _machines(given.address, given.grow))
     if sentences:
         raise Refused("\n".join(f"{study.file}: {sentence}" for sentence in sentences))
     found = None
     if given.profile:
-        from .study import forecast  # FAISS, which no other plan needs
+        from .study import estimate  # FAISS, which no other plan needs
 
-        found = forecast.forecast(study, shown, given.price)
+        found = estimate.forecast(study, shown, given.price)
         if not given.json:
-            print("\n".join(forecast.rows(found)))
+            print("\n".join(estimate.rows(found)))
     if given.json:
         told = {"study": study.name, "status": "planned", "plan": lines, "profile": found and found.as_dict()}
         print(json.dumps(told, allow_nan=False))
     return OK
 
 
-def _shown(study: Study, may_generate: bool) -> tuple[generated.Shown, ImageData | None]:
+def _shown(study: Study, may_generate: bool) -> tuple[synthetic.Shown, ImageData | None]:
     """The study's images, and its probes'; generated ones in the place of a published set that is not there.
 
     Raises:
@@ -149,19 +150,19 @@ def _shown(study: Study, may_generate: bool) -> tuple[generated.Shown, ImageData
     """
     try:
         data, probed = checked_data(study)
-        return generated.real(data), probed
+        return synthetic.real(data), probed
     except Refused:
-        shown = generated.instead(sets.Spec(**study.dataset)) if may_generate else None
+        shown = synthetic.instead(datasets.Spec(**study.dataset)) if may_generate else None
         if shown is None:
             raise
     if faults := data_faults(study, shown.shape):
-        raise StudyFaults(faults)
+        raise StudyErrors(faults)
     return shown, None
 
 
-def _machines(address: str, grows: Sequence[placing.Node]) -> Sequence[placing.Node]:
+def _machines(address: str, grows: Sequence[placement.Node]) -> Sequence[placement.Node]:
     if not address:
-        return [placing.Node(float(os.cpu_count() or 1), float(torch.cuda.device_count()))]
+        return [placement.Node(float(os.cpu_count() or 1), float(torch.cuda.device_count()))]
     from .run import cluster
 
     return cluster.size(address, grows).nodes
@@ -197,7 +198,7 @@ def checked_data(study: Study) -> tuple[ImageData, ImageData | None]:
     They are read once here, so that a bad file or an impossible setting is found before a trial is.
 
     Raises:
-        StudyFaults: a setting that this data set cannot carry. Refused: files are missing or damaged.
+        StudyErrors: a setting that this data set cannot carry. Refused: files are missing or damaged.
     """
     data, probed = _read(study, "dataset"), None
     faults = []
@@ -206,14 +207,14 @@ def checked_data(study: Study) -> tuple[ImageData, ImageData | None]:
         faults += probe_data_faults(study, data.shape, probed.shape)
     faults += data_faults(study, data.shape, probed.shape if probed else None)
     if faults:
-        raise StudyFaults(faults)
+        raise StudyErrors(faults)
     return data, probed
 
 
 def _read(study: Study, section: str) -> ImageData:
     try:
-        return sets.load(sets.Spec(**getattr(study, section)))
-    except raw.DataError as error:
+        return datasets.load(datasets.Spec(**getattr(study, section)))
+    except loaded.DataError as error:
         raise Refused(f"{study.file}: {section}: {error}") from error
 
 

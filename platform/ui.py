@@ -20,7 +20,7 @@ from types import FrameType
 from typing import IO
 
 from .console import leave
-from .run.storage import named
+from .ledger.storage import named
 
 HOST = "127.0.0.1"
 DATABASE = "mlflow.db"

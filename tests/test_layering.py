@@ -77,14 +77,14 @@ def imports_outside_functions(path: Path) -> set[str]:
 
 
 def test_the_walk_over_the_text_finds_the_modules() -> None:
-    assert {"trainables/walk.py", "trainables/data/sets.py"} <= set(map(shown, WORKER))
-    assert {"platform/sweep.py", "platform/run/ledger.py"} <= set(map(shown, DRIVER))
+    assert {"trainables/runner/pipeline_runner.py", "trainables/data/datasets.py"} <= set(map(shown, WORKER))
+    assert {"platform/sweep.py", "platform/ledger/ledger.py"} <= set(map(shown, DRIVER))
     assert {"simclr", "neighbors", "scan", "selflabel", "spc", "kmeans"} <= {path.stem for path in STAGES}
 
 
 def test_relative_imports_are_resolved() -> None:
     names = set(imported(ROOT / "trainables" / "stages" / "scan.py"))
-    assert {"trainables.checks", "trainables.maths.consistency", "torch"} <= names
+    assert {"trainables.settings", "trainables.maths.scan_loss", "torch"} <= names
 
 
 def test_the_worker_side_imports_nothing_of_the_driver_side() -> None:
@@ -99,20 +99,30 @@ def test_a_stage_imports_no_other_stage_and_no_heavy_library(path: Path) -> None
 
 
 def test_ray_is_imported_on_the_worker_side_at_its_edge_alone() -> None:
-    allowed = {f"trainables/{name}.py" for name in ("service", "leases", "gauges", "entry", "prepare", "session")}
-    assert importers(WORKER, "ray") <= allowed
+    edge = {
+        "trainables/prometheus.py",
+        "trainables/runner/runtime.py",
+        "trainables/runner/train_group.py",
+        "trainables/runner/tune_entry.py",
+        "trainables/store/leases.py",
+        "trainables/vector_search/service.py",
+    }
+    assert importers(WORKER, "ray") <= edge
 
 
 def test_a_session_without_ray_does_not_load_it() -> None:
-    assert "ray" not in imports_outside_functions(ROOT / "trainables" / "session.py")
+    assert "ray" not in imports_outside_functions(ROOT / "trainables" / "runner" / "runtime.py")
 
 
 @pytest.mark.parametrize(
     ("library", "homes"),
     [
-        ("faiss", {"trainables/faiss_search.py", "trainables/kmeans_starts.py"}),
-        ("mlflow", {"platform/run/tracking.py", "platform/ui.py"}),
-        ("optuna", {"platform/run/samplers.py", "platform/run/mirror.py", "platform/run/importances.py"}),
+        ("faiss", {"trainables/vector_search/faiss_search.py", "trainables/vector_search/kmeans_init.py"}),
+        ("mlflow", {"platform/tracking/mlflow.py", "platform/ui.py"}),
+        (
+            "optuna",
+            {"platform/search/samplers.py", "platform/tracking/optuna_export.py", "platform/search/importances.py"},
+        ),
     ],
 )
 def test_each_heavy_library_has_its_home(library: str, homes: set[str]) -> None:
@@ -120,9 +130,84 @@ def test_each_heavy_library_has_its_home(library: str, homes: set[str]) -> None:
     assert found <= homes, f"{library} is imported in {sorted(found - homes)}"
 
 
-def test_the_driver_side_imports_itself_relatively() -> None:
+def test_each_side_imports_itself_relatively() -> None:
     absolute = {shown(path) for path in DRIVER if "platform" in absolute_tops(path)}
+    absolute |= {shown(path) for path in WORKER if "trainables" in absolute_tops(path)}
     assert absolute == set()
+
+
+# Which rooms of the driver a room may import. The commands (files at the root) stand above them all.
+BELOW: dict[str, set[str]] = {
+    "study": set(),
+    "ledger": {"study"},
+    "search": {"ledger", "study"},
+    "tracking": {"ledger", "study", "search"},
+    "reports": {"ledger", "study", "search", "tracking"},
+    "run": {"search", "tracking", "ledger", "study"},
+}
+COMMANDS = {"sweep", "report", "ui", "settings", "assign", "new", "console", "end_of_sweep"}
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """Rooms of the driver, or files at its root, that a file imports other than its own."""
+    own = path.relative_to(ROOT / "platform").parts[0]
+    parts = [name.split(".") for name in imported(path) if name.startswith("platform.")]
+    return {part[1] for part in parts} - {own.removesuffix(".py")}
+
+
+@pytest.mark.parametrize("path", [path for path in DRIVER if path.parent != ROOT / "platform"], ids=shown)
+def test_imports_between_the_rooms_of_the_driver_point_down(path: Path) -> None:
+    room = path.relative_to(ROOT / "platform").parts[0]
+    assert rooms_imported(path) <= BELOW[room]
+
+
+def test_every_room_of_the_driver_has_its_place() -> None:
+    found = {path.name for path in (ROOT / "platform").iterdir() if path.is_dir() and (path / "__init__.py").exists()}
+    assert found == set(BELOW)
+
+
+def test_the_files_at_the_root_of_the_driver_are_commands() -> None:
+    loose = {path.stem for path in (ROOT / "platform").glob("*.py")} - {"__init__"}
+    assert loose <= COMMANDS
+    assert len(loose) <= 8
+
+
+def test_no_folder_is_a_heap() -> None:
+    assert len(list((ROOT / "trainables").glob("*.py"))) <= 12
+    for folder in {path.parent for path in WORKER + DRIVER} - {ROOT / "trainables" / "stages"}:
+        assert len(list(folder.glob("*.py"))) <= 25, f"{shown(folder)} has more than 24 files and an __init__.py"
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Import circles among modules, each once."""
+    found, done = [], set[str]()
+
+    def visit(module: str, trail: list[str]) -> None:
+        if module in trail:
+            found.append([*trail[trail.index(module) :], module])
+            return
+        if module in done:
+            return
+        for other in sorted(graph.get(module, ())):
+            visit(other, [*trail, module])
+        done.add(module)
+
+    for module in sorted(graph):
+        visit(module, [])
+    return found
+
+
+def test_no_module_imports_itself_in_a_circle() -> None:
+    def name(path: Path) -> str:
+        return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+    names = {name(path) for path in WORKER + DRIVER}
+    graph = {
+        name(path): {other for other in imported(path) if other in names and path.name != "__init__.py"} - {name(path)}
+        for path in WORKER + DRIVER
+    }
+    packages = {name(path) for path in WORKER + DRIVER if path.name == "__init__.py"}
+    assert cycles({module: others - packages for module, others in graph.items()}) == []
 
 
 def test_no_submodule_hides_a_name_of_the_standard_library_s_platform() -> None:
@@ -183,12 +268,12 @@ def test_what_the_driver_ships_to_ray_lives_on_the_worker_side() -> None:
         for line, name in shipped(path):
             sources = assigned(path, name) or [name]
             for source in sources:
-                # trials.py takes what group.trainable made, and that is judged where it is made.
-                if source.startswith("group.trainable("):
+                # tune.py takes what worker_group.trainable made, and that is judged where it is made.
+                if source.startswith("worker_group.trainable("):
                     continue
                 assert source.split(".")[0] in known, f"{shown(path)}:{line} ships {source} of the driver side"
                 checked.append(source)
-    assert {"entry.run_trial", "worker.run_group"} <= set(checked)
+    assert {"tune_entry.run_trial", "worker.run_group"} <= set(checked)
 
 
 def test_platform_is_still_the_standard_library_s_module() -> None:

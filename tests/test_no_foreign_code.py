@@ -78,7 +78,7 @@ def test_each_of_these_would_be_found(text: str) -> None:
 
 def test_the_driver_and_the_worker_side_are_read() -> None:
     names = {path.relative_to(ROOT).as_posix() for path in FILES}
-    assert {"platform/sweep.py", "trainables/artifacts.py", "trainables/nets/checkpoints.py"} <= names
+    assert {"platform/sweep.py", "trainables/store/artifacts.py", "trainables/nets/checkpoints.py"} <= names
 
 
 def test_archives_are_never_opened_without_a_filter() -> None:

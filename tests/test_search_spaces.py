@@ -3,15 +3,16 @@
 import gzip
 from pathlib import Path
 from platform import sweep
-from platform.study import rehearsal, resolve
-from platform.study.faults import StudyFaults
-from platform.study.schema import configs, load_study
+from platform.study import resolved, smoke
+from platform.study.errors import StudyErrors
+from platform.study.study import configs, load_study
 
 import pytest
 import yaml
 
-from trainables import pipeline, walk
-from trainables.data import raw, sets
+from trainables import pipeline
+from trainables.data import datasets, loaded
+from trainables.runner import pipeline_runner
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "search_spaces"
@@ -46,16 +47,16 @@ def test_the_walk_finds_the_studies() -> None:
 
 @pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(FOLDER)) for file in FILES])
 def test_a_study_resolves_to_a_page_of_the_same_study(file: Path, tmp_path: Path) -> None:
-    full = resolve.resolved(load_study(file))
+    full = resolved.resolved(load_study(file))
     (tmp_path / file.name).write_text(yaml.safe_dump(full, sort_keys=False))
-    assert resolve.resolved(load_study(tmp_path / file.name)) == full
+    assert resolved.resolved(load_study(tmp_path / file.name)) == full
 
 
 @pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(FOLDER)) for file in FILES])
 def test_a_study_can_be_rehearsed(file: Path) -> None:
-    small = rehearsal.rehearsal(load_study(file))
+    small = smoke.rehearsal(load_study(file))
     assert small.dataset["name"] == "digits"
-    shape = sets.load(sets.Spec(**small.dataset)).shape
+    shape = datasets.load(datasets.Spec(**small.dataset)).shape
     for part, changes in small.bounds:
         assert not list(pipeline.limits(part.method, part.pretext, configs(part, changes), shape, part.probes))
 
@@ -68,8 +69,8 @@ def test_a_study_passes_the_dry_run(
     arguments = [str(file), "--dry-run"]
     study = load_study(file)
     try:
-        sets.load(sets.Spec(**study.dataset))
-    except raw.DataError as missing:
+        datasets.load(datasets.Spec(**study.dataset))
+    except loaded.DataError as missing:
         if study.dataset["name"] != "mnist":
             pytest.skip(f"the data set is not here: {missing}")
         arguments += ["--set", f"dataset.root={request.getfixturevalue('mnist_root')}"]
@@ -93,7 +94,7 @@ def test_a_study_names_the_command_that_runs_it(file: Path) -> None:
 def addresses(name: str) -> dict[str, tuple[str, str]]:
     """Slot -> (stage, address) of the first setting of a study, with a made-up fingerprint."""
     study = load_study(FOLDER / name)
-    return walk.addresses(
+    return pipeline_runner.addresses(
         {
             "method": study.method,
             "pretext": study.pretext,
@@ -119,7 +120,7 @@ def test_a_study_takes_another_pretext(name: str, pretext: str) -> None:
     overrides = [f"pretext={pretext}"]
     if pretext == "rotnet" and name != "mnist_pretexts.yaml":
         # RotNet has no temperature, and a setting that does not exist is an error.
-        with pytest.raises(StudyFaults, match="pretext.temperature is not a setting"):
+        with pytest.raises(StudyErrors, match="pretext.temperature is not a setting"):
             load_study(FOLDER / name, overrides)
         return
     study = load_study(FOLDER / name, overrides)
@@ -128,7 +129,7 @@ def test_a_study_takes_another_pretext(name: str, pretext: str) -> None:
 
 def test_another_pretext_changes_every_address_after_it() -> None:
     own, other = (
-        walk.addresses(
+        pipeline_runner.addresses(
             {
                 **{"method": "scan", "pretext": pretext, "changes": {}},
                 **{"fingerprint": "f" * 64, "seed": 0, "until": ""},

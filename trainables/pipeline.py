@@ -9,10 +9,10 @@ import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import checks
+from . import settings
 
 if TYPE_CHECKING:  # it loads torch, which names and stages need, but no list of them
-    from .contract import DataShape, Stage
+    from .interfaces import DataShape, Stage
 
 METHODS: Mapping[str, tuple[str, ...]] = {
     "dccm": ("dccm",),
@@ -48,9 +48,9 @@ def name_of(stage: "Stage") -> str:
     return str(stage.__name__).rpartition(".")[2]  # type: ignore[attr-defined]
 
 
-def eases(stage: "Stage") -> "Mapping[str, checks.Plain]":
-    """A stage's own settings for after very few epochs. Most need none, so a stage may leave the name REHEARSAL out."""
-    values: Mapping[str, checks.Plain] = getattr(stage, "REHEARSAL", {})
+def smoke_settings(stage: "Stage") -> "Mapping[str, settings.Plain]":
+    """A stage's own settings for after very few epochs. Most need none, so a stage may leave the name SMOKE out."""
+    values: Mapping[str, settings.Plain] = getattr(stage, "SMOKE", {})
     return values
 
 
@@ -83,7 +83,7 @@ def inputs(by_slot: "Mapping[str, Stage]", slot: str) -> dict[str, str]:
 
 
 def configs(
-    method: str, pretext: str, changes: Mapping[str, checks.Plain], probes: Sequence[str] = ()
+    method: str, pretext: str, changes: Mapping[str, settings.Plain], probes: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Slot -> Config with ``changes`` (full names, "spc.strong_threshold") over the defaults.
 
@@ -91,7 +91,7 @@ def configs(
         SettingsError: a value breaks its rule.
     """
     by_slot = stages(method, pretext, probes)
-    values: dict[str, dict[str, checks.Plain]] = {slot: {} for slot in by_slot}
+    values: dict[str, dict[str, settings.Plain]] = {slot: {} for slot in by_slot}
     for key, value in changes.items():
         slot, _, name = key.partition(".")
         values[slot][name] = value

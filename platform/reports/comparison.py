@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from trainables import pipeline
 
-from ..run.labels import format_number, format_seconds
-from ..run.rows import COLLAPSED, DONE, PRUNED
-from . import differences, inference, views
-from .cells import MISSING, Cell, Table, as_table
-from .tables import ACCURACY, Spread, Summary
+from ..ledger.formatting import format_number, format_seconds
+from ..ledger.rows import COLLAPSED, DONE, PRUNED
+from . import content, differences, significance
+from .summary import ACCURACY, Spread, Summary
+from .table import MISSING, Cell, Table, as_table
 
 _UNEQUAL = 1.25
 """Device hours that differ by more than this factor are not called equal."""
@@ -30,25 +30,25 @@ def studies(summaries: Sequence[Summary]) -> Table:
     for summary in summaries:
         best = summary.best
         metrics: Mapping[str, Spread] = best.metrics if best else {}
-        cells = [Cell(method(summary)), Cell(summary.study), Cell(views.data_set(summary))]
-        cells += [views.spread_cell(metrics.get(metric)) for metric in views.LABEL_METRICS]
+        cells = [Cell(method(summary)), Cell(summary.study), Cell(content.data_set(summary))]
+        cells += [content.spread_cell(metrics.get(metric)) for metric in content.LABEL_METRICS]
         rows.append((*cells, Cell(best.label if best else MISSING)))
-    columns = ("method", "study", "data set", *views.LABEL_METRICS, "setting")
+    columns = ("method", "study", "data set", *content.LABEL_METRICS, "setting")
     return as_table("Studies side by side", columns, rows)
 
 
 def matrix(summaries: Sequence[Summary]) -> Table:
     """Accuracy by method and data set; empty for one data set alone, and where a cell would have two studies."""
     methods = list(dict.fromkeys(method(summary) for summary in summaries))
-    data = list(dict.fromkeys(views.data_set(summary) for summary in summaries))
-    cells = {(method(summary), views.data_set(summary)): summary for summary in summaries}
+    data = list(dict.fromkeys(content.data_set(summary) for summary in summaries))
+    cells = {(method(summary), content.data_set(summary)): summary for summary in summaries}
     if len(data) < 2 or len(cells) < len(summaries):
         return as_table("", (), ())
     rows = []
     for name in methods:
         found = [cells.get((name, each)) for each in data]
         spreads = [each.best.metrics.get(ACCURACY) if each and each.best else None for each in found]
-        rows.append((Cell(name), *map(views.spread_cell, spreads)))
+        rows.append((Cell(name), *map(content.spread_cell, spreads)))
     return as_table(f"{ACCURACY} by method and data set", ("method", *data), rows)
 
 
@@ -57,19 +57,19 @@ def budgets(summaries: Sequence[Summary]) -> Table:
     rows = []
     for summary in summaries:
         spent_h, device = device_hours(summary)
-        states = [trial.state for row in summary.settings for trial in row.trials]
+        states = [trial.state for row in summary.configurations for trial in row.trials]
         stopped = sum(state in (PRUNED, COLLAPSED) for state in states)
         rows.append(
             (
                 Cell(summary.study),
-                Cell(str(len(summary.settings)), len(summary.settings)),
+                Cell(str(len(summary.configurations)), len(summary.configurations)),
                 Cell(str(len(summary.seeds)), len(summary.seeds)),
                 Cell(str(states.count(DONE)), states.count(DONE)),
                 Cell(str(stopped), stopped),
                 Cell(f"{_hours(spent_h)} {device}", spent_h),
                 Cell(format_seconds(_spent_s(summary)), _spent_s(summary)),
                 Cell(str(summary.cost.reused), summary.cost.reused),
-                Cell(views.criterion(summary)),
+                Cell(content.criterion(summary)),
             )
         )
     columns = ("study", "settings", "seeds", "trials", "stopped", "device hours", "time", "reused", "picked by")
@@ -84,10 +84,10 @@ def budgets(summaries: Sequence[Summary]) -> Table:
 def paired(summaries: Sequence[Summary]) -> Table:
     """The other studies against the first, by seed, where all are on one data set; empty otherwise."""
     with_best = [summary for summary in summaries if summary.best is not None]
-    if len(with_best) < 2 or len({views.data_set(summary) for summary in summaries}) > 1:
+    if len(with_best) < 2 or len({content.data_set(summary) for summary in summaries}) > 1:
         return as_table("", differences.COLUMNS, ())
     base, *rest = with_best
-    found = inference.compared([_accuracies(each) for each in rest], _accuracies(base))
+    found = significance.compared([_accuracies(each) for each in rest], _accuracies(base))
     rows = [differences.cells(each.study, one, 1.0) for each, one in zip(rest, found, strict=True)]
     note = (
         f"Each study's picked setting against that of {base.study}, over the seeds both have; p after Holm's "
@@ -101,7 +101,7 @@ def paired(summaries: Sequence[Summary]) -> Table:
 def sentences(summaries: Sequence[Summary]) -> list[str]:
     """What keeps the rows from being compared as they stand."""
     lines = []
-    data = sorted({views.data_set(summary) for summary in summaries})
+    data = sorted({content.data_set(summary) for summary in summaries})
     if len(data) > 1:
         lines.append(f"Rows on different data sets are not comparable with each other: {', '.join(data)}.")
     lines += _budget_sentences(summaries)
@@ -138,7 +138,7 @@ def method(summary: Summary) -> str:
 
 def _budget_sentences(summaries: Sequence[Summary]) -> list[str]:
     lines = []
-    tried = {summary.study: len(summary.settings) for summary in summaries}
+    tried = {summary.study: len(summary.configurations) for summary in summaries}
     seeds = {summary.study: len(summary.seeds) for summary in summaries}
     for counts, what in ((tried, "settings"), (seeds, "seeds")):
         if len(set(counts.values())) > 1:

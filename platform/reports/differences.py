@@ -2,19 +2,19 @@
 
 from collections.abc import Mapping
 
-from ..run.labels import format_number
-from ..run.rows import DONE
-from . import inference
-from .cells import MISSING, Cell, Table, as_table
-from .inference import Paired
-from .tables import ACCURACY, SettingRow, Summary
+from ..ledger.formatting import format_number
+from ..ledger.rows import DONE
+from . import significance
+from .significance import Paired
+from .summary import ACCURACY, ConfigurationRow, Summary
+from .table import MISSING, Cell, Table, as_table
 
 COLUMNS = ("row", "seeds", "difference", "95 % interval", "p", "p exact", "effect", "verdict")
 
 
 def metric(summary: Summary) -> str:
     """What rows are compared by: the accuracy where there is one, or else the objective."""
-    has_accuracy = any(ACCURACY in row.metrics for row in summary.settings)
+    has_accuracy = any(ACCURACY in row.metrics for row in summary.configurations)
     return ACCURACY if has_accuracy else summary.metric
 
 
@@ -28,7 +28,7 @@ def differences(summary: Summary) -> Table:
     if len(summary.ablation) < 2:
         return as_table(title, COLUMNS, [])
     base, *rest = [each.row for each in summary.ablation]
-    found = inference.compared([by_seed(row, name) for row in rest], by_seed(base, name))
+    found = significance.compared([by_seed(row, name) for row in rest], by_seed(base, name))
     sign = -1.0 if name != ACCURACY and summary.mode == "min" else 1.0
     return as_table(title, COLUMNS, [cells(row.label, each, sign) for row, each in zip(rest, found, strict=True)])
 
@@ -41,15 +41,15 @@ def note(summary: Summary) -> list[str]:
         f"Differences are to the first row, {_base(summary).label}, over the seeds both have; p is a paired t-test "
         "after Holm's correction over the rows, effect is the mean difference over its deviation (n - 1)."
     ]
-    exact = inference.exact_note(len(summary.seeds)) if len(summary.seeds) > 1 else ""
+    exact = significance.exact_note(len(summary.seeds)) if len(summary.seeds) > 1 else ""
     return [*lines, *([exact] if exact else [])]
 
 
-def _base(summary: Summary) -> SettingRow:
+def _base(summary: Summary) -> ConfigurationRow:
     return summary.ablation[0].row
 
 
-def by_seed(row: SettingRow, name: str) -> Mapping[int, float]:
+def by_seed(row: ConfigurationRow, name: str) -> Mapping[int, float]:
     """A metric of the finished trials of a setting."""
     return {trial.seed: trial.metrics[name] for trial in row.trials if trial.state == DONE and name in trial.metrics}
 
@@ -68,7 +68,7 @@ def cells(label: str, found: Paired | None, sign: float) -> tuple[Cell, ...]:
         _number(found.p_adjusted),
         _number(found.p_exact),
         _number(found.effect),
-        Cell(inference.verdict(found, better_is_higher=sign > 0)),
+        Cell(significance.verdict(found, better_is_higher=sign > 0)),
     )
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 from trainables.seeds import is_crossed, parts
 
-from ..run.ledger import Ledger
-from ..run.outbox import TARGET
-from ..run.rows import Launch, Trial
-from ..study.faults import redacted
+from ..ledger.ledger import Ledger
+from ..ledger.rows import Launch, Trial
+from ..study.errors import redacted
+from ..tracking.sync import TARGET
 from . import pareto
-from .pictures import best_trial
-from .tables import Summary, summarize
+from .figures import best_trial
+from .summary import Summary, summarize
 
 
 def as_json(
@@ -28,10 +28,10 @@ def as_json(
         mlflow_ids: uri (without its password), experiment_id and parent_run_id; None where MLflow has not given one.
     """
     summary = summarize(ledger, launch.id)
-    settings = {row.number: row for row in summary.settings}
+    configurations = {row.number: row for row in summary.configurations}
     cells: dict[str, list[dict[str, Any]]] = {"prepare": [], "trial": []}
     for trial in ledger.trials(launch.id):
-        row = None if trial.setting is None else settings[trial.setting]
+        row = None if trial.configuration is None else configurations[trial.configuration]
         run_id, _, _ = ledger.export(TARGET, launch.id, trial.key)
         told = {"params": dict(row.params) if row else {}, "variant": row.variant if row else ""}
         cells[trial.kind].append({**_trial(trial), **told, "mlflow_run_id": run_id or None})

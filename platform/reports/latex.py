@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from . import comparison, views
-from .cells import Table
-from .tables import Summary
+from . import comparison, content
+from .summary import Summary
+from .table import Table
 
 _ESCAPES = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
@@ -17,8 +17,9 @@ _ESCAPES = {
 
 def report(summary: Summary) -> str:
     """Every table of the report. ``\\usepackage{booktabs}`` is all that a document needs for it."""
-    head = f"% {summary.study}: {summary.method} on {views.data_set(summary)}, {views.counts(summary)}. Needs booktabs."
-    return "\n\n".join([head, *(as_latex(table) for table in views.all_tables(summary))]) + "\n"
+    on = f"{summary.method} on {content.data_set(summary)}, {content.counts(summary)}"
+    head = f"% {summary.study}: {on}. Needs booktabs."
+    return "\n\n".join([head, *(as_latex(table) for table in content.all_tables(summary))]) + "\n"
 
 
 def side_by_side(summaries: Sequence[Summary]) -> str:

@@ -3,31 +3,31 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from . import comparison, views
-from .cells import Table
-from .pictures import Picture
-from .tables import Summary
+from . import comparison, content
+from .figures import Picture
+from .summary import Summary
+from .table import Table
 
 
 def report(summary: Summary, pictures: Sequence[Picture]) -> str:
     """The whole report. ``pictures`` are linked by their paths, relative to the report."""
     parts = [f"# {_inline(summary.study)}"]
-    asked = views.question(summary)
+    asked = content.question(summary)
     parts += [_inline(text) for label, text in asked if not label]
-    facts = [(label, text) for label, text in asked if label] + views.about(summary)
+    facts = [(label, text) for label, text in asked if label] + content.about(summary)
     parts.append("\n".join(f"- {label}: {_inline(text)}" for label, text in facts))
-    parts.append("\n".join(f"- {_inline(line)}" for line in views.headline(summary)))
-    parts += [f"## {_inline(table.title)}\n\n{as_markdown(table)}" for table in views.all_tables(summary)]
+    parts.append("\n".join(f"- {_inline(line)}" for line in content.headline(summary)))
+    parts += [f"## {_inline(table.title)}\n\n{as_markdown(table)}" for table in content.all_tables(summary)]
     if pictures:
         parts.append("## Figures\n\n" + "\n\n".join(_picture(each) for each in pictures))
-    parts.append(f"Cost: {views.cost(summary)}")
+    parts.append(f"Cost: {content.cost(summary)}")
     return "\n\n".join(parts) + "\n"
 
 
 def note(summary: Summary, rows: int = 10) -> str:
     """The report in short: what was found, and the first ``rows`` rows of its first table. For a tracker's run."""
-    parts = ["\n".join(f"- {_inline(line)}" for line in views.headline(summary))]
-    for table in views.all_tables(summary)[:1]:
+    parts = ["\n".join(f"- {_inline(line)}" for line in content.headline(summary))]
+    for table in content.all_tables(summary)[:1]:
         few = replace(table, rows=table.rows[:rows])
         parts.append(as_markdown(few))
     return "\n\n".join(parts) + "\n"

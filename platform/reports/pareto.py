@@ -4,14 +4,14 @@ from matplotlib.figure import Figure
 
 from trainables.palette import BLUE, ORANGE
 
-from ..run.labels import format_number, format_spread
-from .cells import Cell, Table, as_table
-from .tables import ACCURACY, SettingRow, Summary, fronts
+from ..ledger.formatting import format_number, format_spread
+from .summary import ACCURACY, ConfigurationRow, Summary, fronts
+from .table import Cell, Table, as_table
 
 _SIZE_IN, _DOTS_PER_IN, _TEXT_PT = (4.0, 3.2), 180, 9
 
 
-def front(summary: Summary) -> list[SettingRow]:
+def front(summary: Summary) -> list[ConfigurationRow]:
     """The first Pareto front, in the order of the ranking; empty for one objective."""
     if len(summary.objectives) < 2:
         return []
@@ -23,7 +23,7 @@ def front(summary: Summary) -> list[SettingRow]:
 def table(summary: Summary) -> Table:
     """The front with every objective, and the accuracy where there is one."""
     names = [metric for metric, _ in summary.objectives]
-    shown = [*names, *([ACCURACY] if any(ACCURACY in row.metrics for row in summary.settings) else [])]
+    shown = [*names, *([ACCURACY] if any(ACCURACY in row.metrics for row in summary.configurations) else [])]
     heads = [f"{metric} ({mode})" for metric, mode in summary.objectives]
     columns = ("setting", *heads, *shown[len(names) :], "seeds")
     rows = []
@@ -41,7 +41,7 @@ def figure(summary: Summary) -> Figure:
     (first, first_mode), (second, second_mode) = summary.objectives[:2]
     drawn = Figure(figsize=_SIZE_IN, dpi=_DOTS_PER_IN, layout="constrained")
     axes = drawn.subplots()
-    points = [row for row in summary.settings if first in row.metrics and second in row.metrics]
+    points = [row for row in summary.configurations if first in row.metrics and second in row.metrics]
     axes.plot(*_places(points, first, second), "o", color=BLUE, markersize=5, label="setting")
     best = sorted(front(summary), key=lambda row: row.metrics[first].mean)
     axes.plot(
@@ -65,5 +65,5 @@ def alt_text(summary: Summary) -> str:
     return f"{second} against {first}, one point per setting; the Pareto front is {spots}."
 
 
-def _places(rows: list[SettingRow], first: str, second: str) -> tuple[list[float], list[float]]:
+def _places(rows: list[ConfigurationRow], first: str, second: str) -> tuple[list[float], list[float]]:
     return [row.metrics[first].mean for row in rows], [row.metrics[second].mean for row in rows]

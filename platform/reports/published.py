@@ -9,10 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..run.labels import format_number
+from ..ledger.formatting import format_number
 from ..study.published import kind_of_statistic, notes_of
-from .cells import MISSING, Cell, Table, as_table
-from .tables import SettingRow, Spread, Summary
+from .summary import ConfigurationRow, Spread, Summary
+from .table import MISSING, Cell, Table, as_table
 
 UNLIKE = "*"
 """Behind a difference between values that were not obtained alike."""
@@ -27,7 +27,7 @@ class Compared:
     """One published value. value: on our scale. notes: what the file says of it. unlike: "protocol: split there, union
     here". doubt: what speaks against the value, or nothing."""
 
-    row: SettingRow
+    row: ConfigurationRow
     metric: str
     value: float
     notes: Mapping[str, Any]
@@ -116,7 +116,7 @@ def _general(summary: Summary) -> Mapping[str, Any]:
 
 
 def _of_row(
-    summary: Summary, row: SettingRow, values: Mapping[str, float], notes: Mapping[str, Any]
+    summary: Summary, row: ConfigurationRow, values: Mapping[str, float], notes: Mapping[str, Any]
 ) -> Iterator[Compared]:
     unlike, doubt = tuple(_unlike(summary, row, notes)), notes.get("doubt", "")
     for metric, value in sorted(values.items(), key=_order):
@@ -124,20 +124,20 @@ def _of_row(
         yield Compared(row, metric, value, notes, unlike, about)
 
 
-def _unlike(summary: Summary, row: SettingRow, notes: Mapping[str, Any]) -> Iterator[str]:
-    settings = {**summary.launch.resolved.get("fixed", {}), **row.params}
+def _unlike(summary: Summary, row: ConfigurationRow, notes: Mapping[str, Any]) -> Iterator[str]:
+    configurations = {**summary.launch.resolved.get("fixed", {}), **row.params}
     for name in ("dataset", "protocol"):
         ours = summary.dataset.get("name" if name == "dataset" else name)
         if name in notes and ours and notes[name] != ours:
             yield f"{'data set' if name == 'dataset' else name}: {notes[name]} there, {ours} here"
     if "backbone" in notes:
-        networks = dict.fromkeys(str(value) for name, value in settings.items() if name.endswith(".network"))
+        networks = dict.fromkeys(str(value) for name, value in configurations.items() if name.endswith(".network"))
         here = [name for name in networks if name != _CHOSEN]
         # "resnet18" covers resnet18_cifar, the same network with a stem for small images.
         if not all(f"{name}_".startswith(f"{notes['backbone']}_") for name in here):
             yield f"backbone: {notes['backbone']} there, {' and '.join(here)} here"
     for slot, theirs in notes.get("epochs", {}).items():
-        ours = settings.get(f"{slot}.epochs", theirs)
+        ours = configurations.get(f"{slot}.epochs", theirs)
         if ours != theirs:
             yield f"epochs of {slot}: {theirs} there, {ours} here"
     if "statistic" in notes:

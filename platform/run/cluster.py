@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainables.service import NAMESPACE
+from trainables.vector_search.service import NAMESPACE
 
-from ..study.pages import Share
-from ..study.placing import Node, unplaceable
-from ..study.schema import Study
-from . import access
+from ..study.file_schema import Share
+from ..study.placement import Node, unplaceable
+from ..study.study import Study
+from . import ray_auth
 
 # Read by Ray when it is imported or started. Its loggers write per trial and result what the ledger holds already, and
 # its experiment snapshots, which we never restore, would be rewritten every ten seconds.
@@ -81,7 +81,7 @@ def running(address: str, grows: Sequence[Node] = ()) -> Iterator[Size]:
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if not address:
-        access.require_token(os.environ, Path.home())
+        ray_auth.require_token(os.environ, Path.home())
     import ray
 
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
@@ -92,8 +92,8 @@ def running(address: str, grows: Sequence[Node] = ()) -> Iterator[Size]:
     logging.getLogger("ray").setLevel(logging.ERROR)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     ray.init(**options)
-    if address and access.is_open(os.environ):
-        print(access.OPEN_CLUSTER, file=sys.stderr)
+    if address and ray_auth.is_open(os.environ):
+        print(ray_auth.OPEN_CLUSTER, file=sys.stderr)
     # Ray puts its own in their place, which ends the process at SIGTERM with code 15.
     for number, handler in handlers.items():
         signal.signal(number, handler)

@@ -12,24 +12,25 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trainables.artifacts import Store
+from trainables.store.artifacts import Store
 
-from ..study.extension import refused
-from ..study.placing import Node
+from ..ledger import stage_metadata
+from ..ledger.launches import Place, StudyLost
+from ..ledger.ledger import Ledger
+from ..ledger.process_lease import BEAT_S
+from ..ledger.rows import Launch
+from ..ledger.schema import LedgerError
+from ..ledger.storage import Storage
+from ..search.early_stopping import EarlyStopping
+from ..search.searcher import lookahead
+from ..study.compatibility import refused
+from ..study.placement import Node
 from ..study.plan import shared_parts
-from ..study.resolve import meaning, resolved
-from ..study.schema import Study
-from . import cluster, vocabulary
-from .board import Board
-from .course import Course
-from .ledger import Ledger
-from .ledger_launches import Place, StudyLost
-from .ledger_tables import LedgerError
-from .owner import BEAT_S
-from .rows import Launch
-from .searcher import lookahead
-from .stopping import Judge
-from .storage import Storage
+from ..study.resolved import meaning, resolved
+from ..study.study import Study
+from . import cluster
+from .launch_state import LaunchState
+from .trial_queue import TrialQueue
 
 
 class Interrupted(KeyboardInterrupt):
@@ -79,19 +80,21 @@ def open_launch(ledger: Ledger, request: Request, size: cluster.Size) -> Launch:
         fresh=request.fresh,
         facts={
             **request.facts,
-            vocabulary.FACT: vocabulary.noted(study.method, resolved(study)["pretext"], study.probes),
+            stage_metadata.FACT: stage_metadata.noted(study.method, resolved(study)["pretext"], study.probes),
         },
         same=lambda known, given: not refused(known, given),
     )
 
 
 @contextmanager
-def course(ledger: Ledger, request: Request, launch: Launch, size: cluster.Size) -> Iterator[Course]:
+def launch_state(ledger: Ledger, request: Request, launch: Launch, size: cluster.Size) -> Iterator[LaunchState]:
     """The launch's board, held by a heartbeat; closed in the ledger however it ends."""
     study = request.study
     results, shared = request.storage.results, shared_parts(study)
-    board = Board(ledger, launch, study, fingerprints=request.fingerprints, shared=shared, storage=results)
-    running = Course(launch, board, max(1, size.slots(study.resources.trial)), judge=Judge(study, ledger, launch))
+    trial_queue = TrialQueue(ledger, launch, study, fingerprints=request.fingerprints, shared=shared, storage=results)
+    running = LaunchState(
+        launch, trial_queue, max(1, size.slots(study.resources.trial)), judge=EarlyStopping(study, ledger, launch)
+    )
     stop = threading.Event()
     beats = threading.Thread(target=_beat, args=(ledger.place, launch.id, stop), daemon=True)
     beats.start()
@@ -118,38 +121,38 @@ def _beat(place: Place, launch: int, stop: threading.Event) -> None:
     ledger.close()
 
 
-def run(request: Request, course: Course) -> None:
+def run(request: Request, launch_state: LaunchState) -> None:
     """Run what is left of a launch. Ray is running.
 
     Raises:
         Interrupted: by a signal; running trials have saved their last epochs.
     """
     began = time.monotonic()
-    _mark_prepared(course, Store(request.storage.results))
-    if request.study.resources.prepare.workers and course.board.prepare_cells:
-        from . import group
+    _mark_prepared(launch_state, Store(request.storage.results))
+    if request.study.resources.prepare.workers and launch_state.trial_queue.prepare_cells:
+        from . import worker_group
 
-        group.prepare(request.study, course)
-    course.seconds["prepare"] = time.monotonic() - began
-    if not course.board.finished:
-        from . import trials
+        worker_group.prepare(request.study, launch_state)
+    launch_state.seconds["prepare"] = time.monotonic() - began
+    if not launch_state.trial_queue.finished:
+        from . import tune
 
         with tempfile.TemporaryDirectory(prefix="clustersweep-") as scratch:
-            trials.run(request.study, course, Path(scratch))
-    course.seconds["prepare"] = max(course.seconds["prepare"], course.prepared_s - began)
-    course.seconds["total"] = time.monotonic() - began
-    course.seconds["trials"] = course.seconds["total"] - course.seconds["prepare"]
+            tune.run(request.study, launch_state, Path(scratch))
+    launch_state.seconds["prepare"] = max(launch_state.seconds["prepare"], launch_state.prepared_s - began)
+    launch_state.seconds["total"] = time.monotonic() - began
+    launch_state.seconds["trials"] = launch_state.seconds["total"] - launch_state.seconds["prepare"]
 
 
-def _mark_prepared(course: Course, store: Store) -> None:
+def _mark_prepared(launch_state: LaunchState, store: Store) -> None:
     """A prepare cell whose stages all exist needs no process."""
-    from trainables.walk import StageRecord, addresses
+    from trainables.runner.pipeline_runner import StageRecord, addresses
 
-    for key, cell in course.board.prepare_cells:
-        found = addresses(cell)
+    for key, trial_spec in launch_state.trial_queue.prepare_cells:
+        found = addresses(trial_spec)
         if all(f"{name}-{address}" in store for name, address in found.values()):
             records = [vars(StageRecord(slot, name, address, True, 0.0)) for slot, (name, address) in found.items()]
-            course.board.done(key, {"metrics": {}, "stages": records, "seconds": 0.0})
+            launch_state.trial_queue.done(key, {"metrics": {}, "stages": records, "seconds": 0.0})
 
 
 @contextmanager

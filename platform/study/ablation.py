@@ -17,8 +17,8 @@ from typing import Any
 
 from trainables import pipeline
 
-from .document import Document, Place, Where
-from .faults import Fault, did_you_mean
+from .errors import StudyError, did_you_mean
+from .yaml_reader import Document, Place, Where
 
 BestOf = Callable[[str], Mapping[str, Any]]
 """The searched values of a study's best setting, by full name; LookupError says why there is none."""
@@ -34,7 +34,7 @@ Rows = dict[str, tuple[dict[str, Any], Where]]
 """Name of a row -> its settings and where the file has them."""
 
 
-def expanded(document: Document, best_of: BestOf) -> tuple[Document, list[Fault]]:
+def expanded(document: Document, best_of: BestOf) -> tuple[Document, list[StudyError]]:
     """The document with named rows under ``ablate``, and what is wrong with the mode; as it is where there is none."""
     given = document.data.get("ablate")
     if not isinstance(given, dict) or not isinstance(given.get("mode"), str):
@@ -68,7 +68,7 @@ def expanded(document: Document, best_of: BestOf) -> tuple[Document, list[Fault]
     return _with_rows(document, rows, base), []
 
 
-def _faults(document: Document, given: Mapping[str, Any]) -> Iterator[Fault]:
+def _faults(document: Document, given: Mapping[str, Any]) -> Iterator[StudyError]:
     mode = given["mode"]
     if mode not in _KEYS:
         yield document.fault(("ablate", "mode"), f"mode {mode!r} does not exist. {did_you_mean(mode, list(_KEYS))}")
@@ -85,7 +85,7 @@ def _faults(document: Document, given: Mapping[str, Any]) -> Iterator[Fault]:
         yield document.fault(("ablate", "cumulative"), sentence)
 
 
-def _faults_of_parts(document: Document, given: Mapping[str, Any], listed: str) -> Iterator[Fault]:
+def _faults_of_parts(document: Document, given: Mapping[str, Any], listed: str) -> Iterator[StudyError]:
     written = given.get(listed)
     if written is None and ("from" not in given or listed == "values"):
         example = (

@@ -5,15 +5,15 @@ from pathlib import Path
 
 from trainables.nets import checkpoints
 
-from .document import Document, Place, Where
-from .faults import Fault
+from .errors import StudyError
+from .yaml_reader import Document, Place, Where
 
 STAGE = "checkpoint"
 PATH: Where = ("fixed", "pretext.path")
 SHA256: Where = ("fixed", "pretext.sha256")
 
 
-def pinned(document: Document) -> tuple[Document, list[Fault]]:
+def pinned(document: Document) -> tuple[Document, list[StudyError]]:
     """The document with ``pretext.path`` absolute and ``pretext.sha256`` filled in, and what is wrong with the file.
 
     A study that takes no checkpoint, or whose ``fixed`` is no mapping, comes back as it is.

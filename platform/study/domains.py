@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
-from trainables import checks
-from trainables.checks import Plain
+from trainables import settings
+from trainables.settings import Plain
 
-from .document import Document, Where
-from .faults import Fault, did_you_mean
-from .settings import value_fault
+from .errors import StudyError, did_you_mean
+from .hyperparameters import value_fault
+from .yaml_reader import Document, Where
 
 MAX_VALUES = 1_000
 _RANGES = ("uniform", "loguniform", "int")
@@ -223,7 +223,9 @@ def grid_setting(domains: Mapping[str, Domain], index: int) -> dict[str, Plain]:
     return {name: setting[name] for name in domains}
 
 
-def read_domain(document: Document, where: tuple[str, str], config: type[Any], faults: list[Fault]) -> Domain | None:
+def read_domain(
+    document: Document, where: tuple[str, str], config: type[Any], faults: list[StudyError]
+) -> Domain | None:
     """The domain that stands at ``where``, (section, name of a known setting); None where ``faults`` got why not."""
     section, name = where
     raw, key = document.data[section][name], f"{section}.{name}"
@@ -260,7 +262,7 @@ def _wrong_option(form: str, option: str) -> str:
     return did_you_mean(option, _OPTIONS[form]) if _OPTIONS[form] else "Take it out."
 
 
-def _choice(document: Document, at: tuple[str, str], config: type[Any], faults: list[Fault]) -> Domain | None:
+def _choice(document: Document, at: tuple[str, str], config: type[Any], faults: list[StudyError]) -> Domain | None:
     section, name = at
     raw = document.data[section][name]
     where: Where = at if isinstance(raw, list) else (*at, "choice")
@@ -275,7 +277,7 @@ def _choice(document: Document, at: tuple[str, str], config: type[Any], faults: 
         if sentence_or_none:
             faults.append(document.fault((*where, index), sentence_or_none, key=key))
             continue
-        option = float(value) if checks.kind_of(config, field) is float else value
+        option = float(value) if settings.kind_of(config, field) is float else value
         if option in options:
             faults.append(document.fault((*where, index), f"{name} lists {value!r} twice. Keep one.", key=key))
         options.append(option)
@@ -283,11 +285,11 @@ def _choice(document: Document, at: tuple[str, str], config: type[Any], faults: 
 
 
 def _range(
-    document: Document, where: tuple[str, str], config: type[Any], form: str, faults: list[Fault]
+    document: Document, where: tuple[str, str], config: type[Any], form: str, faults: list[StudyError]
 ) -> Domain | None:
     section, name = where
     raw, key, field = document.data[section][name], f"{section}.{name}", name.partition(".")[2]
-    kind = checks.kind_of(config, field)
+    kind = settings.kind_of(config, field)
     ends: Any = raw[form]
     places: list[Where] = [(*where, form, 0), (*where, form, 1)]
     if form == "min":

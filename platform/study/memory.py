@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from trainables.contract import DataShape, ImageData
+from trainables.interfaces import DataShape, ImageData
 from trainables.nets import backbones
 
 _FLOAT_BYTES = 4

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .document import Document, Place, Where, parse_value
-from .faults import Fault, StudyFaults
-from .pages import SHORT
+from .errors import StudyError, StudyErrors
+from .file_schema import SHORT
+from .yaml_reader import Document, Place, Where, parse_value
 
 _NESTED = ("dataset", "probe_dataset", "sampler", "objective", "resources", "tracking")
 _NAMED = ("fixed", "search", "published")
@@ -19,22 +19,22 @@ def apply(document: Document, overrides: Sequence[str]) -> Document:
     "spc.strong_threshold=0.9" goes to ``fixed``; "dataset.root=/data", "seeds=[0, 1]", "trials=4" to their own place.
 
     Raises:
-        StudyFaults: an override has no "=", no key, no value, or reaches into an ablation.
+        StudyErrors: an override has no "=", no key, no value, or reaches into an ablation.
     """
-    faults: list[Fault] = []
+    faults: list[StudyError] = []
     for number, override in enumerate(overrides, 1):
         source = f"--set #{number}"
         key, equals, text = override.partition("=")
         try:
             if not equals or not key.strip() or not text.strip():
                 sentence = f"an override is KEY=VALUE, but is {override!r}. Write for example --set trials=4."
-                raise StudyFaults([Fault(source, 0, "", sentence)])
+                raise StudyErrors([StudyError(source, 0, "", sentence)])
             where = _where(key.strip(), source)
             document = _put(document, where, parse_value(text.strip(), source), Place(source, 0))
-        except StudyFaults as error:
+        except StudyErrors as error:
             faults += error.faults
     if faults:
-        raise StudyFaults(faults)
+        raise StudyErrors(faults)
     return document
 
 
@@ -47,8 +47,12 @@ def _where(key: str, source: str) -> Where:
     if section in _NESTED:
         return tuple(key.split("."))
     if section == "ablate":
-        raise StudyFaults(
-            [Fault(source, 0, key, "a row of an ablation cannot be changed by an override. Change it in the file.")]
+        raise StudyErrors(
+            [
+                StudyError(
+                    source, 0, key, "a row of an ablation cannot be changed by an override. Change it in the file."
+                )
+            ]
         )
     return ("fixed", key)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from trainables import pipeline
 
-from .document import Document, Where
-from .faults import Fault, did_you_mean
-from .settings import Stages
+from .errors import StudyError, did_you_mean
+from .hyperparameters import Stages
+from .yaml_reader import Document, Where
 
 KEYS = ("method", "pretext")
 """What a row may write beside settings."""
@@ -43,7 +43,7 @@ def settings_of(stages: Stages, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def faults(document: Document, method: Any, pretext: Any, where: Where = ()) -> list[Fault]:
+def faults(document: Document, method: Any, pretext: Any, where: Where = ()) -> list[StudyError]:
     """What is wrong with a pipeline, at the keys under ``where`` (the page itself, or a row)."""
     methods = list(pipeline.METHODS)
     if method not in methods:
@@ -54,7 +54,7 @@ def faults(document: Document, method: Any, pretext: Any, where: Where = ()) -> 
     return []
 
 
-def row_faults(document: Document, page: Any, label: str) -> list[Fault]:
+def row_faults(document: Document, page: Any, label: str) -> list[StudyError]:
     """What is wrong with the pipeline that a row of the page's ablation names."""
     row, where = page.ablate[label], ("ablate", label)
     for key in KEYS:

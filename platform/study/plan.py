@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trainables import metrics, pipeline
+from trainables import pipeline
+from trainables.maths import metrics
 from trainables.pipeline import name_of
 from trainables.seeds import is_crossed, label, of_slot
 
 from . import domains
-from .pages import Share
-from .resolve import stopping
-from .schema import Study
-from .settings import shared_prefix
+from .file_schema import Share
+from .hyperparameters import shared_prefix
+from .resolved import stopping
+from .study import Study
 
 
 def shared_slots(study: Study) -> tuple[str, ...]:

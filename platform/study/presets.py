@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainables.checks import Plain
-from trainables.contract import Stage
+from trainables.interfaces import Stage
+from trainables.settings import Plain
 
-from .contents import Reading
-from .faults import did_you_mean
+from .errors import did_you_mean
+from .sections import Reading
 
 Recipes = Mapping[str, Mapping[str, Mapping[str, Plain]]]
 """Preset -> data set -> setting -> value."""

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .faults import did_you_mean
+from .errors import did_you_mean
 
 PROTOCOLS = {
     "split": "trained on the training images, judged on the test images",

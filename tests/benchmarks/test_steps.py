@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from benchmarks import _plain_steps as plain
 from benchmarks import steps
-from trainables.maths import consistency, contrast, selflabel, sinkhorn
+from trainables.maths import contrastive, scan_loss, selflabel, sinkhorn
 
 NUM_IMAGES, BATCH = 48, 24
 # Of 24 images in an outer batch each is trained on four times, and none is left out.
@@ -63,10 +63,10 @@ def logits(seed: int) -> torch.Tensor:
 def test_the_plain_losses_are_ours() -> None:
     first_BC, second_BC = logits(0), logits(1)
     units = [torch.nn.functional.normalize(each, dim=1) for each in (first_BC, second_BC)]
-    ours = contrast.nt_xent(*units, temperature=0.1, symmetric=False)
+    ours = contrastive.nt_xent(*units, temperature=0.1, symmetric=False)
     torch.testing.assert_close(plain.info_nce(*units, 0.1), ours)
 
-    ours = consistency.scan_loss(first_BC, second_BC, entropy_weight=5.0)[0]
+    ours = scan_loss.scan_loss(first_BC, second_BC, entropy_weight=5.0)[0]
     torch.testing.assert_close(plain.neighbor_loss(first_BC, second_BC, 5.0), ours)
 
     weak_BC = first_BC.softmax(1)

@@ -1,6 +1,6 @@
 """Where a sweep's time goes, from rows as a ledger has them."""
 
-from platform.run.rows import DONE, Launch, Trial
+from platform.ledger.rows import DONE, Launch, Trial
 from typing import Any
 
 import pytest

@@ -12,23 +12,24 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from platform.run import launch, mirror
+from platform.ledger.launches import StudyHeld
+from platform.ledger.ledger import Ledger, place_of
+from platform.ledger.storage import Storage
+from platform.run import launch
 from platform.run.cluster import Size
-from platform.run.course import Course
-from platform.run.ledger import Ledger, place_of
-from platform.run.ledger_launches import StudyHeld
-from platform.run.storage import Storage
-from platform.run.tracking import Tracker
-from platform.study.schema import load_study
+from platform.run.launch_state import LaunchState
+from platform.study.study import load_study
+from platform.tracking import optuna_export
+from platform.tracking.mlflow import Tracker
 from typing import Any
 
 import torch
 
-from trainables import diary
-from trainables.data import sets
-from trainables.faiss_search import FaissSearch
-from trainables.session import Alone
-from trainables.walk import Walker
+from trainables import event_log
+from trainables.data import datasets
+from trainables.runner.pipeline_runner import PipelineRunner
+from trainables.runner.runtime import SingleProcess
+from trainables.vector_search.faiss_search import FaissSearch
 
 SIZE = Size(cpus=2.0, gpus=0.0)
 HELD = 3
@@ -37,39 +38,43 @@ HELD = 3
 def request_of(page: Path, name: str, storage: Path) -> launch.Request:
     study = load_study(page, [f"name={name}"] if name else [])
     return launch.Request(
-        study=study, fingerprint=sets.load(sets.Spec(**study.dataset)).fingerprint, storage=Storage(storage)
+        study=study, fingerprint=datasets.load(datasets.Spec(**study.dataset)).fingerprint, storage=Storage(storage)
     )
 
 
-def run(course: Course, walker: Walker | None) -> None:
+def run(launch_state: LaunchState, runner: PipelineRunner | None) -> None:
     """Every trial, one after another; without a walker each does nothing and has a value that its settings decide."""
-    while (found := course.board.next()) is not None:
-        key, cell = found
-        course.starts(key)
-        if walker is not None:
-            outcome = {"status": "done", **walker.walk(cell, lambda slot, epoch: None).as_dict()}
+    while (found := launch_state.trial_queue.next()) is not None:
+        key, trial_spec = found
+        launch_state.starts(key)
+        if runner is not None:
+            outcome = {"status": "done", **runner.walk(trial_spec, lambda slot, epoch: None).as_dict()}
         else:
-            diary.note(diary.START, key)
-            metrics = {course.board.study.objective.metric: value(cell)} if cell["kind"] == "trial" else {}
+            event_log.note(event_log.START, key)
+            metrics = (
+                {launch_state.trial_queue.study.objective.metric: value(trial_spec)}
+                if trial_spec["kind"] == "trial"
+                else {}
+            )
             outcome = {"status": "done", "metrics": metrics, "stages": [], "seconds": 0.0}
-        course.hears(key, {"epochs": [], "outcome": outcome})
+        launch_state.hears(key, {"epochs": [], "outcome": outcome})
 
 
-def value(cell: Mapping[str, Any]) -> float:
-    numbers = [number for number in cell["changes"].values() if isinstance(number, float)]
-    return math.fmod(sum(numbers) * 1e4, 1.0) + cell["seed"]
+def value(trial_spec: Mapping[str, Any]) -> float:
+    numbers = [number for number in trial_spec["changes"].values() if isinstance(number, float)]
+    return math.fmod(sum(numbers) * 1e4, 1.0) + trial_spec["seed"]
 
 
-def drive(request: launch.Request, uri: str, walker: Walker | None) -> None:
+def drive(request: launch.Request, uri: str, runner: PipelineRunner | None) -> None:
     """One launch from its first row to its last, or from where another driver was killed."""
     ledger = Ledger(place_of(request.storage))
     opened = launch.open_launch(ledger, request, SIZE)
     tracker = Tracker(ledger.place, request.storage.folder, opened.id, uri) if uri else None
     if tracker is not None:
         tracker.start()
-    with launch.course(ledger, request, opened, SIZE) as course:
-        run(course, walker)
-    mirror.mirror(ledger, opened.id, request.storage.folder / mirror.DATABASE)
+    with launch.launch_state(ledger, request, opened, SIZE) as launch_state:
+        run(launch_state, runner)
+    optuna_export.mirror(ledger, opened.id, request.storage.folder / optuna_export.DATABASE)
     if tracker is not None:
         unsent = tracker.close(300)
         assert not unsent, unsent
@@ -107,7 +112,7 @@ def main() -> int:
         if given.kills:
             be_killed(request, given.kills, given.seed)
         else:
-            drive(request, given.uri, Walker(str(given.storage), Alone(), FaissSearch(1)))
+            drive(request, given.uri, PipelineRunner(str(given.storage), SingleProcess(), FaissSearch(1)))
     except StudyHeld as held:
         print(held)
         return HELD

@@ -18,7 +18,7 @@ START, STAGE, DONE = "START", "STAGE", "DONE"
 
 @dataclass(frozen=True)
 class Event:
-    """One line of a diary; see trainables/diary.py. sequence: its place, from 1."""
+    """One line of a diary; see trainables/event_log.py. sequence: its place, from 1."""
 
     sequence: int
     event: str

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.history import DONE, STAGE, START, Event, View, deviations, disagreements, lost, read, repeated
-from trainables import diary
+from trainables import event_log
 
 
 def events(*pairs: tuple[str, str]) -> list[Event]:
@@ -67,17 +67,17 @@ def test_another_best_than_the_undisturbed_one_is_found() -> None:
 
 def test_a_diary_is_read_as_it_was_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "diary"
-    monkeypatch.setenv(diary.VARIABLE, str(path))
-    diary.note(diary.START, "a")
-    diary.note(diary.DONE, "a")
+    monkeypatch.setenv(event_log.VARIABLE, str(path))
+    event_log.note(event_log.START, "a")
+    event_log.note(event_log.DONE, "a")
     with path.open("ab") as file:
         file.write(b'{"event": "DO')  # a process killed in the middle of a line
     assert [(each.sequence, each.event, each.key) for each in read(path)] == [(1, START, "a"), (2, DONE, "a")]
-    assert (diary.START, diary.STAGE, diary.DONE) == (START, STAGE, DONE)
+    assert (event_log.START, event_log.STAGE, event_log.DONE) == (START, STAGE, DONE)
 
 
 def test_without_the_variable_no_diary_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(diary.VARIABLE, raising=False)
+    monkeypatch.delenv(event_log.VARIABLE, raising=False)
     monkeypatch.chdir(tmp_path)
-    diary.note(diary.START, "a")
+    event_log.note(event_log.START, "a")
     assert list(tmp_path.iterdir()) == []

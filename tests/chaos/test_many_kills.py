@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import history, views
-from trainables import diary
+from trainables import event_log
 
 ROOT = Path(__file__).resolve().parents[2]
 STUDY, METRIC = "killed", "spc/selection_loss"
@@ -32,7 +32,7 @@ def driven(folder: Path, trials: int, kills: int) -> Path:
     page = folder / "page.yaml"
     page.write_text(f"{PAGE}trials: {trials}\n")
     command = [sys.executable, "-m", "tests.chaos.driver", str(page), str(folder), "--kills", str(kills)]
-    environment = os.environ | {diary.VARIABLE: str(folder / "diary"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {event_log.VARIABLE: str(folder / "diary"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, input="go\n", capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return folder

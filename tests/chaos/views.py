@@ -7,11 +7,11 @@ import csv
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
-from platform.run.ledger import Ledger, place_of
-from platform.run.ledger_server import Server
-from platform.run.outcomes import counts_as_result
-from platform.run.rows import DONE
-from platform.run.storage import Storage
+from platform.ledger.ledger import Ledger, place_of
+from platform.ledger.outcomes import counts_as_result
+from platform.ledger.postgres import Server
+from platform.ledger.rows import DONE
+from platform.ledger.storage import Storage
 
 from tests.chaos.history import View
 
@@ -34,7 +34,7 @@ def of_ledger(storage: Path, study: str, metric: str) -> View:
     trials = ledger.trials(ledger.launches(study)[-1].id, "trial")
     ledger.close()
     counted = [trial for trial in trials if counts_as_result(trial)]
-    return view("ledger", {f"{trial.setting}/{trial.seed}": trial.metrics[metric] for trial in counted})
+    return view("ledger", {f"{trial.configuration}/{trial.seed}": trial.metrics[metric] for trial in counted})
 
 
 def done_keys(storage: Path, study: str) -> list[str]:

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from trainables.checks import SettingsError
 from trainables.data import augment
 from trainables.data.augment import AUGMENTATIONS, Norm, Strength
-from trainables.data.draws import Draws
+from trainables.data.batch_random import BatchRandom
+from trainables.settings import SettingsError
 
 RAW = {1: Norm((0.0,), (1.0,)), 3: Norm((0.0,) * 3, (1.0,) * 3)}
 RANDOM = sorted(AUGMENTATIONS.keys() - {"eval"})
@@ -18,8 +18,8 @@ def pictures(num: int, channels: int, size: int) -> Tensor:
     return torch.randint(0, 256, (num, channels, size, size), generator=generator, dtype=torch.uint8)
 
 
-def draws(num: int, seed: int = 0, start: int = 0, count: int | None = None) -> Draws:
-    return Draws(torch.Generator().manual_seed(seed), num, start, count)
+def draws(num: int, seed: int = 0, start: int = 0, count: int | None = None) -> BatchRandom:
+    return BatchRandom(torch.Generator().manual_seed(seed), num, start, count)
 
 
 @pytest.mark.parametrize("size", [8, 11, 32])

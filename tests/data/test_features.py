@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from trainables import pipeline
-from trainables.checks import SettingsError
-from trainables.contract import ImageData
 from trainables.data import augment
-from trainables.data.draws import Draws
-from trainables.data.raw import DataError
-from trainables.data.sets import Spec, load
+from trainables.data.batch_random import BatchRandom
+from trainables.data.datasets import Spec, load
+from trainables.data.loaded import DataError
+from trainables.interfaces import ImageData
+from trainables.settings import SettingsError
 
 MATRIX = np.arange(40, dtype=np.float64).reshape(10, 4)
 LABELS = np.array([3, 7] * 5)
@@ -116,6 +116,6 @@ def test_a_network_for_images_is_a_fault_of_the_study(parts: Path) -> None:
 
 def test_augmentations_refuse_features(parts: Path) -> None:
     rows = read(parts).train.images_NCHW[:2]
-    draws = Draws(torch.Generator().manual_seed(0), 2)
+    draws = BatchRandom(torch.Generator().manual_seed(0), 2)
     with pytest.raises(ValueError, match=r"must be uint8 of shape .* but are torch.float32 of shape \(2, 4, 1, 1\)"):
         augment.AUGMENTATIONS["eval"](rows, draws, augment.Norm((0.5,), (0.5,)))

@@ -7,7 +7,7 @@ from torchvision.transforms import functional as tv
 from torchvision.transforms.functional import InterpolationMode
 
 from trainables.data import geometry
-from trainables.data.draws import Draws
+from trainables.data.batch_random import BatchRandom
 
 NO_FLIP = torch.tensor([False])
 
@@ -44,14 +44,14 @@ def test_resized_crop_never_reads_outside_the_crop() -> None:
 
 @pytest.mark.parametrize("size", [(32, 32), (8, 24)])
 def test_crops_lie_inside_the_image(size: tuple[int, int]) -> None:
-    draws = Draws(torch.Generator().manual_seed(0), 5000)
+    draws = BatchRandom(torch.Generator().manual_seed(0), 5000)
     top_B, left_B, height_B, width_B = geometry.draw_crops(draws, size, (0.08, 1.0)).unbind(1)
     assert top_B.min() >= 0 and left_B.min() >= 0 and height_B.min() >= 1 and width_B.min() >= 1
     assert (top_B + height_B).max() <= size[0] and (left_B + width_B).max() <= size[1]
 
 
 def test_crops_have_the_areas_and_ratios_asked_for() -> None:
-    draws = Draws(torch.Generator().manual_seed(0), 20_000)
+    draws = BatchRandom(torch.Generator().manual_seed(0), 20_000)
     _, _, height_B, width_B = geometry.draw_crops(draws, (224, 224), (0.2, 0.5)).unbind(1)
     area_B, ratio_B = height_B * width_B / 224**2, width_B / height_B
     assert 0.19 < area_B.min() < 0.21 and 0.49 < area_B.max() < 0.51
@@ -62,7 +62,7 @@ def test_crops_have_the_areas_and_ratios_asked_for() -> None:
 
 def test_where_no_crop_fits_the_largest_in_the_middle_is_taken() -> None:
     # At 8 x 32 the whole area wants a width of 16 * sqrt(ratio), a height of at least 13.9: none fits.
-    draws = Draws(torch.Generator().manual_seed(0), 3)
+    draws = BatchRandom(torch.Generator().manual_seed(0), 3)
     assert geometry.draw_crops(draws, (8, 32), (1.0, 1.0)).tolist() == [[0, 10, 8, 11]] * 3
 
 

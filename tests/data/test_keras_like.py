@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from trainables.data import keras_like
-from trainables.data.draws import Draws
+from trainables.data.batch_random import BatchRandom
 
 
 def matrix(*rows: list[float]) -> Tensor:
@@ -41,7 +41,7 @@ def test_a_channel_shift_stays_in_the_image_s_own_range() -> None:
 
 
 def test_the_ranges_are_the_published_ones() -> None:
-    draws = Draws(torch.Generator().manual_seed(0), 20_000)
+    draws = BatchRandom(torch.Generator().manual_seed(0), 20_000)
     matrix_B23, added = keras_like.draw(draws, (32, 32), 3)
     linear_B22 = matrix_B23[:, :, :2]
     zoom_B2 = linear_B22.norm(dim=1)

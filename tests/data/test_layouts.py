@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 
 from trainables import pipeline
-from trainables.contract import ImageData
-from trainables.data.raw import DataError
-from trainables.data.sets import Spec, load
-from trainables.faiss_search import FaissSearch
-from trainables.session import Alone, StageRuntime
+from trainables.data.datasets import Spec, load
+from trainables.data.loaded import DataError
+from trainables.interfaces import ImageData
+from trainables.runner.runtime import SingleProcess, StageRuntime
 from trainables.stages import kmeans, simclr
+from trainables.vector_search.faiss_search import FaissSearch
 
 
 def picture(path: Path, level: int) -> None:
@@ -138,7 +138,7 @@ def test_images_without_labels_can_be_clustered(tmp_path: Path) -> None:
         (simclr, simclr.Config(batch_size=16, epochs=1)),
         (kmeans, kmeans.Config(num_clusters=2, restarts=1)),
     ):
-        steps = stage.train(config, data, results, StageRuntime(Alone(), stage.NAMESPACE, 0, FaissSearch(1)))
+        steps = stage.train(config, data, results, StageRuntime(SingleProcess(), stage.NAMESPACE, 0, FaissSearch(1)))
         try:
             while True:
                 next(steps)

@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from trainables.data import augment, geometry, multicrop
-from trainables.data.draws import Draws
+from trainables.data.batch_random import BatchRandom
 
 NORM = augment.Norm((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -16,8 +16,8 @@ def images(count: int = 6, size_px: int = 16) -> Tensor:
     return torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0)).to(torch.uint8)
 
 
-def draws(count: int = 6, start: int = 0, own: int | None = None) -> Draws:
-    return Draws(torch.Generator().manual_seed(1), count, start, own)
+def draws(count: int = 6, start: int = 0, own: int | None = None) -> BatchRandom:
+    return BatchRandom(torch.Generator().manual_seed(1), count, start, own)
 
 
 @pytest.mark.parametrize("size_px", [8, 16, 20])

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from trainables.data import official, superclasses
-from trainables.data.raw import DataError
-from trainables.data.sets import Spec, load
+from trainables.data import public_sets, superclasses
+from trainables.data.datasets import Spec, load
+from trainables.data.loaded import DataError
 
 # The super-class of each of the 100 classes, as `coarse_labels` beside `fine_labels` has it in the published files.
 COARSE_OF_FINE = """
@@ -48,8 +48,8 @@ def cifar100(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         entry = {"data": pixels(num, 32, seed).reshape(num, -1), "fine_labels": fine}
         (folder / name).write_bytes(pickle.dumps(entry, protocol=2))
     (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": list(superclasses.CLASS_NAMES)}, protocol=2))
-    known = {name: md5(folder / name) for name in official.CIFAR100_MD5}
-    monkeypatch.setattr(official, "CIFAR100_MD5", known)
+    known = {name: md5(folder / name) for name in public_sets.CIFAR100_MD5}
+    monkeypatch.setattr(public_sets, "CIFAR100_MD5", known)
     monkeypatch.setattr(CIFAR100, "train_list", [["train", known["train"]]])
     monkeypatch.setattr(CIFAR100, "test_list", [["test", known["test"]]])
     monkeypatch.setattr(CIFAR100, "meta", {**CIFAR100.meta, "md5": known["meta"]})
@@ -66,7 +66,7 @@ def stl10(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         pixels(num, 96, seed).transpose(0, 1, 3, 2).tofile(folder / f"{name}_X.bin")
         if name != "unlabeled":
             (np.arange(num) % 10 + 1).astype(np.uint8).tofile(folder / f"{name}_y.bin")
-    monkeypatch.setattr(official, "STL10_MD5", {name: md5(folder / name) for name in official.STL10_MD5})
+    monkeypatch.setattr(public_sets, "STL10_MD5", {name: md5(folder / name) for name in public_sets.STL10_MD5})
     return tmp_path
 
 
@@ -106,7 +106,7 @@ def test_cifar20_has_the_same_images_with_super_classes(cifar100: Path) -> None:
 def test_an_altered_cifar100_is_refused_before_it_is_opened(tmp_path: Path) -> None:
     folder = tmp_path / "cifar-100-python"
     folder.mkdir()
-    for name in official.CIFAR100_MD5:
+    for name in public_sets.CIFAR100_MD5:
         (folder / name).write_bytes(b"cbuiltins\nopen\n(S'" + str(tmp_path / "opened").encode() + b"'\nS'w'\ntR.")
     with pytest.raises(DataError, match=r"train is not the published file: its md5 must be 16019d7e"):
         load(Spec(name="cifar100", root=str(tmp_path)))
@@ -203,7 +203,7 @@ def test_tiny_imagenet_is_read_in_the_order_of_its_synsets(tiny: Path) -> None:
     assert data.train.images_NCHW.shape == (6, 3, 64, 64)
     # The left column is nearly the class's level.
     assert (data.eval.images_NCHW[:][:, 0, :, 0].float().mean(1) / 50).round().tolist() == [2, 1, 0]
-    assert data.mean == official.IMAGENET_MEAN and data.shape.image_size_px == 64
+    assert data.mean == public_sets.IMAGENET_MEAN and data.shape.image_size_px == 64
 
 
 def test_tiny_imagenet_without_its_annotations_is_refused(tiny: Path) -> None:

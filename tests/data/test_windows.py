@@ -6,18 +6,18 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from trainables.contract import ImageData, Split
 from trainables.data import augment, geometry
 from trainables.data.augment import AUGMENTATIONS, Norm
-from trainables.data.draws import Draws
+from trainables.data.batch_random import BatchRandom
+from trainables.interfaces import ImageData, Split
 from trainables.nets import models
 from trainables.nets.backbones import Backbone
 
 UNIT = Norm((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
-def draws(num: int) -> Draws:
-    return Draws(torch.Generator().manual_seed(0), num)
+def draws(num: int) -> BatchRandom:
+    return BatchRandom(torch.Generator().manual_seed(0), num)
 
 
 def coordinates() -> Tensor:

@@ -72,7 +72,7 @@ class Row:
 class Sweep:
     """A storage folder and the sweeps started on it. ray: where Ray puts its sessions.
 
-    diary: what its processes note of trials that begin and end; see trainables/diary.py.
+    diary: what its processes note of trials that begin and end; see trainables/event_log.py.
     """
 
     page: Path

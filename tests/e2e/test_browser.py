@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from platform.run.tracking import DATABASE
+from platform.tracking.mlflow import DATABASE
 from platform.ui import HOST
 from typing import Any
 

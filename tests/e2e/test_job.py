@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from platform.run.access import OPEN_CLUSTER
+from platform.run.ray_auth import OPEN_CLUSTER
 
 import pytest
 

@@ -2,14 +2,14 @@
 
 import os
 from pathlib import Path
-from platform.run.tracking import DATABASE
+from platform.tracking.mlflow import DATABASE
 from typing import Any
 
 import numpy as np
 import pytest
 
-from trainables.artifacts import Store
-from trainables.data import sets
+from trainables.data import datasets
+from trainables.store.artifacts import Store
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +34,7 @@ def test_the_best_trials_model_gives_the_probabilities_that_its_stage_stored(sma
     run = best_run(small_storage)
     stored = Store(small_storage).get(run.data.tags["clustersweep.stage.spc"])
     assert stored is not None
-    images_NCHW = sets.load(sets.Spec(name="digits", protocol="union")).eval.images_NCHW[:FEW]
+    images_NCHW = datasets.load(datasets.Spec(name="digits", protocol="union")).eval.images_NCHW[:FEW]
     assert str(images_NCHW.dtype) == "torch.uint8"
     mlflow.set_tracking_uri(f"sqlite:///{small_storage / DATABASE}")
     model = mlflow.pytorch.load_model(f"runs:/{run.info.run_id}/model")

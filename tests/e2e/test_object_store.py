@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from pyarrow import fs
 
-from trainables import remote
+from trainables.store import object_store
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_S = 240.0
@@ -92,7 +92,7 @@ def _listens(port: int) -> bool:
 def _environment(server: Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv(remote.LOCAL, str(tmp_path / "machine"))
+    monkeypatch.setenv(object_store.LOCAL, str(tmp_path / "machine"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
 
 
@@ -116,7 +116,7 @@ def run(machine: Path, page: Path, *arguments: str) -> tuple[dict[str, Any], str
         done = subprocess.run(
             [sys.executable, "-m", "platform.sweep", str(page), "--storage", URI, "--json", *arguments],
             cwd=ROOT,
-            env=os.environ | {remote.LOCAL: str(machine), "OMP_NUM_THREADS": "1", "RAY_TMPDIR": ray},
+            env=os.environ | {object_store.LOCAL: str(machine), "OMP_NUM_THREADS": "1", "RAY_TMPDIR": ray},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -7,22 +7,22 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from platform.run.ledger import Ledger
-from platform.run.ledger_server import VARIABLE, server_of
-from platform.run.rows import Launch, Setting
-from platform.run.storage import Storage
-from platform.run.tracking import Tracker
+from platform.ledger.ledger import Ledger
+from platform.ledger.postgres import VARIABLE, server_of
+from platform.ledger.rows import Launch, Setting
+from platform.ledger.storage import Storage
+from platform.tracking.mlflow import Tracker
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from tests import postgres
 from tests.chaos import history, views
 from tests.chaos.driver import HELD
-from tests.postgres import DIALECT, HOST, QUOTED, USER, Server
-from trainables import diary
+from tests.servers import postgres
+from tests.servers.postgres import DIALECT, HOST, QUOTED, USER, Server
+from trainables import event_log
 from trainables.nets import backbones, models
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(postgres.missing()), reason=postgres.missing())]
@@ -37,7 +37,7 @@ def server() -> Iterator[Server]:
         yield made
 
 
-def cell(storage: Path, threshold: float) -> dict[str, Any]:
+def trial_spec(storage: Path, threshold: float) -> dict[str, Any]:
     return {
         "kind": "trial",
         "method": "spc",
@@ -57,7 +57,7 @@ def open_launch(ledger: Ledger, study: str) -> Launch:
     launch = ledger.open_launch(study, {}, RESOLVED, lookahead=2)
     for number, threshold in enumerate((0.9, 0.95)):
         ledger.add_setting(launch.id, Setting(number, "", {"spc.strong_threshold": threshold}))
-        ledger.add_trials(launch.id, [(f"key{number}", cell(ledger.place.parent, threshold))], setting=number)
+        ledger.add_trials(launch.id, [(f"key{number}", trial_spec(ledger.place.parent, threshold))], setting=number)
     return launch
 
 
@@ -335,7 +335,7 @@ def at_once(folder: Path, names: list[str], uri: str) -> list[tuple[int, str]]:
         subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.driver", str(page), str(folder), "--name", name, "--uri", uri],
             cwd=ROOT,
-            env=os.environ | {diary.VARIABLE: str(folder / f"diary-{number}"), "OMP_NUM_THREADS": "1"},
+            env=os.environ | {event_log.VARIABLE: str(folder / f"diary-{number}"), "OMP_NUM_THREADS": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -4,7 +4,7 @@ import argparse
 import re
 import shlex
 from pathlib import Path
-from platform.study.placing import machines
+from platform.study.placement import machines
 from platform.sweep import parser
 from typing import Any
 

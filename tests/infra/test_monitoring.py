@@ -79,7 +79,7 @@ def test_every_alert_watches_metrics_that_the_code_shows_and_says_what_to_do() -
 
 
 def test_the_states_in_rules_and_panels_are_states_of_trials() -> None:
-    from platform.run.rows import ENDED, PENDING, RUNNING
+    from platform.ledger.rows import ENDED, PENDING, RUNNING
 
     text = (FOLDER / "alerts.yml").read_text() + "".join(path.read_text() for path in DASHBOARDS)
     named = {state for group in re.findall(r'state=~?\\?"([a-z|]+)', text) for state in group.split("|")}

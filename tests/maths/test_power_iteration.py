@@ -5,8 +5,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from trainables.faiss_search import FaissSearch
 from trainables.maths import power_iteration
+from trainables.vector_search.faiss_search import FaissSearch
 
 
 def blobs(seed: int = 0, num_blobs: int = 4, per_blob: int = 30) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

@@ -5,9 +5,9 @@ import math
 import pytest
 import torch
 
-from trainables.contract import DataShape
-from trainables.data.draws import Draws
-from trainables.nets import alexnet, backbones, taps
+from trainables.data.batch_random import BatchRandom
+from trainables.interfaces import DataShape
+from trainables.nets import alexnet, backbones, feature_maps
 from trainables.nets.backbones import Backbone, build
 
 TINY = DataShape(10, 10, 10, 3, 64)
@@ -19,7 +19,7 @@ def network() -> Backbone:
 
 
 def test_the_maps_have_the_published_shapes() -> None:
-    found = taps.shapes("alexnet_dc", TINY, True)
+    found = feature_maps.shapes("alexnet_dc", TINY, True)
     assert {name: found[name] for name in ("conv1", "pool1", "conv2", "conv3", "conv4", "conv5", "last_pool")} == {
         "conv1": (96, 55, 55),
         "pool1": (96, 27, 27),
@@ -57,7 +57,7 @@ def test_sobel_of_a_step_edge() -> None:
 def test_the_top_is_the_output_before_its_last_relu(network: Backbone) -> None:
     images_BCHW = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        found = taps.collect(network.eval(), images_BCHW, ("top", "output"))
+        found = feature_maps.collect(network.eval(), images_BCHW, ("top", "output"))
     assert bool((found["top"] < 0).any())
     assert torch.equal(found["top"].relu(), found["output"])
 
@@ -77,11 +77,11 @@ def test_images_below_64_px_are_refused() -> None:
 def test_dropout_is_the_same_for_one_rank_and_for_two() -> None:
     layer = alexnet.DrawnDropout(0.5).train()
     rows_BD = torch.ones(6, 50)
-    layer.draws = Draws(torch.Generator().manual_seed(1), 6)
+    layer.draws = BatchRandom(torch.Generator().manual_seed(1), 6)
     whole_BD = layer(rows_BD)
     parts = []
     for start in (0, 3):
-        layer.draws = Draws(torch.Generator().manual_seed(1), 6, start, 3)
+        layer.draws = BatchRandom(torch.Generator().manual_seed(1), 6, start, 3)
         parts.append(layer(rows_BD[:3]))
     assert torch.equal(torch.cat(parts), whole_BD)
     assert set(whole_BD.flatten().tolist()) == {0.0, 2.0}
@@ -90,7 +90,7 @@ def test_dropout_is_the_same_for_one_rank_and_for_two() -> None:
 def test_dropout_without_draws_or_in_eval_mode_drops_nothing() -> None:
     layer, rows_BD = alexnet.DrawnDropout(0.5), torch.ones(2, 3)
     assert torch.equal(layer.train()(rows_BD), rows_BD)
-    alexnet.feed_dropout(torch.nn.Sequential(layer), Draws(torch.Generator(), 2))
+    alexnet.feed_dropout(torch.nn.Sequential(layer), BatchRandom(torch.Generator(), 2))
     assert layer.draws is not None
     assert torch.equal(layer.eval()(rows_BD), rows_BD)
 
@@ -105,9 +105,9 @@ def test_dropout_without_draws_or_in_eval_mode_drops_nothing() -> None:
 def test_other_networks_have_the_same_names(
     name: str, shape: DataShape, low: tuple[int, ...], convolutions: int
 ) -> None:
-    found = taps.shapes(name, shape, False)
+    found = feature_maps.shapes(name, shape, False)
     assert found["pool1"] == low
-    assert sum(layer in found for layer in taps.CONVOLUTIONS) == convolutions
+    assert sum(layer in found for layer in feature_maps.CONVOLUTIONS) == convolutions
     assert found["top"] == found["output"] == (512,)
 
 
@@ -116,22 +116,22 @@ def test_taps_leave_no_hook_behind_and_change_nothing() -> None:
     images_BCHW = torch.randn(2, 1, 8, 8)
     with torch.no_grad():
         before = backbone(images_BCHW)
-        found = taps.collect(backbone, images_BCHW, ("conv1", "top"))
+        found = feature_maps.collect(backbone, images_BCHW, ("conv1", "top"))
         assert torch.equal(found["top"], before)
     assert all(not module._forward_hooks for module in backbone.modules())
 
 
 def test_a_network_that_is_not_known_has_its_output_alone() -> None:
     backbone = Backbone("other", torch.nn.Flatten(), 4, 0)
-    assert taps.names(backbone) == ("top", "output")
+    assert feature_maps.names(backbone) == ("top", "output")
     with pytest.raises(KeyError):
-        taps.collect(backbone, torch.zeros(1, 1, 2, 2), ("conv1",))
+        feature_maps.collect(backbone, torch.zeros(1, 1, 2, 2), ("conv1",))
 
 
 def test_asking_for_shapes_does_not_touch_torch_s_generator() -> None:
     torch.manual_seed(5)
     expected = torch.rand(1)
     torch.manual_seed(5)
-    taps.shapes.cache_clear()
-    taps.shapes("small", DataShape(9, 9, 3, 1, 8), True)
+    feature_maps.shapes.cache_clear()
+    feature_maps.shapes("small", DataShape(9, 9, 3, 1, 8), True)
     assert torch.equal(torch.rand(1), expected)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from trainables.contract import DataShape
+from trainables.interfaces import DataShape
 from trainables.nets.backbones import BACKBONES, build, resolve
 
 CONVOLUTIONAL = [name for name in BACKBONES if name != "vit_b16"]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.contract import DataShape
+from trainables.interfaces import DataShape
 from trainables.nets import backbones, checkpoints
 from trainables.nets.checkpoints import CheckpointError
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from trainables.contract import DataShape
+from trainables.interfaces import DataShape
 from trainables.nets.dccm import CorrelationNetwork, Discriminator, resolve
 
 

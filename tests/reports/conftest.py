@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from platform.run.ledger import Ledger
-from platform.run.rows import Launch, Setting
+from platform.ledger.ledger import Ledger
+from platform.ledger.rows import Configuration, Launch
 from typing import Any
 
 import pytest
@@ -33,14 +33,14 @@ class Book:
         facts = {"commit": "0123456789abcdef", "dirty": True, "versions": {"torch": "2.15", "ray": "2.60"}}
         self.launch: Launch = self.ledger.open_launch(name, {}, resolved, lookahead=2, facts=facts)
 
-    def setting(
+    def configuration(
         self, number: int, cells: Mapping[int, Mapping[str, float] | str | None], params: Any = None, variant: str = ""
     ) -> None:
         """cells: seed -> the metrics of a finished trial, the error of a failed one, None for a waiting one."""
-        self.ledger.add_setting(self.launch.id, Setting(number, variant, params or {}))
+        self.ledger.add_setting(self.launch.id, Configuration(number, variant, params or {}))
         for seed, outcome in cells.items():
             key = f"{self.launch.id}-{number}-{seed}"
-            self.ledger.add_trials(self.launch.id, [(key, {"kind": "trial", "seed": seed})], setting=number)
+            self.ledger.add_trials(self.launch.id, [(key, {"kind": "trial", "seed": seed})], configuration=number)
             self._end(key, outcome, [stage("pretext", "simclr", True), stage("spc", "spc", False)])
 
     def prepare(
@@ -84,9 +84,9 @@ def sweep(book: Any) -> Book:
     """Three settings of δ: 0.9 is best by the objective, 0.95 by accuracy; 0.98 has failed once and waits once."""
     made: Book = book(search={DELTA: {"choice": [0.9, 0.95, 0.98]}})
     made.prepare(0, {}, cached=True)
-    made.setting(0, {0: scores(-2.0, 0.9), 1: scores(-4.0, 0.8), 2: scores(-3.0, 0.7)}, {DELTA: 0.9})
-    made.setting(1, {seed: scores(-1.0, 0.9) for seed in (0, 1, 2)}, {DELTA: 0.95})
-    made.setting(2, {0: scores(-0.5, 0.2), 1: "Diverged: spc: loss is nan\nlower it", 2: None}, {DELTA: 0.98})
+    made.configuration(0, {0: scores(-2.0, 0.9), 1: scores(-4.0, 0.8), 2: scores(-3.0, 0.7)}, {DELTA: 0.9})
+    made.configuration(1, {seed: scores(-1.0, 0.9) for seed in (0, 1, 2)}, {DELTA: 0.95})
+    made.configuration(2, {0: scores(-0.5, 0.2), 1: "Diverged: spc: loss is nan\nlower it", 2: None}, {DELTA: 0.98})
     return made
 
 
@@ -97,6 +97,6 @@ def ablation(book: Any) -> Book:
         "with": {"published": {"acc": 88.5, "nmi": 0.7}},
     }
     made: Book = book(name="ablation", ablate=rows, seeds=[0, 1])
-    made.setting(0, {0: scores(-1.0, 0.81), 1: scores(-1.0, 0.83)}, {"spc.refine": False}, "without")
-    made.setting(1, {0: scores(-2.0, 0.9), 1: "MemoryError: none left"}, {}, "with")
+    made.configuration(0, {0: scores(-1.0, 0.81), 1: scores(-1.0, 0.83)}, {"spc.refine": False}, "without")
+    made.configuration(1, {0: scores(-2.0, 0.9), 1: "MemoryError: none left"}, {}, "with")
     return made

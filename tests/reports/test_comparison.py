@@ -1,8 +1,8 @@
 from pathlib import Path
 from platform import report
+from platform.ledger.rows import PRUNED
 from platform.reports import comparison
-from platform.reports.tables import Summary, summarize
-from platform.run.rows import PRUNED
+from platform.reports.summary import Summary, summarize
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ CIFAR = {"name": "cifar10", "protocol": "split"}
 def _study(book: Any, name: str, accs: list[float], **changes: Any) -> Summary:
     """A study of one setting with these accuracies, one a seed."""
     made = book(name=name, seeds=list(range(len(accs))), **changes)
-    made.setting(0, {seed: {OBJECTIVE: -1.0, "acc": acc} for seed, acc in enumerate(accs)})
+    made.configuration(0, {seed: {OBJECTIVE: -1.0, "acc": acc} for seed, acc in enumerate(accs)})
     return summarize(made.ledger, made.launch.id)
 
 
@@ -77,15 +77,15 @@ def test_device_hours_count_what_each_phase_asks_for(
     made = book(**told | {"name": "again"})
     made.prepare(0, {})
     for number in range(7):
-        made.setting(number, {0: {OBJECTIVE: 1.0}}, {"spc.graph_neighbors": number + 5})
+        made.configuration(number, {0: {OBJECTIVE: 1.0}}, {"spc.graph_neighbors": number + 5})
     found, unit = comparison.device_hours(summarize(made.ledger, made.launch.id))
     assert (found * 3600, unit) == (pytest.approx(hours), device)
 
 
 def test_what_each_spent_stands_with_the_rule_that_picked(book: Any) -> None:
     made = book(name="one", seeds=[0, 1])
-    made.setting(0, {0: {OBJECTIVE: -1.0, "acc": 0.9}, 1: {OBJECTIVE: -1.0, "acc": 0.9}})
-    made.setting(1, {0: None}, {"spc.graph_neighbors": 50})
+    made.configuration(0, {0: {OBJECTIVE: -1.0, "acc": 0.9}, 1: {OBJECTIVE: -1.0, "acc": 0.9}})
+    made.configuration(1, {0: None}, {"spc.graph_neighbors": 50})
     made.ledger.stop(made.launch.id, f"{made.launch.id}-1-0", PRUNED, "behind", {}, 1.0)
     found = comparison.budgets([summarize(made.ledger, made.launch.id)])
     assert _texts(found) == [

@@ -1,6 +1,7 @@
 """The table of differences to an ablation's first row."""
 
-from platform.reports import differences, tables, views
+from platform.reports import content, differences
+from platform.reports.summary import summarize
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ import pytest
 def shown(book: Any, rows: dict[str, dict[int, Any]], **changes: Any) -> tuple[Any, Any]:
     made = book(ablate={name: {} for name in rows}, seeds=[0, 1, 2], **changes)
     for number, (name, cells) in enumerate(rows.items()):
-        made.setting(number, cells, variant=name)
-    summary = tables.summarize(made.ledger, made.launch.id)
+        made.configuration(number, cells, variant=name)
+    summary = summarize(made.ledger, made.launch.id)
     return summary, differences.differences(summary)
 
 
@@ -50,10 +51,10 @@ def test_without_accuracy_the_objective_decides_and_less_is_better(book: Any) ->
 
 def test_the_report_says_how_it_was_done_and_what_few_seeds_cannot_show(book: Any) -> None:
     summary, _ = shown(book, {"base": acc(0.8, 0.8, 0.8), "other": acc(0.9, 0.9, 0.9)})
-    lines = views.headline(summary)
+    lines = content.headline(summary)
     assert any("first row, base" in line and "Holm" in line for line in lines)
     assert any("cannot fall below 0.25" in line for line in lines)
-    assert [table.title.split()[0] for table in views.all_tables(summary)] == ["Ablation", "Differences"]
+    assert [table.title.split()[0] for table in content.all_tables(summary)] == ["Ablation", "Differences"]
 
 
 @pytest.mark.parametrize("rows", [{}, {"only": acc(0.8)}], ids=["none", "one"])

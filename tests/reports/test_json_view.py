@@ -56,5 +56,5 @@ def test_best_has_means_over_seeds_and_names_its_best_trial(sweep: Any) -> None:
 
 def test_without_results_there_is_no_best(book: Any) -> None:
     made = book()
-    made.setting(0, {0: None})
+    made.configuration(0, {0: None})
     assert _object(made)["best"] is None

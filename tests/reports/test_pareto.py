@@ -1,6 +1,7 @@
 """Several objectives: fronts, ranking, table and plot."""
 
-from platform.reports import json_view, pareto, pictures, tables, text, views
+from platform.reports import content, figures, json_view, pareto, terminal
+from platform.reports.summary import Spread, Summary, fronts, summarize
 from typing import Any
 
 import pytest
@@ -16,12 +17,12 @@ def launch(book: Any, points: list[tuple[float, float] | None], **changes: Any) 
         cell: Any = "Diverged: NaN"
         if point is not None:
             cell = {"spc/loss": point[0], "spc/agreement": point[1], "acc": 0.5}
-        made.setting(number, {0: cell}, {"spc.graph_neighbors": number + 5})
+        made.configuration(number, {0: cell}, {"spc.graph_neighbors": number + 5})
     return made
 
 
-def summary(made: Any) -> tables.Summary:
-    return tables.summarize(made.ledger, made.launch.id)
+def summary(made: Any) -> Summary:
+    return summarize(made.ledger, made.launch.id)
 
 
 def numbers(rows: Any) -> list[int]:
@@ -31,7 +32,7 @@ def numbers(rows: Any) -> list[int]:
 def test_fronts_and_ranking(book: Any) -> None:
     # 0 and 1 trade one for the other, 2 is beaten by 1 alone, 3 by all; 4 failed.
     found = summary(launch(book, [(1.0, 0.2), (2.0, 0.9), (3.0, 0.8), (4.0, 0.1), None]))
-    assert [numbers(front) for front in tables.fronts(found.settings, found.objectives)] == [[0, 1], [2], [3]]
+    assert [numbers(front) for front in fronts(found.configurations, found.objectives)] == [[0, 1], [2], [3]]
     assert numbers(found.ranking) == [0, 1, 2, 3]
     assert numbers(pareto.front(found)) == [0, 1]
 
@@ -47,10 +48,10 @@ POINTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, m
 @given(POINTS)
 def test_fronts_by_their_definition(points: list[tuple[int, int]]) -> None:
     rows: Any = [
-        type("Row", (), {"number": number, "metrics": {"a": tables.Spread(a, None, 1), "b": tables.Spread(b, None, 1)}})
+        type("Row", (), {"number": number, "metrics": {"a": Spread(a, None, 1), "b": Spread(b, None, 1)}})
         for number, (a, b) in enumerate(points)
     ]
-    found = tables.fronts(rows, [("a", "min"), ("b", "min")])
+    found = fronts(rows, [("a", "min"), ("b", "min")])
     assert sorted(number for front in found for number in numbers(front)) == list(range(len(points)))
     place = {row.number: depth for depth, front in enumerate(found) for row in front}
     for one, (a, b) in enumerate(points):
@@ -61,30 +62,32 @@ def test_fronts_by_their_definition(points: list[tuple[int, int]]) -> None:
 def test_everything_shows_the_front(book: Any, tmp_path: Any) -> None:
     made = launch(book, [(1.0, 0.2), (2.0, 0.9), (3.0, 0.8)])
     found = summary(made)
-    titles = [table.title for table in views.all_tables(found)]
+    titles = [table.title for table in content.all_tables(found)]
     assert titles[0].startswith("Settings by Pareto rank in spc/loss (min, label-free) and spc/agreement (max)")
     assert titles[1] == "Pareto front" and len(pareto.table(found).rows) == 2
-    assert "Pareto front" in text.end_of_sweep(found, tmp_path)
-    (picture,) = pictures.pareto_front(found)
+    assert "Pareto front" in terminal.end_of_sweep(found, tmp_path)
+    (picture,) = figures.pareto_front(found)
     assert picture.png.startswith(b"\x89PNG") and "(1.000, 0.200), (2.000, 0.900)" in picture.alt
     told = json_view.as_json(made.ledger, made.launch, {}, {})
     assert [each["metrics"]["spc/loss"] for each in told["pareto"]] == [1.0, 2.0]
 
 
 def test_one_objective_has_no_front(sweep: Any) -> None:
-    found = tables.summarize(sweep.ledger, sweep.launch.id)
-    assert pareto.front(found) == [] and pictures.pareto_front(found) == []
+    found = summarize(sweep.ledger, sweep.launch.id)
+    assert pareto.front(found) == [] and figures.pareto_front(found) == []
     assert "pareto" not in json_view.as_json(sweep.ledger, sweep.launch, {}, {})
 
 
 def test_without_a_result_nothing_is_drawn(book: Any) -> None:
     found = summary(launch(book, [None, None]))
-    assert pareto.front(found) == [] and pictures.pareto_front(found) == [] and found.best is None
+    assert pareto.front(found) == [] and figures.pareto_front(found) == [] and found.best is None
 
 
 @pytest.mark.parametrize("missing", ["spc/loss", "spc/agreement"])
 def test_a_setting_without_one_of_them_is_not_ranked(book: Any, missing: str) -> None:
     made = launch(book, [(1.0, 0.2)])
     cell = {"spc/loss": 0.0, "spc/agreement": 1.0}
-    made.setting(1, {0: {name: value for name, value in cell.items() if name != missing}}, {"spc.graph_neighbors": 9})
+    made.configuration(
+        1, {0: {name: value for name, value in cell.items() if name != missing}}, {"spc.graph_neighbors": 9}
+    )
     assert numbers(summary(made).ranking) == [0]

@@ -1,6 +1,6 @@
 from collections.abc import Callable
-from platform.reports import latex, markdown, published, text, views, web
-from platform.reports.tables import Summary, summarize
+from platform.reports import content, html, latex, markdown, published, terminal
+from platform.reports.summary import Summary, summarize
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ def summary(book: Any) -> Callable[..., Summary]:
     def make(**changes: Any) -> Summary:
         made = book(**changes)
         cells = {seed: {"spc/selection_loss": -1.0, "acc": acc, "nmi": acc} for seed, acc in enumerate((0.8, 0.9, 1.0))}
-        made.setting(0, cells)
+        made.configuration(0, cells)
         return summarize(made.ledger, made.launch.id)
 
     return make
@@ -65,13 +65,13 @@ def test_a_longer_name_of_a_network_is_another_network(summary: Any) -> None:
 
 def test_a_swept_backbone_is_that_of_the_setting(book: Any) -> None:
     made = book(published={"acc": 83.6, "backbone": "resnet18"}, fixed={"pretext.network": "resnet18"})
-    made.setting(0, {0: {"spc/selection_loss": -1.0, "acc": 0.8}}, {"pretext.network": "resnet50"})
+    made.configuration(0, {0: {"spc/selection_loss": -1.0, "acc": 0.8}}, {"pretext.network": "resnet50"})
     assert _unlike(summarize(made.ledger, made.launch.id)) == ("backbone: resnet18 there, resnet50 here",)
 
 
 def test_one_run_is_no_mean(book: Any) -> None:
     made = book(published={"acc": 83.6, "statistic": "mean of 10"}, seeds=[0])
-    made.setting(0, {0: {"spc/selection_loss": -1.0, "acc": 0.8}})
+    made.configuration(0, {0: {"spc/selection_loss": -1.0, "acc": 0.8}})
     assert _unlike(summarize(made.ledger, made.launch.id)) == ("statistic: mean of 10 there, one run here",)
 
 
@@ -79,7 +79,7 @@ def test_rows_inherit_what_the_study_says_and_may_say_otherwise(book: Any) -> No
     rows = {"a": {"published": {"acc": 80.0}}, "b": {"published": {"acc": 90.0, "protocol": "union"}}}
     made = book(ablate=rows, published={"protocol": "split", "source": "table 3"})
     for number, name in enumerate(rows):
-        made.setting(number, {0: {"spc/selection_loss": -1.0, "acc": 0.85}}, variant=name)
+        made.configuration(number, {0: {"spc/selection_loss": -1.0, "acc": 0.85}}, variant=name)
     a, b = published.compared(summarize(made.ledger, made.launch.id))
     assert (a.unlike, a.difference) == (("protocol: split there, union here",), pytest.approx(0.05))
     assert (b.unlike, b.difference, b.notes["source"]) == ((), pytest.approx(-0.05), "table 3")
@@ -104,10 +104,10 @@ def test_a_doubt_is_a_footnote_at_its_value_alone(summary: Any) -> None:
     table = published.table(found)
     assert [row[3].text for row in table.rows] == ["0.836", "0.687 [1]"]
     assert table.notes == ("[1] swapped with <ari>?",)
-    assert "swapped with &lt;ari&gt;?" in web.as_html(table) and "[1] swapped with" in text.aligned(table)
+    assert "swapped with &lt;ari&gt;?" in html.as_html(table) and "[1] swapped with" in terminal.aligned(table)
     assert "\\[1\\] swapped with \\<ari\\>?" in markdown.as_markdown(table)
     assert "\\par\\footnotesize [1] swapped with \\textless{}ari\\textgreater{}?" in latex.as_latex(table)
-    assert any("In doubt: swapped with <ari>?." in line for line in views.headline(found))
+    assert any("In doubt: swapped with <ari>?." in line for line in content.headline(found))
 
 
 def test_a_metric_that_was_not_measured_has_no_difference(summary: Any) -> None:
@@ -117,8 +117,8 @@ def test_a_metric_that_was_not_measured_has_no_difference(summary: Any) -> None:
 
 def test_an_ablation_s_own_table_marks_it_too(book: Any) -> None:
     made = book(ablate={"a": {"published": {"acc": 80.0, "protocol": "split"}}})
-    made.setting(0, {0: {"spc/selection_loss": -1.0, "acc": 0.85}}, variant="a")
-    assert [cell.text for cell in views.ablation(summarize(made.ledger, made.launch.id)).rows[0]][-2:] == [
+    made.configuration(0, {0: {"spc/selection_loss": -1.0, "acc": 0.85}}, variant="a")
+    assert [cell.text for cell in content.ablation(summarize(made.ledger, made.launch.id)).rows[0]][-2:] == [
         "0.800",
         "+0.050*",
     ]
@@ -131,7 +131,7 @@ def test_without_published_values_there_is_no_table(summary: Any) -> None:
 def test_a_value_of_the_whole_study_is_no_row_s(book: Any) -> None:
     made = book(ablate={"a": {"published": {"nmi": 70.0}}, "b": {}}, published={"acc": 80.0})
     for number, name in enumerate(("a", "b")):
-        made.setting(number, {0: {"spc/selection_loss": -1.0, "acc": 0.85, "nmi": 0.7}}, variant=name)
+        made.configuration(number, {0: {"spc/selection_loss": -1.0, "acc": 0.85, "nmi": 0.7}}, variant=name)
     summary = summarize(made.ledger, made.launch.id)
     assert [(each.row.variant, each.metric) for each in published.compared(summary)] == [("a", "acc"), ("a", "nmi")]
-    assert "acc published" not in views.ablation(summary).columns
+    assert "acc published" not in content.ablation(summary).columns

@@ -3,11 +3,11 @@
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
-from platform.run.board import Board
-from platform.run.ledger import Ledger
-from platform.run.rows import Launch
+from platform.ledger.ledger import Ledger
+from platform.ledger.rows import Launch
+from platform.run.trial_queue import TrialQueue
 from platform.study.plan import shared_parts
-from platform.study.schema import Study, load_study
+from platform.study.study import Study, load_study
 
 import pytest
 
@@ -27,13 +27,15 @@ def make_study(tmp_path: Path) -> MakeStudy:
 
 
 @pytest.fixture
-def make_board(tmp_path: Path) -> Callable[..., Board]:
+def make_board(tmp_path: Path) -> Callable[..., TrialQueue]:
     """make_board(study, name="l.db", lookahead=3): the study's board over its ledger, as a new driver would open it."""
 
-    def made(study: Study, name: str = "l.db", lookahead: int = 3) -> Board:
+    def made(study: Study, name: str = "l.db", lookahead: int = 3) -> TrialQueue:
         ledger = Ledger(tmp_path / name)
         launch: Launch = ledger.open_launch(study.name, {}, {}, lookahead=lookahead)
         shared = shared_parts(study)
-        return Board(ledger, launch, study, fingerprints={"fingerprint": "f"}, shared=shared, storage=str(tmp_path))
+        return TrialQueue(
+            ledger, launch, study, fingerprints={"fingerprint": "f"}, shared=shared, storage=str(tmp_path)
+        )
 
     return made

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from platform.run import cluster
 from platform.run.cluster import Infeasible, Size, refuse_infeasible
-from platform.study.pages import Share
-from platform.study.placing import Node
-from platform.study.schema import Study
+from platform.study.file_schema import Share
+from platform.study.placement import Node
+from platform.study.study import Study
 
 import pytest
 

@@ -1,13 +1,14 @@
 """A study that crosses pretext and method seeds: shared pretexts, its tables, and where the variance lies."""
 
 from collections.abc import Callable
-from platform.reports import files, json_view, tables, views
-from platform.run.board import Board
-from platform.run.records import parameters, trial_name
-from platform.study.faults import StudyFaults
+from platform.reports import content, json_view, writer
+from platform.reports.summary import summarize
+from platform.run.trial_queue import TrialQueue
+from platform.study.errors import StudyErrors
 from platform.study.plan import rows
-from platform.study.resolve import resolved
-from platform.study.schema import Study
+from platform.study.resolved import resolved
+from platform.study.study import Study
+from platform.tracking.run_metadata import parameters, trial_name
 from typing import Any
 
 import pytest
@@ -44,28 +45,28 @@ def test_each_setting_runs_with_every_pair(make_study: MakeStudy) -> None:
     ],
 )
 def test_what_is_wrong_is_named(make_study: MakeStudy, written: str, fault: str) -> None:
-    with pytest.raises(StudyFaults, match="page.yaml:2: seeds") as caught:
+    with pytest.raises(StudyErrors, match="page.yaml:2: seeds") as caught:
         make_study(PAGE.replace("{pretext: [0, 1], method: [0, 1, 2]}", written))
     assert fault in str(caught.value)
 
 
-def finished(make_study: MakeStudy, make_board: Callable[..., Board], page: str = PAGE) -> Board:
+def finished(make_study: MakeStudy, make_board: Callable[..., TrialQueue], page: str = PAGE) -> TrialQueue:
     """Every trial done, with an accuracy that the pretext's seed decides nearly alone."""
-    board = make_board(make_study(page))
-    while (found := board.next()) is not None:
-        key, cell = found
-        pretext, method = seeds.parts(cell["seed"])
+    trial_queue = make_board(make_study(page))
+    while (found := trial_queue.next()) is not None:
+        key, trial_spec = found
+        pretext, method = seeds.parts(trial_spec["seed"])
         acc = 0.5 + 0.2 * pretext + 0.001 * method
-        board.started(key)
-        board.done(key, {"metrics": {"spc/selection_loss": -acc, "acc": acc}, "stages": [], "seconds": 1.0})
-    return board
+        trial_queue.started(key)
+        trial_queue.done(key, {"metrics": {"spc/selection_loss": -acc, "acc": acc}, "stages": [], "seconds": 1.0})
+    return trial_queue
 
 
-def test_pretexts_are_shared_by_all_method_seeds(make_study: MakeStudy, make_board: Callable[..., Board]) -> None:
+def test_pretexts_are_shared_by_all_method_seeds(make_study: MakeStudy, make_board: Callable[..., TrialQueue]) -> None:
     # Nothing before spc is searched; SCAN has the method's seed, so it is shared by settings and not by seeds.
-    board = finished(make_study, make_board)
-    trials = [trial for trial in board.trials if trial.kind == "trial"]
-    prepare = [trial for trial in board.trials if trial.kind == "prepare"]
+    trial_queue = finished(make_study, make_board)
+    trials = [trial for trial in trial_queue.trials if trial.kind == "trial"]
+    prepare = [trial for trial in trial_queue.trials if trial.kind == "prepare"]
     assert (len(trials), len(prepare)) == (12, 6)
     # Where SCAN is searched, only what the pretext's seed decides is shared.
     other = finished(make_study, make_board, PAGE.replace("spc.graph_neighbors: [5, 20]", "scan.lr: [0.001, 0.01]"))
@@ -73,32 +74,36 @@ def test_pretexts_are_shared_by_all_method_seeds(make_study: MakeStudy, make_boa
     assert other.finished
 
 
-def test_both_seeds_are_shown(make_study: MakeStudy, make_board: Callable[..., Board]) -> None:
-    board = finished(make_study, make_board)
-    trial = next(each for each in board.trials if each.kind == "trial" and seeds.parts(each.seed) == (1, 2))
-    assert trial_name(trial, board.settings[0]).endswith("seed 1/2")
-    told = parameters(trial.cell)
+def test_both_seeds_are_shown(make_study: MakeStudy, make_board: Callable[..., TrialQueue]) -> None:
+    trial_queue = finished(make_study, make_board)
+    trial = next(each for each in trial_queue.trials if each.kind == "trial" and seeds.parts(each.seed) == (1, 2))
+    assert trial_name(trial, trial_queue.configurations[0]).endswith("seed 1/2")
+    told = parameters(trial.trial_spec)
     assert (told["pretext_seed"], told["seed"]) == ("1", "2")
-    table = files.trials_csv(board.settings, [each for each in board.trials if each.kind == "trial"])
+    table = writer.trials_csv(trial_queue.configurations, [each for each in trial_queue.trials if each.kind == "trial"])
     assert table.splitlines()[0].startswith("id,setting,variant,pretext_seed,seed,status")
 
 
-def summarized(board: Board, study: Study) -> Any:
-    ledger = board._ledger
+def summarized(trial_queue: TrialQueue, study: Study) -> Any:
+    ledger = trial_queue._ledger
     launch = ledger.open_launch("again", {}, resolved(study), lookahead=3)
-    copy = Board(ledger, launch, study, fingerprints={"fingerprint": "f"}, shared=(), storage=".")
+    copy = TrialQueue(ledger, launch, study, fingerprints={"fingerprint": "f"}, shared=(), storage=".")
     while (found := copy.next()) is not None:
-        key, cell = found
-        known = next(each for each in board.trials if each.kind == "trial" and each.cell["seed"] == cell["seed"])
+        key, trial_spec = found
+        known = next(
+            each
+            for each in trial_queue.trials
+            if each.kind == "trial" and each.trial_spec["seed"] == trial_spec["seed"]
+        )
         copy.started(key)
         copy.done(key, {"metrics": known.metrics, "stages": [], "seconds": 1.0})
     return ledger, launch
 
 
-def test_the_report_says_where_the_variance_lies(make_study: MakeStudy, make_board: Callable[..., Board]) -> None:
+def test_the_report_says_where_the_variance_lies(make_study: MakeStudy, make_board: Callable[..., TrialQueue]) -> None:
     ledger, launch = summarized(finished(make_study, make_board), make_study(PAGE))
-    summary = tables.summarize(ledger, launch.id)
+    summary = summarize(ledger, launch.id)
     assert summary.best is not None and (summary.best.done, summary.best.wanted) == (6, 6)
-    assert any("100 % between pretext seeds, 0 % between method seeds" in line for line in views.headline(summary))
+    assert any("100 % between pretext seeds, 0 % between method seeds" in line for line in content.headline(summary))
     trial = json_view.as_json(ledger, launch, {}, {})["trials"][4]
     assert (trial["pretext_seed"], trial["seed"]) == (1, 1)

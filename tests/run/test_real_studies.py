@@ -2,20 +2,20 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from platform.run.board import Board
-from platform.run.ledger import Ledger
-from platform.run.mirror import mirror
-from platform.run.rows import DONE
+from platform.ledger.ledger import Ledger
+from platform.ledger.rows import DONE
+from platform.run.trial_queue import TrialQueue
 from platform.study.plan import shared_parts
-from platform.study.resolve import meaning, resolved
-from platform.study.schema import Study
+from platform.study.resolved import meaning, resolved
+from platform.study.study import Study
+from platform.tracking.optuna_export import mirror
 
 import optuna
 import pytest
 
-from trainables import session
-from trainables.data import sets
-from trainables.walk import Walker
+from trainables.data import datasets
+from trainables.runner import runtime
+from trainables.runner.pipeline_runner import PipelineRunner
 
 PAGE = """\
     method: kmeans
@@ -39,18 +39,18 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-def run(study: Study, storage: Path, ledger: Ledger) -> Board:
+def run(study: Study, storage: Path, ledger: Ledger) -> TrialQueue:
     """The study from its first draw to its last, one trial after another."""
-    fingerprint = sets.load(sets.Spec(**study.dataset)).fingerprint
+    fingerprint = datasets.load(datasets.Spec(**study.dataset)).fingerprint
     launch = ledger.open_launch(study.name, meaning(study), resolved(study), lookahead=2, facts={})
     fingerprints, kept = {"fingerprint": fingerprint}, str(storage)
-    board = Board(ledger, launch, study, fingerprints=fingerprints, shared=shared_parts(study), storage=kept)
-    walker = Walker(str(storage), session.Alone(), session.local().search)
-    while (found := board.next()) is not None:
-        key, cell = found
-        board.started(key)
-        board.done(key, walker.walk(cell, lambda slot, epoch: None).as_dict())
-    return board
+    trial_queue = TrialQueue(ledger, launch, study, fingerprints=fingerprints, shared=shared_parts(study), storage=kept)
+    runner = PipelineRunner(str(storage), runtime.SingleProcess(), runtime.local().search)
+    while (found := trial_queue.next()) is not None:
+        key, trial_spec = found
+        trial_queue.started(key)
+        trial_queue.done(key, runner.walk(trial_spec, lambda slot, epoch: None).as_dict())
+    return trial_queue
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,15 @@ def test_a_sampler_runs_a_study(
 ) -> None:
     study = make_study(PAGE.replace("SAMPLER", sampler).replace("OBJECTIVE", objective))
     ledger = Ledger(tmp_path / "ledger.db")
-    board = run(study, storage, ledger)
-    assert board.finished and len(board.settings) == 5
-    trials = [trial for trial in board.trials if trial.kind == "trial"]
-    assert all(trial.state == DONE for trial in board.trials) and len(trials) == 10
-    for setting in board.settings:
-        assert 1 <= setting.params["kmeans.iterations"] <= 12 and 1 <= setting.params["kmeans.restarts"] <= 4
-    mirror(ledger, board.launch.id, tmp_path / "optuna.db")
+    trial_queue = run(study, storage, ledger)
+    assert trial_queue.finished and len(trial_queue.configurations) == 5
+    trials = [trial for trial in trial_queue.trials if trial.kind == "trial"]
+    assert all(trial.state == DONE for trial in trial_queue.trials) and len(trials) == 10
+    for configuration in trial_queue.configurations:
+        assert (
+            1 <= configuration.params["kmeans.iterations"] <= 12 and 1 <= configuration.params["kmeans.restarts"] <= 4
+        )
+    mirror(ledger, trial_queue.launch.id, tmp_path / "optuna.db")
     told = optuna.load_study(study_name=study.name, storage=f"sqlite:///{tmp_path / 'optuna.db'}").trials
     assert [len(trial.values) for trial in told] == [len(study.objectives)] * 5
     ledger.close()
@@ -84,12 +86,15 @@ def test_a_grid_block_with_starts_runs_a_study(
     )
     study = make_study(text)
     ledger = Ledger(tmp_path / "ledger.db")
-    board = run(study, storage, ledger)
-    found = [(setting.params["kmeans.restarts"], setting.params["kmeans.iterations"]) for setting in board.settings]
+    trial_queue = run(study, storage, ledger)
+    found = [
+        (configuration.params["kmeans.restarts"], configuration.params["kmeans.iterations"])
+        for configuration in trial_queue.configurations
+    ]
     paper = study.stages["kmeans"].Config().iterations
     assert found[:2] == [(1, paper), (3, paper)]
     assert [restarts for restarts, _ in found] == [1, 3, 1, 3]
-    assert all(trial.state == DONE for trial in board.trials)
+    assert all(trial.state == DONE for trial in trial_queue.trials)
     ledger.close()
 
 
@@ -100,7 +105,9 @@ def test_without_its_ledger_a_study_finds_its_trials_again(make_study: Callable[
     for path in tmp_path.glob("ledger.db*"):
         path.unlink()
     again = run(study, tmp_path, Ledger(tmp_path / "ledger.db"))
-    assert [setting.params for setting in again.settings] == [setting.params for setting in first.settings]
+    assert [configuration.params for configuration in again.configurations] == [
+        configuration.params for configuration in first.configurations
+    ]
     found = {trial.key: trial.metrics for trial in again.trials}
     assert found == {trial.key: trial.metrics for trial in first.trials}
     assert all(stage["cached"] for trial in again.trials for stage in trial.stages)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.contract import Epoch, ImageData, Result, Split, State
-from trainables.faiss_search import FaissSearch
-from trainables.session import Alone, StageRuntime
+from trainables.interfaces import Epoch, ImageData, Result, Split, State
+from trainables.runner.runtime import SingleProcess, StageRuntime
 from trainables.stages import autoencoder, neighbors, scan, simclr
+from trainables.vector_search.faiss_search import FaissSearch
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def _train(
     seed: int = 0,
     saved: State | None = None,
 ) -> Trained:
-    runtime = StageRuntime(Alone(torch.device("cpu")), stage.NAMESPACE, seed, FaissSearch(1), saved)
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), stage.NAMESPACE, seed, FaissSearch(1), saved)
     steps: Generator[Epoch, None, Result] = stage.train(config, data, inputs or {}, runtime)
     epochs: list[Epoch] = []
     while True:

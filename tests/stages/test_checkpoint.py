@@ -4,11 +4,11 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from platform.study import plan
-from platform.study.faults import StudyFaults
-from platform.study.limits import data_faults
-from platform.study.rehearsal import rehearsal
-from platform.study.resolve import difference, meaning, resolved
-from platform.study.schema import Study, load_study
+from platform.study.data_limits import data_faults
+from platform.study.errors import StudyErrors
+from platform.study.resolved import difference, meaning, resolved
+from platform.study.smoke import rehearsal
+from platform.study.study import Study, load_study
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,10 @@ import pytest
 import torch
 import yaml
 
-from trainables import walk
-from trainables.contract import DataShape, ImageData
-from trainables.data import sets
+from trainables.data import datasets
+from trainables.interfaces import DataShape, ImageData
 from trainables.nets import backbones, checkpoints, models
+from trainables.runner import pipeline_runner
 from trainables.stages import checkpoint
 from trainables.stages.checkpoint import Config
 
@@ -42,8 +42,10 @@ def study(folder: Path, text: str) -> Study:
 
 
 def address(of: Study) -> str:
-    cell = {"method": of.method, "pretext": of.pretext, "changes": of.fixed}
-    return walk.addresses({**cell, "fingerprint": "f" * 64, "seed": 0, "until": "pretext"})["pretext"][1]
+    trial_spec = {"method": of.method, "pretext": of.pretext, "changes": of.fixed}
+    return pipeline_runner.addresses({**trial_spec, "fingerprint": "f" * 64, "seed": 0, "until": "pretext"})["pretext"][
+        1
+    ]
 
 
 def test_the_backbone_is_that_of_the_file(train: Callable[..., Any], data: ImageData, file: Path) -> None:
@@ -92,7 +94,7 @@ def test_a_rehearsal_trains_a_pretext_instead(tmp_path: Path, file: Path) -> Non
     small = rehearsal(study(tmp_path, f"method: kmeans\npretext: {{checkpoint: {file}}}\n"))
     assert small.pretext == "" and "pretext.path" not in small.fixed
     assert "pretext: simclr instead of the checkpoint, which need not fit digits" in small.notes
-    assert data_faults(small, sets.load(sets.Spec()).shape) == []
+    assert data_faults(small, datasets.load(datasets.Spec()).shape) == []
 
 
 def test_a_file_that_does_not_fit_is_a_fault_of_the_study_at_its_line(tmp_path: Path, file: Path) -> None:
@@ -107,7 +109,7 @@ def test_the_resolved_study_is_the_same_study_again(tmp_path: Path, file: Path) 
     again = study(tmp_path, yaml.safe_dump(resolved(found)))
     assert resolved(again) == resolved(found)
     torch.save(weights(seed=6), file)
-    with pytest.raises(StudyFaults, match="but the study was written for"):
+    with pytest.raises(StudyErrors, match="but the study was written for"):
         study(tmp_path, yaml.safe_dump(resolved(found)))
 
 
@@ -126,5 +128,5 @@ def test_the_resolved_study_is_the_same_study_again(tmp_path: Path, file: Path) 
     ],
 )
 def test_a_wrong_way_to_name_a_checkpoint(tmp_path: Path, lines: str, fault: str) -> None:
-    with pytest.raises(StudyFaults, match=fault):
+    with pytest.raises(StudyErrors, match=fault):
         study(tmp_path, f"method: kmeans\n{lines}\n")

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import checks, metrics
-from trainables.contract import ImageData, Split
-from trainables.maths import correlation
+from trainables import settings
+from trainables.interfaces import ImageData, Split
+from trainables.maths import correlation, metrics
 from trainables.stages import dccm
 from trainables.stages.dccm import Config
 
@@ -97,7 +97,7 @@ def test_the_falling_threshold_is_dac_s() -> None:
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any], text: str) -> None:
-    with pytest.raises(checks.SettingsError, match=text):
+    with pytest.raises(settings.SettingsError, match=text):
         Config(**changes)
 
 

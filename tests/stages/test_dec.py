@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import checks, metrics, pipeline, refining
-from trainables.contract import ImageData, Result, Split
-from trainables.maths import soft_assignment
+from trainables import pipeline, settings
+from trainables.interfaces import ImageData, Result, Split
+from trainables.maths import metrics, soft_assignment
 from trainables.stages import autoencoder, dec
 from trainables.stages.dec import Config
+from trainables.training import alternating_normalization
 
 SMALL: dict[str, Any] = {"batch_size": 30, "epochs": 3, "target_update_interval": 3, "tolerance": 0.0}
 
@@ -151,10 +152,10 @@ def test_a_resumed_autoencoder_equals_an_uninterrupted_one(
 
 
 def runtime_of(train: Callable[..., Any]) -> Any:
-    from trainables.faiss_search import FaissSearch
-    from trainables.session import Alone, StageRuntime
+    from trainables.runner.runtime import SingleProcess, StageRuntime
+    from trainables.vector_search.faiss_search import FaissSearch
 
-    return StageRuntime(Alone(torch.device("cpu")), "pretext", 0, FaissSearch(1))
+    return StageRuntime(SingleProcess(torch.device("cpu")), "pretext", 0, FaissSearch(1))
 
 
 def test_a_layer_alone_leaves_the_others_as_they_were(train: Callable[..., Any], data: ImageData) -> None:
@@ -210,20 +211,20 @@ def test_labels_steer_nothing(train: Callable[..., Any], rows: ImageData, coded:
 
 
 def test_label_metrics_of_refinement_are_known_as_such() -> None:
-    looking = {name for name in refining.METRICS if metrics.looks_at_labels(name)}
+    looking = {name for name in alternating_normalization.METRICS if metrics.looks_at_labels(name)}
     assert looking == {"an_acc_before", "an_acc_after"} <= metrics.LABEL_METRICS
 
 
 def test_without_refinement_its_settings_do_not_count() -> None:
-    assert {name for name in checks.effective(Config()) if name.startswith("an")} == {"an"}
-    assert "an_iterations" not in checks.effective(Config(an="reweight"))
+    assert {name for name in settings.effective(Config()) if name.startswith("an")} == {"an"}
+    assert "an_iterations" not in settings.effective(Config(an="reweight"))
 
 
 @pytest.mark.parametrize(
     ("name", "value"), [("an", "all"), ("an_top_k", 1), ("an_power", 0.0), ("tolerance", 1.0), ("student_t_dof", 0.0)]
 )
 def test_a_bad_setting_is_refused(name: str, value: Any) -> None:
-    with pytest.raises(checks.SettingsError, match=name):
+    with pytest.raises(settings.SettingsError, match=name):
         Config(**{name: value})
 
 

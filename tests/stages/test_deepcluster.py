@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import deepclustering
-from trainables.contract import Clustering, DataShape, ImageData, Split
-from trainables.faiss_search import FaissSearch
-from trainables.session import Alone, StageRuntime
+from trainables.interfaces import Clustering, DataShape, ImageData, Split
+from trainables.runner.runtime import SingleProcess, StageRuntime
 from trainables.stages import deepcluster
 from trainables.stages.deepcluster import Config
+from trainables.training.deepcluster import _drawn, _Round
+from trainables.vector_search.faiss_search import FaissSearch
 
 Train = Callable[..., Any]
 
@@ -26,7 +26,7 @@ def config(**changes: Any) -> Config:
 
 def interrupted(stage: Any, settings: Any, data: ImageData, after: int, inputs: Any = None) -> Any:
     """What was saved after some epochs, as it comes back from the disk."""
-    runtime = StageRuntime(Alone(torch.device("cpu")), stage.NAMESPACE, 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), stage.NAMESPACE, 0, FaissSearch(1))
     steps = stage.train(settings, data, inputs or {}, runtime)
     for _ in range(after):
         epoch = next(steps)
@@ -118,35 +118,35 @@ def test_the_streamed_pca_trains_like_the_whole_one(train: Train, data: ImageDat
 
 
 def test_the_sampler_of_an_epoch_is_as_long_as_asked(data: ImageData) -> None:
-    found = deepclustering._Round(
+    found = _Round(
         Clustering(np.zeros((2, 1), np.float32), np.zeros(120, np.int64), np.zeros(120, np.float32), 0.0, 1),
         torch.zeros(120, dtype=torch.int64), torch.ones(120), np.zeros((120, 1), np.float32), None, 0, False,
     )  # fmt: skip
-    runtime = StageRuntime(Alone(torch.device("cpu")), "deepcluster", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "deepcluster", 0, FaissSearch(1))
     for share, count in ((1.0, 120), (0.25, 30), (2.5, 300)):
         for uniform in (True, False):
             settings = config(epochs_between_reassignments=share, uniform_sampler=uniform)
-            assert len(deepclustering._drawn(settings, found, runtime, 0)) == count
-    passes = deepclustering._drawn(config(uniform_sampler=False), found, runtime, 0)
+            assert len(_drawn(settings, found, runtime, 0)) == count
+    passes = _drawn(config(uniform_sampler=False), found, runtime, 0)
     assert sorted(passes.tolist()) == list(range(120))
 
 
 def test_two_ranks_split_the_features_and_put_them_together_again(data: ImageData) -> None:
     # Each rank extracts its half of a batch; what the gather returns here is the other's rows as well.
-    from trainables.cluster_features import Extractor
     from trainables.nets import backbones
+    from trainables.training.deepcluster_features import Extractor
 
     backbone = backbones.build("small", in_channels=1, image_size_px=8, seed=0)
 
     def rows(rank: int, world_size: int) -> list[torch.Tensor]:
         given: list[torch.Tensor] = []
 
-        class Team(Alone):
+        class ProcessGroup(SingleProcess):
             def gather(self, rows: torch.Tensor) -> torch.Tensor:
                 given.append(rows)
                 return rows
 
-        runtime = StageRuntime(Team(torch.device("cpu"), rank, world_size), "deepcluster", 0, FaissSearch(1))
+        runtime = StageRuntime(ProcessGroup(torch.device("cpu"), rank, world_size), "deepcluster", 0, FaissSearch(1))
         extractor = Extractor(backbone, data, runtime, 50, None, 0, False)
         list(extractor._batches(data.train, 0))
         return given

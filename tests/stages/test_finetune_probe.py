@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from trainables import metrics
-from trainables.contract import ImageData, Result, Split
-from trainables.faiss_search import FaissSearch
+from trainables.interfaces import ImageData, Result, Split
+from trainables.maths import metrics
 from trainables.nets import backbones
-from trainables.session import Alone, StageRuntime
+from trainables.runner.runtime import SingleProcess, StageRuntime
 from trainables.stages import finetune_probe
 from trainables.stages.finetune_probe import Config
+from trainables.vector_search.faiss_search import FaissSearch
 
 Train = Callable[..., Any]
 SETTINGS = Config(augmentation="affine", batch_size=40, epochs=3, lr=0.01, head_lr=0.1)
@@ -41,7 +41,7 @@ def test_shuffled_labels_are_not_right(train: Train, data: ImageData, probed: Re
 def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(
     train: Train, data: ImageData, probed: Result
 ) -> None:
-    runtime = StageRuntime(Alone(torch.device("cpu")), "finetune_probe", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "finetune_probe", 0, FaissSearch(1))
     saved = copy.deepcopy(next(finetune_probe.train(SETTINGS, data, {"probed": probed}, runtime)).state())
     whole, rest = (train(finetune_probe, SETTINGS, data, {"probed": probed}, saved=each) for each in (None, saved))
     assert rest.metrics == whole.metrics[1:]

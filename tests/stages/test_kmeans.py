@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.contract import ImageData, Result
+from trainables.interfaces import ImageData, Result
 from trainables.stages import kmeans
 from trainables.stages.kmeans import Config
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.contract import ImageData, Result
-from trainables.faiss_search import FaissSearch
+from trainables.interfaces import ImageData, Result
 from trainables.stages import neighbors
 from trainables.stages.neighbors import Config
+from trainables.vector_search.faiss_search import FaissSearch
 
 
 @pytest.fixture

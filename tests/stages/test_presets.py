@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainables.contract import Stage
+from trainables.interfaces import Stage
 from trainables.stages import scan, selflabel
 
 RECIPES = [

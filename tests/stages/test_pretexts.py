@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from trainables import pipeline
-from trainables.contract import ImageData, Split
-from trainables.faiss_search import FaissSearch
+from trainables.interfaces import ImageData, Split
 from trainables.nets import backbones, models, momentum
-from trainables.session import Alone, StageRuntime
+from trainables.runner.runtime import SingleProcess, StageRuntime
 from trainables.stages import instdisc, moco, rotnet
+from trainables.vector_search.faiss_search import FaissSearch
 
 SMALL: dict[str, dict[str, Any]] = {
     "simclr": {"lr": 0.1},
@@ -39,7 +39,9 @@ def test_resuming_in_the_middle_equals_an_uninterrupted_run(
     train: Callable[..., Any], data: ImageData, name: str
 ) -> None:
     stage, settings = pipeline.load(name), config(name)
-    steps = stage.train(settings, data, {}, StageRuntime(Alone(torch.device("cpu")), "pretext", 0, FaissSearch(1)))
+    steps = stage.train(
+        settings, data, {}, StageRuntime(SingleProcess(torch.device("cpu")), "pretext", 0, FaissSearch(1))
+    )
     saved = copy.deepcopy(next(steps).state())
     whole, resumed = train(stage, settings, data), train(stage, settings, data, saved=saved)
     assert resumed.metrics == whole.metrics[1:]
@@ -116,7 +118,7 @@ def test_rotnet_has_no_projection_head_to_mine_in(data: ImageData) -> None:
 
 
 def test_the_constant_of_nce_is_measured_once_and_saved(data: ImageData) -> None:
-    runtime = StageRuntime(Alone(torch.device("cpu")), "pretext", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "pretext", 0, FaissSearch(1))
     steps = instdisc.train(config("instdisc"), data, {}, runtime)
     first, second = (float(next(steps).state()["memory"]["constant"]) for _ in range(2))
     assert first == second > 0
@@ -127,7 +129,7 @@ def test_shuffled_keys_come_back_in_the_order_of_their_images() -> None:
     encoder = models.ContrastiveModel(backbone, 4).eval()
     views_BCHW = torch.rand(6, 1, 8, 8)
     order_T = torch.tensor([3, 0, 5, 1, 4, 2])
-    runtime = StageRuntime(Alone(torch.device("cpu")), "pretext", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "pretext", 0, FaissSearch(1))
     with torch.no_grad():
         torch.testing.assert_close(
             moco.shuffled_keys(encoder, views_BCHW, order_T, runtime), encoder(views_BCHW), rtol=1e-5, atol=1e-6
@@ -140,7 +142,7 @@ def test_shuffling_deals_images_to_other_parts_of_the_batch_norm() -> None:
     momentum.split_batch_norms(encoder, 2)
     views_BCHW = torch.rand(6, 1, 8, 8)
     order_T = torch.tensor([3, 0, 5, 1, 4, 2])
-    runtime = StageRuntime(Alone(torch.device("cpu")), "pretext", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "pretext", 0, FaissSearch(1))
     with torch.no_grad():
         expected = torch.empty(6, 4)
         expected[order_T] = encoder(views_BCHW[order_T])
@@ -151,7 +153,7 @@ def test_shuffling_deals_images_to_other_parts_of_the_batch_norm() -> None:
 
 
 def test_a_queue_is_trimmed_to_whole_batches(data: ImageData) -> None:
-    runtime = StageRuntime(Alone(torch.device("cpu")), "pretext", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "pretext", 0, FaissSearch(1))
     state = next(moco.train(config("moco"), data, {}, runtime)).state()
     # 100 keys hold two batches of 40; three batches went in, so the ring stands at the second.
     assert state["slow"]["queue.keys_QD"].shape == (80, 128)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import pipeline, probing
-from trainables.contract import DataShape, ImageData, Result, Split
-from trainables.faiss_search import FaissSearch
-from trainables.nets import backbones, taps
-from trainables.session import Alone, StageRuntime
+from trainables import pipeline
+from trainables.interfaces import DataShape, ImageData, Result, Split
+from trainables.nets import backbones, feature_maps
+from trainables.runner.runtime import SingleProcess, StageRuntime
 from trainables.stages import knn_probe, linear_probe, mlp_probe
+from trainables.training import probing
+from trainables.vector_search.faiss_search import FaissSearch
 
 Train = Callable[..., Any]
 PLAIN = {"batch_size": 60, "epochs": 4, "augmentation": "plain", "ten_crops": False, "lr": 0.05}
@@ -62,7 +63,7 @@ def test_the_backbone_stays_as_it_was(train: Train, data: ImageData, probed: Res
     stage: Any = pipeline.load(name)
     train(stage, stage.Config(batch_size=60, epochs=1), data, {"probed": probed})
     assert all(torch.equal(before[key], value) for key, value in probed.weights["backbone"].items())
-    frozen = probing.frozen(probed, data, StageRuntime(Alone(torch.device("cpu")), name, 0, FaissSearch(1)))
+    frozen = probing.frozen(probed, data, StageRuntime(SingleProcess(torch.device("cpu")), name, 0, FaissSearch(1)))
     assert not frozen.training and not any(each.requires_grad for each in frozen.parameters())
 
 
@@ -73,7 +74,9 @@ def test_resumed_in_the_middle_it_ends_on_the_same_bits(
     stage: Any = pipeline.load(name)
     settings, inputs = stage.Config(batch_size=50, epochs=3), {"probed": probed}
     whole = train(stage, settings, data, inputs)
-    steps = stage.train(settings, data, inputs, StageRuntime(Alone(torch.device("cpu")), name, 0, FaissSearch(1)))
+    steps = stage.train(
+        settings, data, inputs, StageRuntime(SingleProcess(torch.device("cpu")), name, 0, FaissSearch(1))
+    )
     buffer = io.BytesIO()
     torch.save(dict(next(steps).state()), buffer)
     buffer.seek(0)
@@ -90,9 +93,9 @@ def test_the_rate_falls_with_the_root_of_the_steps(train: Train, data: ImageData
 
 
 def test_the_pooled_maps_of_alexnet_have_the_published_widths() -> None:
-    shapes = taps.shapes("alexnet_dc", DataShape(9, 9, 10, 3, 224), True)
+    shapes = feature_maps.shapes("alexnet_dc", DataShape(9, 9, 10, 3, 224), True)
     widths = {}
-    for layer in taps.CONVOLUTIONS:
+    for layer in feature_maps.CONVOLUTIONS:
         head = linear_probe._head("alexnet_dc", layer, shapes[layer], 10)
         widths[layer] = head[:2](torch.zeros(1, *shapes[layer])).shape[1]
         assert head(torch.zeros(1, *shapes[layer])).shape == (1, 10)
@@ -107,15 +110,15 @@ def test_ten_crops_are_four_corners_and_the_middle_and_their_mirror_images() -> 
 
 
 def test_random_crops_stay_inside_and_reach_both_ends() -> None:
-    from trainables.data.draws import Draws
+    from trainables.data.batch_random import BatchRandom
 
-    crops_B4 = probing._random_crops(Draws(torch.Generator().manual_seed(0), 200), 16)
+    crops_B4 = probing._random_crops(BatchRandom(torch.Generator().manual_seed(0), 200), 16)
     assert (crops_B4[:, 2:] == 14).all()
     assert crops_B4[:, :2].unique().tolist() == [0, 1, 2]
 
 
 def test_ten_crops_vote_with_their_mean_probability(data: ImageData, probed: Result) -> None:
-    runtime = StageRuntime(Alone(torch.device("cpu")), "linear_probe", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "linear_probe", 0, FaissSearch(1))
     backbone = probing.frozen(probed, data, runtime)
     votes = iter([[0.9, 0.1, 0.0]] + [[0.4, 0.6, 0.0]] * 9)
 
@@ -153,7 +156,7 @@ def test_a_stage_without_a_backbone_cannot_be_probed(train: Train, data: ImageDa
 def test_a_network_behind_sobel_is_rebuilt_with_it(data: ImageData) -> None:
     backbone = backbones.build("small", in_channels=1, image_size_px=8, seed=0, sobel=True)
     probed = Result(weights={"backbone": backbone.state_dict()}, facts={"network": "small", "sobel": True})
-    runtime = StageRuntime(Alone(torch.device("cpu")), "knn_probe", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "knn_probe", 0, FaissSearch(1))
     assert probing.frozen(probed, data, runtime).sobel
 
 

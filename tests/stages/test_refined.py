@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import checks, metrics, pipeline
-from trainables.contract import ImageData, Result
-from trainables.faiss_search import FaissSearch
-from trainables.session import Alone, StageRuntime
+from trainables import pipeline, settings
+from trainables.interfaces import ImageData, Result
+from trainables.maths import metrics
+from trainables.runner.runtime import SingleProcess, StageRuntime
+from trainables.vector_search.faiss_search import FaissSearch
 
 Train = Callable[..., Any]
 
@@ -68,7 +69,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(
     train: Train, data: ImageData, unsure: dict[str, Result], name: str
 ) -> None:
     stage = pipeline.load(name)
-    runtime = StageRuntime(Alone(torch.device("cpu")), stage.NAMESPACE, 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), stage.NAMESPACE, 0, FaissSearch(1))
     steps = stage.train(config(name, **LASTING), data, {slot: unsure[slot] for slot in stage.INPUTS}, runtime)
     saved = copy.deepcopy(next(steps).state())
     whole, rest = (done(train, name, data, unsure, saved=each, **LASTING) for each in (None, saved))
@@ -165,8 +166,8 @@ def test_weak_labels_of_every_kind_are_refined(train: Train, data: ImageData, un
 
 @pytest.mark.parametrize("name", SMALL)
 def test_without_refinement_its_settings_do_not_count(name: str) -> None:
-    assert {key for key in checks.effective(config(name)) if key.startswith("an")} == {"an"}
+    assert {key for key in settings.effective(config(name)) if key.startswith("an")} == {"an"}
 
 
 def test_without_spc_s_refinement_there_is_none_of_an() -> None:
-    assert "an" not in checks.effective(config("spc", refine=False))
+    assert "an" not in settings.effective(config("spc", refine=False))

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import checks
-from trainables.contract import ImageData, Result
-from trainables.faiss_search import FaissSearch
-from trainables.maths import consistency
-from trainables.session import Alone, StageRuntime
+from trainables.interfaces import ImageData, Result
+from trainables.maths import scan_loss
+from trainables.runner.runtime import SingleProcess, StageRuntime
+from trainables.settings import SettingsError
 from trainables.stages import scan
 from trainables.stages.scan import Config
+from trainables.vector_search.faiss_search import FaissSearch
 
 
 def trained(train: Callable[..., Any], data: ImageData, finished: dict[str, Result], **changes: Any) -> Any:
@@ -42,7 +42,7 @@ def test_the_kept_probabilities_have_the_reported_selection_loss(
     done = trained(train, data, finished, num_heads=3, lr=0.05)
     rows_NC = torch.tensor(done.result.arrays["probabilities_eval"])
     table_NK = torch.tensor(finished["neighbors"].arrays["neighbors_eval"])
-    assert float(consistency.selection_loss(rows_NC, table_NK)) == pytest.approx(
+    assert float(scan_loss.selection_loss(rows_NC, table_NK)) == pytest.approx(
         done.result.metrics["selection_loss"], abs=1e-6
     )
 
@@ -53,7 +53,7 @@ def test_selection_on_the_training_images_uses_their_neighbors(
     done = trained(train, data, finished, selection_split="train")
     rows_NC = torch.tensor(done.result.arrays["probabilities_train"])
     table_NK = torch.tensor(finished["neighbors"].arrays["neighbors_train"][:, :6])
-    assert float(consistency.selection_loss(rows_NC, table_NK)) == pytest.approx(
+    assert float(scan_loss.selection_loss(rows_NC, table_NK)) == pytest.approx(
         done.result.metrics["selection_loss"], abs=1e-6
     )
 
@@ -133,7 +133,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(
     settings = {"augmentation": "affine", "num_neighbors": 5, "batch_size": 60, "epochs": 3, **changes}
     inputs = {slot: finished[slot] for slot in scan.INPUTS}
     whole = train(scan, Config(**settings), data, inputs)
-    runtime = StageRuntime(Alone(torch.device("cpu")), scan.NAMESPACE, 0, FaissSearch(1), None)
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), scan.NAMESPACE, 0, FaissSearch(1), None)
     steps = scan.train(Config(**settings), data, inputs, runtime)
     next(steps)
     # Taken while the second epoch is the latest: at the end the best one's weights lie in the network.
@@ -156,7 +156,7 @@ def test_a_known_prior_takes_the_place_of_the_entropy(
     ("text", "part"), [("0.5,half", "Write for example"), ("0.5,0.4", "Its sum is 0.9"), ("1.5,-0.5", "above 0")]
 )
 def test_a_bad_prior_is_refused_with_its_value(text: str, part: str) -> None:
-    with pytest.raises(checks.SettingsError, match=part):
+    with pytest.raises(SettingsError, match=part):
         Config(class_prior=text)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.contract import ImageData, Result
+from trainables.interfaces import ImageData, Result
 from trainables.stages import selflabel
 from trainables.stages.selflabel import Config
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainables.contract import ImageData
+from trainables.interfaces import ImageData
 from trainables.stages import simclr
 from trainables.stages.simclr import Config
 

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import checks, metrics
-from trainables.contract import DataShape, ImageData, Result, Split, State
-from trainables.faiss_search import FaissSearch
-from trainables.session import Alone, StageRuntime
+from trainables.interfaces import DataShape, ImageData, Result, Split, State
+from trainables.maths import metrics
+from trainables.runner.runtime import SingleProcess, StageRuntime
+from trainables.settings import SettingsError, effective
 from trainables.stages import linear_probe, simgcd
 from trainables.stages.simgcd import Config
+from trainables.vector_search.faiss_search import FaissSearch
 
 Train = Callable[..., Any]
 LASTING = {"an": "both", "an_class_prior": "running", "an_prior_decay": 0.5, "an_empty_reference": "queue"}
@@ -51,7 +52,7 @@ def plain(run: Callable[..., Any], data: ImageData) -> Any:
 
 
 def first_state(data: ImageData, finished: dict[str, Result], **changes: Any) -> State:
-    runtime = StageRuntime(Alone(torch.device("cpu")), "simgcd", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "simgcd", 0, FaissSearch(1))
     steps = simgcd.train(config(**changes), data, {"pretext": finished["pretext"]}, runtime)
     return copy.deepcopy(next(steps).state())
 
@@ -190,7 +191,7 @@ def test_the_rate_falls_by_a_cosine_from_epoch_to_epoch(run: Callable[..., Any],
 
 
 def test_biases_and_norms_are_not_decayed(data: ImageData, finished: dict[str, Result]) -> None:
-    runtime = StageRuntime(Alone(torch.device("cpu")), "simgcd", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "simgcd", 0, FaissSearch(1))
     setup = simgcd._set_up(config(weight_decay=0.5), data, finished["pretext"], runtime)
     decayed, spared = setup.optimizer.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0.0)
@@ -236,13 +237,13 @@ def test_reweighting_changes_distillation_alone_and_no_target(
 
 
 def test_labeled_images_are_neither_refined_nor_weighed(data: ImageData, finished: dict[str, Result]) -> None:
-    runtime = StageRuntime(Alone(torch.device("cpu")), "simgcd", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "simgcd", 0, FaissSearch(1))
     settings = config(an="both", an_entropy_threshold=1e-6, an_empty_reference="identity", batch_size=120)
     setup = simgcd._set_up(settings, data, finished["pretext"], runtime)
     (step,) = simgcd._steps(setup, 0)
     first, rows = step.num_unlabeled, torch.randn(2, 120, 3, generator=torch.Generator().manual_seed(0)) * 0.1
     targets, weights = simgcd._targets(setup, list(rows), step, 0)
-    bare, _ = simgcd._targets(replace(setup, refiner=_none(setup)), list(rows), step, 0)
+    bare, _ = simgcd._targets(replace(setup, normalizer=_none(setup)), list(rows), step, 0)
     assert weights is not None
     for target_TC, bare_TC, weights_T in zip(targets, bare, weights, strict=True):
         assert torch.equal(target_TC[first:], bare_TC[first:]) and not torch.equal(target_TC[:first], bare_TC[:first])
@@ -251,7 +252,7 @@ def test_labeled_images_are_neither_refined_nor_weighed(data: ImageData, finishe
 
 
 def _none(setup: Any) -> Any:
-    return type(setup.refiner)(config(), 3, 3, 120, torch.device("cpu"))
+    return type(setup.normalizer)(config(), 3, 3, 120, torch.device("cpu"))
 
 
 def test_a_linear_probe_judges_what_it_learned(train: Train, run: Callable[..., Any], data: ImageData) -> None:
@@ -261,7 +262,7 @@ def test_a_linear_probe_judges_what_it_learned(train: Train, run: Callable[..., 
 
 
 def test_settings_that_do_not_count_have_no_part_in_the_address() -> None:
-    counted = set(checks.effective(config()))
+    counted = set(effective(config()))
     assert not {"crop_min_area", "jitter_scale", "an_top_k"} & counted
     assert {"split_seed", "affine_scale", "memax_weight"} <= counted
 
@@ -276,7 +277,7 @@ def test_settings_that_do_not_count_have_no_part_in_the_address() -> None:
     ],
 )
 def test_a_bad_setting_is_refused_with_its_rule(changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(checks.SettingsError, match=sentence):
+    with pytest.raises(SettingsError, match=sentence):
         config(**changes)
 
 

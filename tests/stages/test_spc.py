@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.contract import ImageData, Result
+from trainables.interfaces import ImageData, Result
 from trainables.stages import spc
 from trainables.stages.spc import Config
 

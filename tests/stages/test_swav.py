@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import checks, metrics
-from trainables.contract import ImageData, Split, State
-from trainables.faiss_search import FaissSearch
+from trainables.interfaces import ImageData, Split, State
+from trainables.maths import metrics
 from trainables.nets import backbones
 from trainables.nets.swav import CropQueue, PrototypeModel
-from trainables.session import Alone, StageRuntime
+from trainables.runner.runtime import SingleProcess, StageRuntime
+from trainables.settings import SettingsError, effective
 from trainables.stages import linear_probe, swav
 from trainables.stages.swav import Config
+from trainables.vector_search.faiss_search import FaissSearch
 
 Train = Callable[..., Any]
 
@@ -39,7 +40,7 @@ def config(**changes: Any) -> Config:
 
 
 def first_state(settings: Config, data: ImageData) -> State:
-    runtime = StageRuntime(Alone(torch.device("cpu")), "swav", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "swav", 0, FaissSearch(1))
     return copy.deepcopy(next(swav.train(settings, data, {}, runtime)).state())
 
 
@@ -164,7 +165,7 @@ def test_agreement_is_nothing_where_all_images_share_one_cluster(train: Train, d
     # Prototypes of length 0 give every image the same scores, and so the first cluster.
     alike = PrototypeModel(backbones.build("small", in_channels=1, image_size_px=8, seed=0), 16, 32, 6)
     torch.nn.init.zeros_(alike.prototypes.weight)
-    setup = swav._set_up(config(), data, StageRuntime(Alone(torch.device("cpu")), "swav", 0, FaissSearch(1)))
+    setup = swav._set_up(config(), data, StageRuntime(SingleProcess(torch.device("cpu")), "swav", 0, FaissSearch(1)))
     assert swav._agreement(replace(setup, model=alike), torch.zeros(60, dtype=torch.int64)) == 0.0
 
 
@@ -200,11 +201,11 @@ def test_a_linear_probe_judges_what_it_learned(train: Train, data: ImageData) ->
 
 
 def test_settings_that_do_not_count_have_no_part_in_the_address() -> None:
-    counted = set(checks.effective(config()))
+    counted = set(effective(config()))
     assert (
         not {"queue_length", "queue_start_epoch", "warmup_epochs", "num_small_crops", "momentum", "an_top_k"} & counted
     )
-    assert "momentum" in checks.effective(config(optimizer="larc"))
+    assert "momentum" in effective(config(optimizer="larc"))
 
 
 @pytest.mark.parametrize(
@@ -218,7 +219,7 @@ def test_settings_that_do_not_count_have_no_part_in_the_address() -> None:
     ],
 )
 def test_a_bad_setting_is_refused_with_its_rule(changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(checks.SettingsError, match=sentence):
+    with pytest.raises(SettingsError, match=sentence):
         config(**changes)
 
 

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from trainables import checks, pipeline, precision
-from trainables.contract import ImageData, Result
+from trainables import pipeline, settings
+from trainables.interfaces import ImageData, Result
+from trainables.nets import precision
 
-SMALL: dict[str, dict[str, checks.Plain]] = {
+SMALL: dict[str, dict[str, settings.Plain]] = {
     "simclr": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
     "moco": {"augmentation": "affine", "batch_size": 40, "epochs": 1, "queue_size": 80},
     "rotnet": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
@@ -59,7 +60,7 @@ SMALL: dict[str, dict[str, checks.Plain]] = {
 }
 
 # Numbers that switch something on or off, beside the choices.
-EXTRA: list[tuple[str, str, checks.Plain]] = [
+EXTRA: list[tuple[str, str, settings.Plain]] = [
     ("moco", "bn_splits", 1),
     ("instdisc", "negatives", 9),
     ("kmeans", "num_clusters", 5),
@@ -110,11 +111,11 @@ class Case:
 
     stage: str
     name: str
-    value: checks.Plain
+    value: settings.Plain
 
     @property
-    def changes(self) -> dict[str, checks.Plain]:
-        rule = checks.rules(pipeline.load(self.stage).Config)[self.name]
+    def changes(self) -> dict[str, settings.Plain]:
+        rule = settings.rules(pipeline.load(self.stage).Config)[self.name]
         needed = {other: values[0] for other, values in rule.when.items()}
         return {**SMALL[self.stage], **needed, self.name: self.value}
 
@@ -126,8 +127,8 @@ def cases() -> list[Case]:
     found = [Case(*each) for each in EXTRA]
     for stage in SMALL:
         config = pipeline.load(stage).Config
-        for name, rule in checks.rules(config).items():
-            values = (False, True) if checks.kind_of(config, name) is bool else rule.choices
+        for name, rule in settings.rules(config).items():
+            values = (False, True) if settings.kind_of(config, name) is bool else rule.choices
             found += [Case(stage, name, value) for value in values]
     return found
 

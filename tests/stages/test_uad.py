@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import deepclustering
-from trainables.cluster_classifier import Learner
-from trainables.cluster_features import Extractor, Fusion
-from trainables.contract import DataShape, ImageData, Split
-from trainables.faiss_search import FaissSearch
+from trainables.interfaces import DataShape, ImageData, Split
 from trainables.maths import uncertainty
-from trainables.nets import backbones, taps
-from trainables.session import Alone, StageRuntime
+from trainables.nets import backbones, feature_maps
+from trainables.runner.runtime import SingleProcess, StageRuntime
 from trainables.stages import deepcluster, linear_probe, uad
 from trainables.stages.uad import Config
+from trainables.training.deepcluster import Weighting, _weights
+from trainables.training.deepcluster_classifier import Learner
+from trainables.training.deepcluster_features import Extractor, Fusion
+from trainables.vector_search.faiss_search import FaissSearch
 
 Train = Callable[..., Any]
 SMALL: dict[str, Any] = {
@@ -47,7 +47,7 @@ def fused(data: ImageData, epoch: int = 0, batch_size: int = 50, **changes: Any)
         **changes,
     }
     backbone = backbones.build("small", in_channels=1, image_size_px=8, seed=0)
-    runtime = StageRuntime(Alone(torch.device("cpu")), "uad", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "uad", 0, FaissSearch(1))
     return Extractor(backbone, data, runtime, batch_size, Fusion(**fusion), 0, False)._matrix(data.train, epoch)
 
 
@@ -108,7 +108,7 @@ def test_standardized_blocks_weigh_the_same_in_the_pca(
 
     fuse = fusing.fuse
     backbone = backbones.build("small", in_channels=1, image_size_px=8, seed=0)
-    runtime = StageRuntime(Alone(torch.device("cpu")), "uad", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "uad", 0, FaissSearch(1))
     settings = Fusion(4, "per_run", "pool1", "top", "concat", "zscore_each")
     points = []
     for factor in (1.0, 1000.0):
@@ -128,7 +128,7 @@ def test_weights_are_those_of_the_clustering_s_own_distances(train: Train, data:
     assert arrays["weights"].min() == 0.25 and arrays["weights"].max() == 1.25
 
 
-def weighting(**changes: Any) -> deepclustering.Weighting:
+def weighting(**changes: Any) -> Weighting:
     usual = {
         "uncertainty_offset": 0.5,
         "distance": "squared_l2",
@@ -136,22 +136,22 @@ def weighting(**changes: Any) -> deepclustering.Weighting:
         "loss_form": "weighted_nll",
         "source_index": "image_id",
     }
-    return deepclustering.Weighting(**{**usual, **changes})
+    return Weighting(**{**usual, **changes})
 
 
 def test_the_plain_distance_is_the_root_of_the_squared_one() -> None:
     # Distances 0, 1, 2: scaled to 0, 1/2, 1; their squares to 0, 1/4, 1.
     squared_N, labels_N = torch.tensor([0.0, 1.0, 4.0]), torch.zeros(3, dtype=torch.int64)
-    assert deepclustering._weights(weighting(distance="l2"), squared_N, labels_N).tolist() == [1.5, 1.0, 0.5]
-    assert deepclustering._weights(weighting(), squared_N, labels_N).tolist() == [1.5, 1.25, 0.5]
+    assert _weights(weighting(distance="l2"), squared_N, labels_N).tolist() == [1.5, 1.0, 0.5]
+    assert _weights(weighting(), squared_N, labels_N).tolist() == [1.5, 1.25, 0.5]
 
 
 def test_figure_5_gives_an_image_the_weight_of_the_image_at_its_place_by_cluster() -> None:
     # By cluster the images are 1, 3, 0, 2; so image 1 gets the weight of image 0, image 3 that of image 1, and so on.
     squared_N, labels_N = torch.tensor([0.0, 1.0, 4.0, 3.0]), torch.tensor([1, 0, 1, 0])
-    own_N = deepclustering._weights(weighting(), squared_N, labels_N)
+    own_N = _weights(weighting(), squared_N, labels_N)
     assert own_N.tolist() == [1.5, 1.5, 0.5, 0.5]
-    shuffled_N = deepclustering._weights(weighting(source_index="cluster_order"), squared_N, labels_N)
+    shuffled_N = _weights(weighting(source_index="cluster_order"), squared_N, labels_N)
     assert shuffled_N[[1, 3, 0, 2]].tolist() == own_N.tolist()
 
 
@@ -187,17 +187,17 @@ def test_the_fused_row_may_be_wider_than_the_high_level_feature_alone() -> None:
 
 
 def test_settings_of_a_module_that_is_off_do_not_count() -> None:
-    from trainables import checks
+    from trainables.settings import effective
 
-    on, off = checks.effective(config()), checks.effective(config(fusion=False, uncertainty_weighting=False))
+    on, off = effective(config()), effective(config(fusion=False, uncertainty_weighting=False))
     assert {"low_level_channels", "uncertainty_offset"} <= set(on) - set(off)
-    assert set(off) - {"fusion", "uncertainty_weighting"} == set(checks.effective(deepcluster.Config(**SMALL)))
+    assert set(off) - {"fusion", "uncertainty_weighting"} == set(effective(deepcluster.Config(**SMALL)))
 
 
 @pytest.mark.parametrize("seen", ["high", "fused"])
 def test_resumed_in_the_middle_it_ends_on_the_same_bits(train: Train, data: ImageData, seen: str) -> None:
     settings = config(epochs=3, channel_selection_scope="per_epoch", classifier_input=seen)
-    runtime = StageRuntime(Alone(torch.device("cpu")), "uad", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "uad", 0, FaissSearch(1))
     steps = uad.train(settings, data, {}, runtime)
     next(steps)
     saved = copy.deepcopy(next(steps).state())
@@ -212,7 +212,7 @@ def test_alexnet_trains_on_fused_features_with_dropout_and_resumes_to_the_same_b
     images = ImageData("noise", part, part, ("a", "b"), (0.5,) * 3, (0.3,) * 3, "noise")
     settings = Config(network="alexnet_dc", num_clusters=3, pca_dim=4, batch_size=8, epochs=2, low_level_channels=1)
     assert not dict(uad.limits(settings, images.shape))
-    runtime = StageRuntime(Alone(torch.device("cpu")), "uad", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "uad", 0, FaissSearch(1))
     steps = uad.train(settings, images, {}, runtime)
     rest = train(uad, settings, images, saved=copy.deepcopy(next(steps).state()))
     expected = next(steps).metrics
@@ -223,7 +223,7 @@ def test_alexnet_trains_on_fused_features_with_dropout_and_resumes_to_the_same_b
 
 
 def test_the_classifier_may_see_the_kept_low_level_channels_too(data: ImageData) -> None:
-    runtime = StageRuntime(Alone(torch.device("cpu")), "uad", 0, FaissSearch(1))
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "uad", 0, FaissSearch(1))
     fusion = Fusion(4, "per_epoch", "pool1", "top", "concat", "none", for_classifier=True)
     learner = Learner(config(), data, runtime, fusion)
     trained, _ = learner.fresh_classifier(6, epoch=0)
@@ -232,7 +232,7 @@ def test_the_classifier_may_see_the_kept_low_level_channels_too(data: ImageData)
     images_BCHW = torch.randn(5, 1, 8, 8)
     with torch.no_grad():
         learner.classifier.eval()
-        low_BCHW = taps.collect(learner.backbone, images_BCHW, ("pool1",))["pool1"]
+        low_BCHW = feature_maps.collect(learner.backbone, images_BCHW, ("pool1",))["pool1"]
         seen_BD = torch.cat([low_BCHW[:, first_C].flatten(1), learner.backbone(images_BCHW)], dim=1)
         assert torch.equal(trained(images_BCHW), learner.classifier.top(seen_BD))
     assert seen_BD.shape[1] == 4 * 16 + learner.backbone.width

@@ -8,42 +8,44 @@ from typing import Any
 
 import pytest
 
-from trainables import checks, pipeline
-from trainables.contract import DataShape
+from trainables import pipeline, settings
+from trainables.interfaces import DataShape
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pretext:
-    epochs: int = checks.setting(500, "passes over the images", low=1, unit="epochs")
-    lr: float = checks.setting(0.4, "learning rate", above=0)
-    views: str = checks.setting("simclr", "how a view is drawn", choices=("simclr", "affine"))
-    crop: float = checks.setting(0.2, "smallest crop", above=0, high=1, when={"views": ("simclr",)})
+    epochs: int = settings.setting(500, "passes over the images", low=1, unit="epochs")
+    lr: float = settings.setting(0.4, "learning rate", above=0)
+    views: str = settings.setting("simclr", "how a view is drawn", choices=("simclr", "affine"))
+    crop: float = settings.setting(0.2, "smallest crop", above=0, high=1, when={"views": ("simclr",)})
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mining:
-    k: int = checks.setting(20, "neighbors mined", low=1)
+    k: int = settings.setting(20, "neighbors mined", low=1)
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refine:
-    refine: bool = checks.setting(True, "false leaves the model as it is")
-    epochs: int = checks.setting(50, "passes over the images", low=1, unit="epochs")
-    threshold: float = checks.setting(0.95, "a prediction above it is sure", above=0, below=1, when={"refine": (True,)})
-    batch_size: int = checks.setting(256, "images in a step", low=4)
-    sure_size: int = checks.setting(48, "sure images within the batch", low=1)
+    refine: bool = settings.setting(True, "false leaves the model as it is")
+    epochs: int = settings.setting(50, "passes over the images", low=1, unit="epochs")
+    threshold: float = settings.setting(
+        0.95, "a prediction above it is sure", above=0, below=1, when={"refine": (True,)}
+    )
+    batch_size: int = settings.setting(256, "images in a step", low=4)
+    sure_size: int = settings.setting(48, "sure images within the batch", low=1)
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
         if self.sure_size >= self.batch_size:
             sentence = f"sure_size must be below batch_size ({self.batch_size}), but is {self.sure_size}"
-            raise checks.SettingsError([("sure_size", sentence)])
+            raise settings.SettingsError([("sure_size", sentence)])
 
 
 def limits(config: Any, shape: DataShape) -> Iterator[tuple[str, str]]:

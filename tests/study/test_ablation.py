@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from platform.study.faults import StudyFaults
-from platform.study.resolve import meaning, resolved
-from platform.study.schema import Study, load_study
+from platform.study.errors import StudyErrors
+from platform.study.resolved import meaning, resolved
+from platform.study.study import Study, load_study
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ def rows(study: Study) -> dict[str, dict[str, Any]]:
 
 
 def faults(write: Write, ablate: str) -> str:
-    with pytest.raises(StudyFaults) as caught:
+    with pytest.raises(StudyErrors) as caught:
         load_study(write(f"method: spc\nablate:\n{ablate}"), best_of=best_of)
     return str(caught.value)
 
@@ -72,7 +72,7 @@ def test_the_best_setting_of_another_study_is_taken_apart(write: Write) -> None:
 
 def test_a_row_made_of_the_best_setting_stands_where_the_mode_does(write: Write) -> None:
     path = write("method: spc\nfixed: {spc.batch_size: 40}\nablate:\n  mode: leave_one_out\n  from: wide\n")
-    with pytest.raises(StudyFaults) as caught:
+    with pytest.raises(StudyErrors) as caught:
         load_study(path, best_of=lambda study: {"spc.sure_size": 32})
     # Its default, with which the part is left out, is beyond another setting's value in this base.
     assert "spc.yaml:3: ablate.without spc.sure_size.spc.sure_size: sure_size must be below" in str(caught.value)

@@ -2,8 +2,8 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from platform.study.domains import Choice, Domain, Range, grid_setting, grid_size
-from platform.study.faults import StudyFaults
-from platform.study.schema import load_study
+from platform.study.errors import StudyErrors
+from platform.study.study import load_study
 
 import optuna
 import pytest
@@ -16,7 +16,7 @@ def domain(write: Write, name: str, written: str) -> Domain:
 
 
 def refusal(write: Write, name: str, written: str) -> str:
-    with pytest.raises(StudyFaults) as caught:
+    with pytest.raises(StudyErrors) as caught:
         domain(write, name, written)
     return str(caught.value)
 

@@ -1,7 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
-from platform.study.faults import StudyFaults
-from platform.study.schema import Study, load_study
+from platform.study.errors import StudyErrors
+from platform.study.study import Study, load_study
 
 import pytest
 
@@ -54,12 +54,12 @@ def test_an_override_replaces_what_the_file_says(write: Write) -> None:
     ],
 )
 def test_a_wrong_override_is_shown_by_its_number(write: Write, override: str, sentence: str) -> None:
-    with pytest.raises(StudyFaults) as caught:
+    with pytest.raises(StudyErrors) as caught:
         load(write, override)
     assert str(caught.value).startswith(sentence)
 
 
 def test_faults_of_all_overrides_are_reported_together(write: Write) -> None:
-    with pytest.raises(StudyFaults) as caught:
+    with pytest.raises(StudyErrors) as caught:
         load(write, "trials=many", "seeds=[0, 0]", "pretext.epohcs=4")
     assert [fault.file for fault in caught.value.faults] == ["--set #1", "--set #2", "--set #3"]

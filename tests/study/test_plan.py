@@ -1,8 +1,8 @@
 from collections.abc import Callable
 from pathlib import Path
-from platform.study.faults import StudyFaults
+from platform.study.errors import StudyErrors
 from platform.study.plan import grid_size, rows, shared_slots
-from platform.study.schema import load_study
+from platform.study.study import load_study
 
 import pytest
 
@@ -84,7 +84,7 @@ def test_what_stops_trials_is_in_the_plan(write: Write) -> None:
     ],
 )
 def test_what_cannot_stop_trials_is_refused(write: Write, lines: str, fault: str) -> None:
-    with pytest.raises(StudyFaults) as caught:
+    with pytest.raises(StudyErrors) as caught:
         load_study(write(f"method: spc\n{lines}\n"))
     assert fault in str(caught.value)
 

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from platform.study import rehearsal
-from platform.study.faults import StudyFaults
-from platform.study.resolve import resolved
-from platform.study.schema import load_study
+from platform.study import smoke
+from platform.study.errors import StudyErrors
+from platform.study.resolved import resolved
+from platform.study.study import load_study
 
 import pytest
 
-from trainables import checks, pipeline
+from trainables import pipeline, settings
 
 Write = Callable[..., Path]
 
@@ -23,8 +23,8 @@ PRESETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Mining:
-    k: int = checks.setting(20, "neighbors mined", low=1)
-    same_class: bool = checks.setting(False, "drops false neighbors", oracle=(True,))
+    k: int = settings.setting(20, "neighbors mined", low=1)
+    same_class: bool = settings.setting(False, "drops false neighbors", oracle=(True,))
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def _declared(monkeypatch: pytest.MonkeyPatch, _small_pipeline: None) -> None:
 
 
 def refusal(write: Write, text: str) -> str:
-    with pytest.raises(StudyFaults) as caught:
+    with pytest.raises(StudyErrors) as caught:
         load_study(write(text))
     return str(caught.value)
 
@@ -106,8 +106,8 @@ def test_the_harmless_value_of_such_a_setting_needs_no_word(write: Write) -> Non
 def test_a_rehearsal_takes_the_value_that_a_stage_has_for_it(
     write: Write, monkeypatch: pytest.MonkeyPatch, block: str
 ) -> None:
-    monkeypatch.setattr(pipeline.stages("spc")["spc"], "REHEARSAL", {"threshold": 0.1}, raising=False)
-    small = rehearsal.rehearsal(load_study(write(f"method: spc\n{block}\n")))
+    monkeypatch.setattr(pipeline.stages("spc")["spc"], "SMOKE", {"threshold": 0.1}, raising=False)
+    small = smoke.rehearsal(load_study(write(f"method: spc\n{block}\n")))
     assert small.fixed["spc.threshold"] == 0.1
     assert "spc.threshold" not in {*small.search, *(name for row in small.ablate for name in row.changes)}
     assert any(note.startswith("spc.threshold: 0.1") for note in small.notes)

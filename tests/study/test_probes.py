@@ -3,15 +3,15 @@
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from platform.study.faults import StudyFaults
-from platform.study.limits import data_faults, probe_data_faults
-from platform.study.resolve import meaning, resolved
-from platform.study.schema import load_study
+from platform.study.data_limits import data_faults, probe_data_faults
+from platform.study.errors import StudyErrors
+from platform.study.resolved import meaning, resolved
+from platform.study.study import load_study
 
 import pytest
 
 from trainables import pipeline
-from trainables.contract import DataShape
+from trainables.interfaces import DataShape
 
 Write = Callable[..., Path]
 
@@ -27,7 +27,7 @@ def _real_pipeline(monkeypatch: pytest.MonkeyPatch, _small_pipeline: None) -> No
 
 
 def faults(write: Write, text: str) -> str:
-    with pytest.raises(StudyFaults) as caught:
+    with pytest.raises(StudyErrors) as caught:
         load_study(write(text))
     return str(caught.value)
 

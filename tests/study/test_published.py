@@ -1,8 +1,8 @@
 import re
-from platform.study.faults import StudyFaults
+from platform.study.errors import StudyErrors
 from platform.study.published import notes_of, values_of
-from platform.study.resolve import resolved
-from platform.study.schema import load_study
+from platform.study.resolved import resolved
+from platform.study.study import load_study
 from typing import Any
 
 import pytest
@@ -44,5 +44,5 @@ def test_rows_may_say_it_too(write: Any) -> None:
     ],
 )
 def test_what_is_wrong_is_said_with_its_way_out(write: Any, given: str, sentence: str) -> None:
-    with pytest.raises(StudyFaults, match=re.escape(sentence)):
+    with pytest.raises(StudyErrors, match=re.escape(sentence)):
         load_study(write(f"method: spc\npublished: {{acc: 83.6, {given}}}\n"))

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from platform.study.faults import StudyFaults
+from platform.study.errors import StudyErrors
 from platform.study.plan import rows
-from platform.study.resolve import meaning, resolved
-from platform.study.schema import Objective, load_study
+from platform.study.resolved import meaning, resolved
+from platform.study.study import Objective, load_study
 
 import pytest
 import yaml
@@ -24,7 +24,7 @@ trials: 5
 
 
 def refusal(write: Write, text: str) -> str:
-    with pytest.raises(StudyFaults) as caught:
+    with pytest.raises(StudyErrors) as caught:
         load_study(write(text))
     return str(caught.value)
 

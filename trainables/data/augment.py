@@ -16,9 +16,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from .. import checks
-from . import color, geometry, keras_like, strong
-from .draws import Draws
+from .. import settings
+from . import color, geometry, keras_like, randaugment
+from .batch_random import BatchRandom
 
 MIN_SIZE_PX = 8
 PIECE_VALUES = 128 * 3 * 32 * 32
@@ -52,24 +52,24 @@ class Norm:
 class Strength:
     """How far an augmentation goes. The defaults are the published values."""
 
-    crop_min_area: float = checks.setting(
+    crop_min_area: float = settings.setting(
         0.2, "smallest crop of simclr as a share of the image's area", above=0, high=1
     )
-    jitter: float = checks.setting(
+    jitter: float = settings.setting(
         1.0,
         "factor on the color changes of simclr: 1 is brightness, contrast, saturation 0.4, hue 0.1",
         low=0,
         high=2.5,
     )
-    num_strong_ops: int = checks.setting(4, "operations drawn for each image by scan_strong", low=0, high=14)
-    cutout_max_length: int = checks.setting(
+    num_strong_ops: int = settings.setting(4, "operations drawn for each image by scan_strong", low=0, high=14)
+    cutout_max_length: int = settings.setting(
         0, "longest side of scan_strong's cutout; 0 is the published value for the image size, 1 no cutout",
         low=0, unit="px",
     )  # fmt: skip
-    affine: float = checks.setting(1.0, "factor on every change of affine", low=0, high=2)
+    affine: float = settings.setting(1.0, "factor on every change of affine", low=0, high=2)
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 DEFAULT_STRENGTH = Strength()
@@ -87,11 +87,11 @@ class Augmentation(Protocol):
     """
 
     def __call__(
-        self, images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH
+        self, images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH
     ) -> Tensor: ...
 
 
-def plain(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
+def plain(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """``judged`` as an augmentation. Takes no draws."""
     _check(images_BCHW, draws, norm)
     return judged(images_BCHW, norm)
@@ -102,7 +102,7 @@ def judged(images_BCHW: Tensor, norm: Norm) -> Tensor:
     return norm.apply(_scaled(geometry.middle(images_BCHW)))
 
 
-def standard(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
+def standard(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """Random resized crop (area 0.08 to 1, ratio 3/4 to 4/3) and mirroring half the time."""
     _check(images_BCHW, draws, norm)
     crop_B4 = geometry.draw_crops(draws, _size(images_BCHW), (0.08, 1.0))
@@ -127,7 +127,7 @@ def _standard(norm: Norm, images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor) 
     return norm.apply(_cropped(images_BCHW, crop_B4, flip_B))
 
 
-def simclr(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
+def simclr(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """Random resized crop, mirroring, color jitter (p 0.8, each image in its own order), grey (p 0.2); no blur.
 
     Differs from torchvision on Pillow images: nothing is rounded to whole grey levels on the way, but for the crops of
@@ -148,7 +148,7 @@ def _simclr(norm: Norm, images_BCHW: Tensor, *numbers: Tensor) -> Tensor:
     return norm.apply(color.greyed(color.jitter(images_BCHW, factors_B4, order_BS), grey_B))
 
 
-def scan_strong(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
+def scan_strong(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """Mirroring, ``num_strong_ops`` of fourteen operations drawn with replacement, and cutout after normalizing.
 
     The operations are applied one by one with Pillow's arithmetic (``strong``); warps are not joined into one, since
@@ -158,12 +158,12 @@ def scan_strong(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strengt
     images_BCHW = geometry.windows(images_BCHW, draws)
     height, width = _size(images_BCHW)
     flip_B = draws.bernoulli(0.5)
-    choice_BS = draws.integers(0, len(strong.RANGES), strength.num_strong_ops)
+    choice_BS = draws.integers(0, len(randaugment.RANGES), strength.num_strong_ops)
     unit_BS = draws.uniform(0, 1, strength.num_strong_ops)
     longest = strength.cutout_max_length or published_cutout(min(height, width))
     length_B = draws.integers(1, longest + 1)
     center_B2 = torch.cat([draws.integers(0, height, 1), draws.integers(0, width, 1)], dim=1)
-    images_BCHW = strong.apply_drawn(geometry.flip(images_BCHW, flip_B), choice_BS, unit_BS)
+    images_BCHW = randaugment.apply_drawn(geometry.flip(images_BCHW, flip_B), choice_BS, unit_BS)
     return in_pieces(_cut_out, norm, images_BCHW, length_B, center_B2)
 
 
@@ -177,7 +177,7 @@ def published_cutout(size_px: int) -> int:
     return size_px // 2 if size_px <= 32 else round(size_px / 3)
 
 
-def spc_weak(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
+def spc_weak(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """Mirroring and a random crop after padding by an eighth of the size with reflected pixels."""
     _check(images_BCHW, draws, norm)
     images_BCHW = geometry.windows(images_BCHW, draws)
@@ -187,7 +187,7 @@ def spc_weak(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength =
     return norm.apply(_scaled(geometry.shifted(images_BCHW, shift_B2, flip_B)))
 
 
-def simgcd(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
+def simgcd(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """A square window of 7/8 of the side at a random place, resized to the whole, and mirroring half the time.
 
     Source: the public code of SimGCD, whose images are resized to 256 px and cut to 224 px. Differs: images of another
@@ -201,7 +201,7 @@ def simgcd(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = D
     return in_pieces(_standard, norm, images_BCHW, crop_B4, flip_B)
 
 
-def affine(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
+def affine(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """For tiny grey images, whose class a crop or a mirror image would destroy; ours.
 
     One bilinear resampling, zero outside: turned by up to 15 degrees, each axis scaled by 0.8 to 1.2, sheared by up to
@@ -223,7 +223,7 @@ def _affine(norm: Norm, images_BCHW: Tensor, *numbers: Tensor) -> Tensor:
     return norm.apply(images_BCHW.mul_(factor_B111).add_(offset_B111).add_(noise_BCHW).clamp_(0, 1))
 
 
-def _affine_matrices(size_HW: tuple[int, int], draws: Draws, reach: float) -> Tensor:
+def _affine_matrices(size_HW: tuple[int, int], draws: BatchRandom, reach: float) -> Tensor:
     """float32 (B, 2, 3), from output to source, in pixels from the middle."""
     height, width = size_HW
     angle_B = torch.deg2rad(reach * draws.uniform(-15, 15))
@@ -236,7 +236,7 @@ def _affine_matrices(size_HW: tuple[int, int], draws: Draws, reach: float) -> Te
     return torch.cat([torch.stack([row_x_B2, row_y_B2], dim=1), shift_B2[:, :, None]], dim=2)
 
 
-def keras(images_BCHW: Tensor, draws: Draws, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
+def keras(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """The views of DAC and DCCM; see ``keras_like``."""
     _check(images_BCHW, draws, norm)
     images_BCHW = geometry.middle(images_BCHW)
@@ -304,7 +304,7 @@ def _scaled(images_BCHW: Tensor) -> Tensor:
     return images_BCHW.float().div_(255)
 
 
-def _check(images_BCHW: Tensor, draws: Draws, norm: Norm) -> None:
+def _check(images_BCHW: Tensor, draws: BatchRandom, norm: Norm) -> None:
     shape = tuple(images_BCHW.shape)
     if images_BCHW.dtype != torch.uint8 or len(shape) != 4 or shape[1] not in (1, 3) or min(shape[2:]) < MIN_SIZE_PX:
         raise ValueError(

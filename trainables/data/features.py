@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..contract import Split
-from .raw import DataError, Raw
+from ..interfaces import Split
+from .loaded import DataError, Raw
 from .splits import divided, picked
 
 TRAIN_SHARE = 0.8

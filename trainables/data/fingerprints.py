@@ -8,8 +8,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..contract import Split
-from .files import FileImages
+from ..interfaces import Split
+from .decode_workers import FileImages
 
 VERSION = "images-1"
 FILES_VERSION = "files-1"

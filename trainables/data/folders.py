@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .raw import DataError
+from .loaded import DataError
 from .splits import divided
 
 SUFFIXES = (".jpeg", ".jpg", ".png")

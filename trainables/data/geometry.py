@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..contract import WINDOWS_PX
-from .draws import Draws
+from ..interfaces import WINDOWS_PX
+from .batch_random import BatchRandom
 
 CROP_ATTEMPTS = 10
 CROP_RATIOS = (3 / 4, 4 / 3)
@@ -25,7 +25,7 @@ def view_size(images_BCHW: Tensor) -> tuple[int, int]:
     return height, width
 
 
-def windows(images_BCHW: Tensor, draws: Draws) -> Tensor:
+def windows(images_BCHW: Tensor, draws: BatchRandom) -> Tensor:
     """A window at a random place of each image; images that are seen whole come back as they are, without a draw."""
     height, width = view_size(images_BCHW)
     if (height, width) == tuple(images_BCHW.shape[-2:]):
@@ -44,7 +44,7 @@ def middle(images_BCHW: Tensor) -> Tensor:
     return images_BCHW[..., top : top + height, left : left + width].contiguous()
 
 
-def draw_crops(draws: Draws, size_HW: tuple[int, int], area: tuple[float, float]) -> Tensor:
+def draw_crops(draws: BatchRandom, size_HW: tuple[int, int], area: tuple[float, float]) -> Tensor:
     """Draw a crop for each image as int64 (B, 4): top, left, height, width in whole pixels.
 
     Area is uniform in its range (as a share of the image), the log of width / height uniform between log 3/4 and

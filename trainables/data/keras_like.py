@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from . import geometry
-from .draws import Draws
+from .batch_random import BatchRandom
 
 LARGEST_TURN_DEGREES = 20.0
 LARGEST_SHIFT = 0.18
@@ -18,7 +18,7 @@ LARGEST_CHANNEL_SHIFT = 0.1
 RESCALE = 0.95
 
 
-def draw(draws: Draws, size_HW: tuple[int, int], num_channels: int) -> tuple[Tensor, Tensor]:
+def draw(draws: BatchRandom, size_HW: tuple[int, int], num_channels: int) -> tuple[Tensor, Tensor]:
     """float32 (B, 2, 3) from output to source in pixels from the middle, and float32 (B, C, 1, 1) to add.
 
     From output to source a pixel is mirrored half the time, zoomed along each axis, shifted, then turned.

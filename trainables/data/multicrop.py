@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from . import augment, color, geometry
-from .draws import Draws
+from .batch_random import BatchRandom
 
 BRIGHTNESS, HUE = 0.8, 0.2
 """Reach of the color changes at jitter 1; contrast and saturation as brightness."""
@@ -32,7 +32,7 @@ class Crop:
     blur: bool = True
 
 
-def view(images_BCHW: Tensor, draws: Draws, norm: augment.Norm, crop: Crop) -> Tensor:
+def view(images_BCHW: Tensor, draws: BatchRandom, norm: augment.Norm, crop: Crop) -> Tensor:
     """One view of each image: float32 (B, C, size_px, size_px), normalized.
 
     images_BCHW: uint8, one or three channels.

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..contract import Split, adjoined
-from .files import FileImages
-from .raw import DataError, fixed_order
+from ..interfaces import Split, adjoined
+from .decode_workers import FileImages
+from .loaded import DataError, fixed_order
 
 
 def joined(first: Split, second: Split) -> Split:

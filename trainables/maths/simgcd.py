@@ -10,7 +10,7 @@ import math
 
 from torch import Tensor
 
-from . import consistency
+from . import scan_loss
 
 
 def teacher_temperature(epoch: int, *, start: float, end: float, warmup: int) -> float:
@@ -37,4 +37,4 @@ def mean_entropy_gap(logits_TC: Tensor, *, temperature: float) -> Tensor:
     siamese networks).
     """
     probabilities_TC = (logits_TC / temperature).softmax(1)
-    return math.log(probabilities_TC.shape[1]) - consistency.mean_entropy(probabilities_TC)
+    return math.log(probabilities_TC.shape[1]) - scan_loss.mean_entropy(probabilities_TC)

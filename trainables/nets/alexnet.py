@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trainables.data.draws import Draws
+from ..data.batch_random import BatchRandom
 
 SIZE_PX = 224
 WIDTH = 4096
@@ -37,7 +37,7 @@ class DrawnDropout(nn.Module):
     def __init__(self, share: float) -> None:
         super().__init__()
         self.share = share
-        self.draws: Draws | None = None
+        self.draws: BatchRandom | None = None
 
     def forward(self, rows_BD: Tensor) -> Tensor:
         if not self.training or self.draws is None:
@@ -46,7 +46,7 @@ class DrawnDropout(nn.Module):
         return rows_BD * kept_BD / (1 - self.share)
 
 
-def feed_dropout(model: nn.Module, draws: Draws | None) -> None:
+def feed_dropout(model: nn.Module, draws: BatchRandom | None) -> None:
     """Let every ``DrawnDropout`` of a model draw from ``draws`` in the next forward pass."""
     for module in model.modules():
         if isinstance(module, DrawnDropout):

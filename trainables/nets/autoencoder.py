@@ -11,9 +11,9 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from ..contract import Split
+from ..interfaces import Split
 from ..maths import soft_assignment
-from ..precision import is_bf16
+from .precision import is_bf16
 
 
 class Autoencoder(nn.Module):

@@ -17,8 +17,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from trainables.contract import DataShape
-from trainables.nets import alexnet
+from ..interfaces import DataShape
+from . import alexnet
 
 
 class Backbone(nn.Module):

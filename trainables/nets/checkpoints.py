@@ -18,8 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from trainables.contract import DataShape
-from trainables.nets import backbones
+from ..interfaces import DataShape
+from . import backbones
 
 _QUERY_ENCODER = "module.encoder_q."
 _OURS = "layers."

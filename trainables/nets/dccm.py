@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from trainables.contract import DataShape
+from ..interfaces import DataShape
 
 FEATURE_WIDTH = 64
 SMALLEST_C4_PX = 32

@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from trainables.contract import Images
-from trainables.data import augment
-from trainables.nets.backbones import Backbone
+from ..data import augment
+from ..interfaces import Images
+from .backbones import Backbone
 
 SMALLEST_NORM = 1e-12
 

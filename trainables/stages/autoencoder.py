@@ -18,11 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import checks, clusterer
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime
-from ..data import stream
-from ..data.draws import Draws
+from .. import settings
+from ..data import batches
+from ..data.batch_random import BatchRandom
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..nets import autoencoder
+from ..training import clustering
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -34,35 +35,35 @@ _LAYERWISE = {"pretraining": ("layerwise",)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(clusterer.OptimizerConfig):
-    widths: str = checks.setting(
+class Config(clustering.OptimizerConfig):
+    widths: str = settings.setting(
         "500-500-2000",
         "widths of the layers before the embedding; the decoder mirrors them",
         choices=("500-500-2000", "256-128", "64-64"),
     )
-    embed_dim: int = checks.setting(10, "width of the embedding", low=1, high=4096, symbol="E")
-    pretraining: str = checks.setting(
+    embed_dim: int = settings.setting(10, "width of the embedding", low=1, high=4096, symbol="E")
+    pretraining: str = settings.setting(
         "joint", "all layers at once, or each alone before all of them", choices=("joint", "layerwise")
     )
-    layer_epochs: int = checks.setting(
+    layer_epochs: int = settings.setting(
         50, "passes over the training images for each layer", low=1, unit="epochs", when=_LAYERWISE
     )
-    noise: float = checks.setting(
+    noise: float = settings.setting(
         0.2, "share of the inputs and of the codes set to zero while a layer trains alone",
         low=0, below=1, when=_LAYERWISE,
     )  # fmt: skip
-    epochs: int = checks.setting(100, "passes over the training images for the whole", low=1, unit="epochs")
-    batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    optimizer: str = checks.setting("adam", "optimizer of every phase", choices=("adam", "sgd"))
-    lr: float = checks.setting(1e-3, "learning rate, constant", above=0)
-    weight_decay: float = checks.setting(0.0, "L2 penalty, on every parameter", low=0)
+    epochs: int = settings.setting(100, "passes over the training images for the whole", low=1, unit="epochs")
+    batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    optimizer: str = settings.setting("adam", "optimizer of every phase", choices=("adam", "sgd"))
+    lr: float = settings.setting(1e-3, "learning rate, constant", above=0)
+    weight_decay: float = settings.setting(0.0, "L2 penalty, on every parameter", low=0)
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
-    yield from clusterer.limits_on_size(config, shape, ("batch_size",))
+    yield from clustering.limits_on_size(config, shape, ("batch_size",))
 
 
 def train(
@@ -89,7 +90,7 @@ def train(
             phase = now
             part: nn.Module = model if phase == num_layers else autoencoder.LayerPair(model, phase)
             trained = runtime.prepare(part, config)
-            optimizer = clusterer.optimizer(config, list(part.parameters()))
+            optimizer = clustering.optimizer(config, list(part.parameters()))
             if saved is not None and saved["phase"] == phase:
                 optimizer.load_state_dict(saved["optimizer"])
             saved = None
@@ -140,7 +141,7 @@ def _epoch(phase: _Phase, epoch: int) -> dict[str, float]:
     noise = runtime.generator("noise", epoch)
     phase.trained.train()
     total, steps = torch.zeros((), device=runtime.device), 0
-    for batch in stream.batches(
+    for batch in batches.batches(
         split,
         config.batch_size,
         runtime.generator("order", epoch),
@@ -150,7 +151,7 @@ def _epoch(phase: _Phase, epoch: int) -> dict[str, float]:
     ):
         scaled_BD = phase.model.scaled(split.images_NCHW[batch.rows_B])
         if phase.number < len(phase.model.encoder):
-            draws = Draws(noise, batch.total, batch.start, len(batch.rows_B))
+            draws = BatchRandom(noise, batch.total, batch.start, len(batch.rows_B))
             loss = _layer_loss(phase, scaled_BD, draws)
         else:
             loss = (phase.trained(scaled_BD)[1] - scaled_BD).square().mean()
@@ -162,7 +163,7 @@ def _epoch(phase: _Phase, epoch: int) -> dict[str, float]:
     return {"loss": float(total) / steps}
 
 
-def _layer_loss(phase: _Phase, scaled_BD: Tensor, draws: Draws) -> Tensor:
+def _layer_loss(phase: _Phase, scaled_BD: Tensor, draws: BatchRandom) -> Tensor:
     with torch.no_grad():
         input_BI = phase.model.hidden(scaled_BD, phase.number)
     kept = 1 - phase.config.noise

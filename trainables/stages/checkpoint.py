@@ -11,9 +11,10 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .. import checks, pretext
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from .. import settings
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..nets import backbones, checkpoints
+from ..training import pretext
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -27,16 +28,16 @@ MONITOR_TEMPERATURE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    path: str = checks.setting("", "file of the weights", place=True)
-    sha256: str = checks.setting("", "of the file's content; the driver fills it in")
-    network: str = checks.setting(
+    path: str = settings.setting("", "file of the weights", place=True)
+    sha256: str = settings.setting("", "of the file's content; the driver fills it in")
+    network: str = settings.setting(
         "auto",
         "backbone whose weights the file holds; auto picks by image size",
         choices=("auto", *backbones.BACKBONES),
     )
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:

@@ -22,11 +22,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import checks, clusterer, metrics, precision, rmsprop
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
-from ..data import ahead, augment, stream
-from ..maths import correlation, mutual_information
-from ..nets import dccm
+from .. import settings
+from ..data import augment, batches, view_batches
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..maths import correlation, metrics, mutual_information
+from ..nets import dccm, precision, rmsprop
+from ..training import clustering
 
 NAMESPACE = "dccm"
 INPUTS: tuple[str, ...] = ()
@@ -59,68 +60,68 @@ TERMS = ("loss", "graph_loss", "label_loss", "mi_loss", "consistency_loss")
 
 @dataclass(frozen=True, kw_only=True)
 class Config(precision.Settings):
-    network: str = checks.setting(
+    network: str = settings.setting(
         "auto", "auto picks by image size: dccm_c4 from 32 px on, dccm_small below", choices=("auto", *dccm.NETWORKS)
     )
-    num_clusters: int = checks.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
-    graph_threshold: float = checks.setting(
+    num_clusters: int = settings.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
+    graph_threshold: float = settings.setting(
         0.95, "cosine from which two images count as alike", above=0, below=1, symbol="thres₁"
     )
-    graph_threshold_schedule: str = checks.setting(
+    graph_threshold_schedule: str = settings.setting(
         "fixed", "the threshold stays (DCCM), or falls linearly (DAC)", choices=("fixed", "falling")
     )
-    graph_threshold_end: float = checks.setting(
+    graph_threshold_end: float = settings.setting(
         0.75, "cosine at the end of the fall", above=0, below=1, when={"graph_threshold_schedule": ("falling",)}
     )
-    graph_threshold_epochs: int = checks.setting(
+    graph_threshold_epochs: int = settings.setting(
         50, "length of the fall", low=1, unit="epochs", when={"graph_threshold_schedule": ("falling",)}
     )
-    label_threshold: float = checks.setting(
+    label_threshold: float = settings.setting(
         0.9, "probability from which a prediction becomes a label", above=0, below=1, symbol="thres₂"
     )
-    normalize_similarity: bool = checks.setting(True, "divide the trained cosines by the largest of the batch")
-    label_loss: str = checks.setting(
+    normalize_similarity: bool = settings.setting(True, "divide the trained cosines by the largest of the batch")
+    label_loss: str = settings.setting(
         "bce", "binary cross entropy per cluster (code) or cross entropy (text)", choices=("bce", "ce")
     )
-    graph_loss_weight: float = checks.setting(1.0, "weight of the pairs", low=0)
-    label_loss_weight: float = checks.setting(5.0, "weight of the labels", low=0, symbol="α")
-    mi_loss_weight: float = checks.setting(
+    graph_loss_weight: float = settings.setting(1.0, "weight of the pairs", low=0)
+    label_loss_weight: float = settings.setting(5.0, "weight of the labels", low=0, symbol="α")
+    mi_loss_weight: float = settings.setting(
         0.05, "weight of the mutual information; 0.05 in the code, 0.1 in the text", low=0, symbol="β"
     )
-    consistency_loss_weight: float = checks.setting(
+    consistency_loss_weight: float = settings.setting(
         0.0, "weight of the tie to the plain image's prediction; 10 in DAC, none in DCCM", low=0
     )
-    train_on_original: bool = checks.setting(False, "train on plain images too: the losses without prime of the text")
-    train_on_transformed: bool = checks.setting(True, "train on transformed images: local robustness")
-    triplet_sampler: str = checks.setting(
+    train_on_original: bool = settings.setting(False, "train on plain images too: the losses without prime of the text")
+    train_on_transformed: bool = settings.setting(True, "train on transformed images: local robustness")
+    triplet_sampler: str = settings.setting(
         "fixed", "partners drawn evenly, or as the code takes them", choices=("fixed", "reference")
     )
-    augmentation: str = checks.setting(
+    augmentation: str = settings.setting(
         "keras_like", "how images are transformed; affine is for tiny grey images", choices=("keras_like", "affine")
     )
-    affine_scale: float = checks.setting(
+    affine_scale: float = settings.setting(
         1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
     )
-    epochs: int = checks.setting(200, "passes over the training images", low=1, unit="epochs")
-    outer_batch: int = checks.setting(1000, "images that share their targets", low=4, unit="images")
-    inner_batch: int = checks.setting(32, "images in a step, over all workers", low=4, unit="images", symbol="B")
-    inner_repeats: int = checks.setting(10, "passes over an outer batch", low=1)
-    augment_passes: int = checks.setting(2, "steps on an inner batch, each with new views", low=1)
-    lr: float = checks.setting(1e-4, "learning rate of RMSprop, constant", above=0)
-    rmsprop_decay: float = checks.setting(0.9, "decay of RMSprop's mean square", above=0, high=0.9999)
+    epochs: int = settings.setting(200, "passes over the training images", low=1, unit="epochs")
+    outer_batch: int = settings.setting(1000, "images that share their targets", low=4, unit="images")
+    inner_batch: int = settings.setting(32, "images in a step, over all workers", low=4, unit="images", symbol="B")
+    inner_repeats: int = settings.setting(10, "passes over an outer batch", low=1)
+    augment_passes: int = settings.setting(2, "steps on an inner batch, each with new views", low=1)
+    lr: float = settings.setting(1e-4, "learning rate of RMSprop, constant", above=0)
+    rmsprop_decay: float = settings.setting(0.9, "decay of RMSprop's mean square", above=0, high=0.9999)
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
         if self.inner_batch > self.outer_batch:
             sentence = f"inner_batch must be at most outer_batch ({self.outer_batch}), but is {self.inner_batch}."
-            raise checks.SettingsError([("inner_batch", sentence)])
+            raise settings.SettingsError([("inner_batch", sentence)])
         if not (self.train_on_original or self.train_on_transformed):
             sentence = "train_on_transformed must be true where train_on_original is false, but both are false."
-            raise checks.SettingsError([("train_on_transformed", sentence)])
+            raise settings.SettingsError([("train_on_transformed", sentence)])
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
-    yield from clusterer.limits_on_size(config, shape, ("num_clusters", "outer_batch"))
+    yield from clustering.limits_on_size(config, shape, ("num_clusters", "outer_batch"))
     try:
         dccm.resolve(config.network, shape)
     except ValueError as error:
@@ -227,7 +228,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     sums, steps = torch.zeros(len(TERMS), device=runtime.device), 0
     counts = torch.zeros(2, dtype=torch.int64, device=runtime.device)
     # Every rank computes the targets of the whole outer batch: one pass without gradients beside 20 with them.
-    outer = stream.batches(
+    outer = batches.batches(
         len(data.train), config.outer_batch, runtime.generator("outer", epoch), rank=0, world_size=1, drop_last=False
     )
     for batch in outer:
@@ -249,11 +250,11 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     return means | {"graph_threshold": threshold, "confident_pairs": float(pairs), "confident_labels": float(labels)}
 
 
-def _inner_batches(setup: _Setup, num_rows: int, generator: torch.Generator) -> Iterator[stream.Batch]:
+def _inner_batches(setup: _Setup, num_rows: int, generator: torch.Generator) -> Iterator[batches.Batch]:
     """Each inner batch as often as it is augmented, over all passes."""
     config, runtime = setup.config, setup.runtime
     for _ in range(config.inner_repeats):
-        order = stream.batches(
+        order = batches.batches(
             num_rows,
             config.inner_batch,
             generator,
@@ -268,7 +269,7 @@ def _inner_batches(setup: _Setup, num_rows: int, generator: torch.Generator) -> 
 
 def _seen_images(
     setup: _Setup, plain_OCHW: Tensor, generators: Mapping[str, torch.Generator]
-) -> Iterator[tuple[stream.Batch, list[Tensor]]]:
+) -> Iterator[tuple[batches.Batch, list[Tensor]]]:
     """Each inner batch with the kinds of images that are trained on: the plain ones, the transformed ones or both."""
     config, channels = setup.config, plain_OCHW.shape[1]
     inner = _inner_batches(setup, len(plain_OCHW), generators["inner"])
@@ -278,7 +279,7 @@ def _seen_images(
         return
     norm, strength = augment.Norm((0.0,) * channels, (1.0,) * channels), augment.Strength(affine=config.affine_scale)
     view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
-    for batch, seen in ahead.of_batches(inner, plain_OCHW, view, generators["views"]):
+    for batch, seen in view_batches.of_batches(inner, plain_OCHW, view, generators["views"]):
         yield batch, ([seen.images[0].float() / 255] if config.train_on_original else []) + seen.views
 
 
@@ -351,7 +352,7 @@ def _outputs(setup: _Setup, split: Split) -> tuple[Tensor, Tensor]:
 
 
 def _judged(setup: _Setup, eval_NC: Tensor, threshold: float) -> dict[str, float]:
-    found = clusterer.judged(eval_NC, setup.data, setup.config.label_threshold)
+    found = clustering.judged(eval_NC, setup.data, setup.config.label_threshold)
     fair = SMALLEST_SHARE / eval_NC.shape[1]
     guarded = float(eval_NC.amax(dim=1).mean()) if found["cluster_share_min"] >= fair else 0.0
     order_N = torch.randperm(len(eval_NC), generator=torch.Generator().manual_seed(0))

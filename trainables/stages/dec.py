@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from .. import checks, clusterer, metrics, refining
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
-from ..data import stream
-from ..maths import soft_assignment
+from .. import settings
+from ..data import batches
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..maths import metrics, soft_assignment
 from ..nets import autoencoder
+from ..training import alternating_normalization, clustering
 
 NAMESPACE = "dec"
 INPUTS = ("pretext",)
@@ -37,7 +38,7 @@ METRICS = (
     "label_change",
     "selection_loss",
     "epoch_seconds",
-    *refining.METRICS,
+    *alternating_normalization.METRICS,
     *metrics.EVALUATION_METRICS,
 )
 CRITERION = ("selection_loss", "min")
@@ -46,40 +47,40 @@ _REFINES = ("correction", "reweight", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(refining.Settings, clusterer.OptimizerConfig):
-    num_clusters: int = checks.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
-    student_t_dof: float = checks.setting(1.0, "degrees of freedom of the assignment's kernel", above=0, symbol="ν")
-    kmeans_restarts: int = checks.setting(20, "runs of k-means for the first centers", low=1, high=1000)
-    epochs: int = checks.setting(200, "passes over the training images at most", low=1, unit="epochs")
-    batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    target_update_interval: int = checks.setting(140, "steps between two targets", low=1, unit="steps", symbol="T")
-    tolerance: float = checks.setting(
+class Config(alternating_normalization.Settings, clustering.OptimizerConfig):
+    num_clusters: int = settings.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
+    student_t_dof: float = settings.setting(1.0, "degrees of freedom of the assignment's kernel", above=0, symbol="ν")
+    kmeans_restarts: int = settings.setting(20, "runs of k-means for the first centers", low=1, high=1000)
+    epochs: int = settings.setting(200, "passes over the training images at most", low=1, unit="epochs")
+    batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    target_update_interval: int = settings.setting(140, "steps between two targets", low=1, unit="steps", symbol="T")
+    tolerance: float = settings.setting(
         0.001, "training ends when a smaller share of images changes its cluster; 0 never ends it", low=0, below=1
     )
-    optimizer: str = checks.setting("sgd", "optimizer of encoder and centers", choices=("sgd", "adam"))
-    lr: float = checks.setting(0.01, "learning rate, constant", above=0)
-    weight_decay: float = checks.setting(0.0, "L2 penalty, on every parameter", low=0)
-    clustering_weight: float = checks.setting(1.0, "weight of the divergence; IDEC takes 0.1", above=0, symbol="γ")
-    reconstruction_weight: float = checks.setting(
+    optimizer: str = settings.setting("sgd", "optimizer of encoder and centers", choices=("sgd", "adam"))
+    lr: float = settings.setting(0.01, "learning rate, constant", above=0)
+    weight_decay: float = settings.setting(0.0, "L2 penalty, on every parameter", low=0)
+    clustering_weight: float = settings.setting(1.0, "weight of the divergence; IDEC takes 0.1", above=0, symbol="γ")
+    reconstruction_weight: float = settings.setting(
         0.0, "weight of the reconstruction error; above 0 keeps the decoder, as IDEC does", low=0
     )
-    an_site: str = checks.setting(
+    an_site: str = settings.setting(
         "before_sharpening",
         "what is refined: the soft assignments, or the target made of them",
         choices=("before_sharpening", "after_sharpening"),
         when={"an": _REFINES},
     )
-    an_batch_size: int = checks.setting(256, "images refined together", low=2, unit="images", when={"an": _REFINES})
-    confidence_threshold: float = checks.setting(
+    an_batch_size: int = settings.setting(256, "images refined together", low=2, unit="images", when={"an": _REFINES})
+    confidence_threshold: float = settings.setting(
         0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
     )
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
-    yield from clusterer.limits_on_size(config, shape, ("num_clusters", "batch_size"))
+    yield from clustering.limits_on_size(config, shape, ("num_clusters", "batch_size"))
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class _Setup:
     model: autoencoder.EmbeddedClustering
     trained: nn.Module
     optimizer: torch.optim.Optimizer
-    refiner: refining.Refiner
+    normalizer: alternating_normalization.Normalizer
     runtime: Runtime
 
 
@@ -132,7 +133,7 @@ def train(
     if saved is not None:
         setup.model.load_state_dict(saved["model"])
         setup.optimizer.load_state_dict(saved["optimizer"])
-        setup.refiner.load_state_dict(saved["refiner"])
+        setup.normalizer.load_state_dict(saved["refiner"])
         tensors = (saved["progress"][name].to(runtime.device) for name in ("target", "entropy", "labels"))
         progress, losses = _Progress(*tensors, **saved["numbers"]), dict(saved["losses"])
     while progress.epoch < config.epochs and not progress.is_settled:
@@ -140,7 +141,7 @@ def train(
         losses = _epoch(setup, progress) or losses
         progress.epoch += 1
         found = losses | _judged(setup, _assignments(setup, data.eval), progress)
-        found |= setup.refiner.report() | {"epoch_seconds": time.perf_counter() - started}
+        found |= setup.normalizer.report() | {"epoch_seconds": time.perf_counter() - started}
         numbers = progress.numbers()
         yield Epoch(progress.epoch, config.epochs, found, partial(_state, setup, progress.tensors(), numbers, losses))
     q_train_NC = _assignments(setup, data.train)
@@ -152,7 +153,7 @@ def train(
     arrays = {f"embedding_{part}": rows for part, rows in embedding.items()}
     arrays["probabilities_train"] = q_train_NC.float().cpu().numpy()
     arrays["probabilities_eval"] = arrays["probabilities_train"] if data.is_union else q_eval_NC.float().cpu().numpy()
-    arrays |= setup.refiner.arrays(q_eval_NC)
+    arrays |= setup.normalizer.arrays(q_eval_NC)
     return Result(
         weights={"clustering": setup.model.state_dict()},
         arrays=arrays,
@@ -161,7 +162,7 @@ def train(
             "num_clusters": q_eval_NC.shape[1],
             "is_settled": progress.is_settled,
         },
-        metrics=losses | _judged(setup, q_eval_NC, progress) | setup.refiner.report(),
+        metrics=losses | _judged(setup, q_eval_NC, progress) | setup.normalizer.report(),
     )
 
 
@@ -185,9 +186,11 @@ def _set_up(
         config.student_t_dof,
         keeps_decoder=config.reconstruction_weight > 0,
     ).to(runtime.device)
-    optimizer = clusterer.optimizer(config, [p for p in model.parameters() if p.requires_grad])
-    refiner = refining.Refiner(config, num_clusters, len(data.class_names), config.an_batch_size, runtime.device)
-    setup = _Setup(config, data, model, runtime.prepare(model, config), optimizer, refiner, runtime)
+    optimizer = clustering.optimizer(config, [p for p in model.parameters() if p.requires_grad])
+    normalizer = alternating_normalization.Normalizer(
+        config, num_clusters, len(data.class_names), config.an_batch_size, runtime.device
+    )
+    setup = _Setup(config, data, model, runtime.prepare(model, config), optimizer, normalizer, runtime)
     nothing = torch.zeros(0, device=runtime.device)
     return setup, _Progress(nothing, nothing, torch.tensor(labels_N, device=runtime.device))
 
@@ -201,7 +204,7 @@ def _state(
         "losses": losses,
         "model": setup.model.state_dict(),
         "optimizer": setup.optimizer.state_dict(),
-        "refiner": setup.refiner.state_dict(),
+        "refiner": setup.normalizer.state_dict(),
     }
 
 
@@ -229,7 +232,7 @@ def _update(setup: _Setup, progress: _Progress) -> None:
     progress.is_settled = progress.updates > 0 and progress.label_change < config.tolerance
     progress.labels_N = labels_N
     entropy_N = torch.zeros(len(q_NC), dtype=torch.float64, device=q_NC.device)
-    if not setup.refiner.is_active(progress.epoch):
+    if not setup.normalizer.is_active(progress.epoch):
         target_NC = soft_assignment.target(q_NC)
     elif config.an_site == "before_sharpening":
         refined_NC, entropy_N = _refined(setup, q_NC, progress)
@@ -244,13 +247,13 @@ def _refined(setup: _Setup, rows_NC: Tensor, progress: _Progress) -> tuple[Tenso
     """Refined rows (N, C) and entropies (N,), in batches drawn anew."""
     generator = setup.runtime.generator("refined together", progress.updates)
     order_N = torch.randperm(len(rows_NC), generator=generator, device=generator.device)
-    return setup.refiner.in_batches(rows_NC, setup.data.train.labels_N, progress.epoch, order_N)
+    return setup.normalizer.in_batches(rows_NC, setup.data.train.labels_N, progress.epoch, order_N)
 
 
 def _epoch(setup: _Setup, progress: _Progress) -> dict[str, float]:
     config, runtime, split = setup.config, setup.runtime, setup.data.train
     sums, steps = torch.zeros(3, device=runtime.device), 0
-    for batch in stream.batches(
+    for batch in batches.batches(
         split,
         config.batch_size,
         runtime.generator("order", progress.epoch),
@@ -276,16 +279,16 @@ def _epoch(setup: _Setup, progress: _Progress) -> dict[str, float]:
     return found | ({"reconstruction": reconstruction} if config.reconstruction_weight else {})
 
 
-def _loss(setup: _Setup, progress: _Progress, batch: stream.Batch) -> Tensor:
+def _loss(setup: _Setup, progress: _Progress, batch: batches.Batch) -> Tensor:
     """This rank's part of (loss, divergence, reconstruction error)."""
     config = setup.config
     scaled_BD = setup.model.autoencoder.scaled(setup.data.train.images_NCHW[batch.rows_B])
     q_BC, found_BD = setup.trained(scaled_BD)
     divergence_B = soft_assignment.divergence(progress.target_NC[batch.rows_B], q_BC)
-    if setup.refiner.weighs(progress.epoch):
+    if setup.normalizer.weighs(progress.epoch):
         entropy_T = setup.runtime.gather(progress.entropy_N[batch.rows_B])
         own = slice(batch.start, batch.start + len(batch.rows_B))
-        divergence_B = divergence_B * setup.refiner.weights(entropy_T)[own]
+        divergence_B = divergence_B * setup.normalizer.weights(entropy_T)[own]
     divergence = divergence_B.mean()
     error = torch.zeros_like(divergence) if found_BD is None else (found_BD - scaled_BD).square().mean()
     total = config.clustering_weight * divergence + config.reconstruction_weight * error
@@ -295,5 +298,5 @@ def _loss(setup: _Setup, progress: _Progress, batch: stream.Batch) -> Tensor:
 def _judged(setup: _Setup, q_NC: Tensor, progress: _Progress) -> dict[str, float]:
     """The evaluation's metrics, and what chooses: how far assignments are from their own target, and how unsettled."""
     own = float(soft_assignment.divergence(soft_assignment.target(q_NC), q_NC).mean())
-    found = clusterer.judged(q_NC.float().cpu(), setup.data, setup.config.confidence_threshold)
+    found = clustering.judged(q_NC.float().cpu(), setup.data, setup.config.confidence_threshold)
     return found | {"label_change": progress.label_change, "selection_loss": own + progress.label_change}

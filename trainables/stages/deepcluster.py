@@ -10,23 +10,23 @@ Axes: N images.
 
 from collections.abc import Generator, Mapping
 
-from .. import cluster_settings, deepclustering
-from ..contract import Epoch, ImageData, Result, Runtime
-from ..deepclustering import limits
+from ..interfaces import Epoch, ImageData, Result, Runtime
+from ..training import deepcluster, deepcluster_settings
+from ..training.deepcluster import limits
 
 __all__ = ["CRITERION", "INPUTS", "METRICS", "NAMESPACE", "VERSION", "Config", "limits", "train"]
 
 NAMESPACE = "deepcluster"
 INPUTS: tuple[str, ...] = ()
 VERSION = 3
-METRICS = deepclustering.METRICS
+METRICS = deepcluster.METRICS
 CRITERION = ("assignment_nmi", "max")
 
-Config = cluster_settings.Settings
+Config = deepcluster_settings.Settings
 
 
 def train(
     config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
 ) -> Generator[Epoch, None, Result]:
     """As ``deepclustering.train``, on high-level features alone and with every image counting the same."""
-    return (yield from deepclustering.train(config, data, runtime))
+    return (yield from deepcluster.train(config, data, runtime))

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import checks, clusterer, precision, probing
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
-from ..data import augment, stream
-from ..data.draws import Draws
+from .. import settings
+from ..data import augment, batches
+from ..data.batch_random import BatchRandom
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import schedules
-from ..nets import models
+from ..nets import models, precision
+from ..training import clustering, probing
 
 NAMESPACE = "finetune_probe"
 INPUTS = ("probed",)
@@ -32,19 +33,19 @@ CRITERION = None  # It looks at labels.
 
 @dataclass(frozen=True, kw_only=True)
 class Config(precision.Settings):
-    epochs: int = checks.setting(20, "passes over the training images", low=1, unit="epochs")
-    batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    lr: float = checks.setting(0.01, "learning rate of the network at the start", above=0)
-    head_lr: float = checks.setting(0.2, "learning rate of the linear layer at the start", above=0)
-    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1)
-    weight_decay: float = checks.setting(0.0, "L2 penalty, on every parameter", low=0)
-    augmentation: str = checks.setting(
+    epochs: int = settings.setting(20, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    lr: float = settings.setting(0.01, "learning rate of the network at the start", above=0)
+    head_lr: float = settings.setting(0.2, "learning rate of the linear layer at the start", above=0)
+    momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1)
+    weight_decay: float = settings.setting(0.0, "L2 penalty, on every parameter", low=0)
+    augmentation: str = settings.setting(
         "standard", "how training images are drawn; affine is for tiny grey images",
         choices=("standard", "affine", "eval"),
     )  # fmt: skip
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
@@ -91,7 +92,7 @@ def train(
         done = epoch + 1
         yield Epoch(done, config.epochs, found, state)
     return Result(
-        weights=clusterer.parts(model), metrics={**found, "output_train_acc": _accuracy(model, data.train, data)}
+        weights=clustering.parts(model), metrics={**found, "output_train_acc": _accuracy(model, data.train, data)}
     )
 
 
@@ -108,7 +109,7 @@ def _epoch(
     norm, views = augment.Norm(data.mean, data.std), runtime.generator("views", epoch)
     trained.train()
     total, steps = torch.zeros((), device=runtime.device), 0
-    batches = stream.batches(
+    order = batches.batches(
         len(rows_N),
         config.batch_size,
         runtime.generator("order", epoch),
@@ -116,9 +117,9 @@ def _epoch(
         world_size=runtime.world_size,
         drop_last=False,
     )
-    for batch in stream.announced(data.train, rows_N, batches):
+    for batch in batches.announced(data.train, rows_N, order):
         rows_B = rows_N[batch.rows_B]
-        draws = Draws(views, batch.total, batch.start, len(rows_B))
+        draws = BatchRandom(views, batch.total, batch.start, len(rows_B))
         images_BCHW = augment.AUGMENTATIONS[config.augmentation](data.train.images_NCHW[rows_B], draws, norm)
         loss = functional.cross_entropy(trained(images_BCHW)[0], data.train.labels_N[rows_B])
         optimizer.zero_grad(set_to_none=True)
@@ -132,5 +133,5 @@ def _epoch(
 def _accuracy(model: models.ClusteringModel, split: Split, data: ImageData) -> float:
     """Share of the labeled images that the model has right."""
     rows_N = probing.labeled_rows(split).cpu()
-    predicted_N: Tensor = clusterer.probabilities(model, split, data)[0].argmax(1)
+    predicted_N: Tensor = clustering.probabilities(model, split, data)[0].argmax(1)
     return float((predicted_N[rows_N] == split.labels_N.cpu()[rows_N]).double().mean())

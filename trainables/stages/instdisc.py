@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .. import checks, pretext
-from ..contract import Epoch, ImageData, Result, Runtime
-from ..data.draws import Draws
-from ..maths import instances, schedules
+from .. import settings
+from ..data.batch_random import BatchRandom
+from ..interfaces import Epoch, ImageData, Result, Runtime
+from ..maths import instance_discrimination, schedules
 from ..nets import backbones, models
+from ..training import pretext
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -32,16 +33,18 @@ DROPS_AT = (0.6, 0.8)
 
 @dataclass(frozen=True, kw_only=True)
 class Config(pretext.Common):
-    temperature: float = checks.setting(0.1, "divides the cosine similarities", above=0, high=10, symbol="τ")
-    feature_dim: int = checks.setting(128, "width of the feature and of the memory", low=2, high=4096)
-    head: str = checks.setting("linear", "projection head: none, or one hidden layer", choices=("linear", "mlp"))
-    negatives: int = checks.setting(
+    temperature: float = settings.setting(0.1, "divides the cosine similarities", above=0, high=10, symbol="τ")
+    feature_dim: int = settings.setting(128, "width of the feature and of the memory", low=2, high=4096)
+    head: str = settings.setting("linear", "projection head: none, or one hidden layer", choices=("linear", "mlp"))
+    negatives: int = settings.setting(
         0, "images drawn as noise for each image; 0 is the full softmax over all of them", low=0, symbol="m"
     )
-    memory_momentum: float = checks.setting(0.5, "what a memory row keeps of itself when it is renewed", low=0, below=1)
-    batch_size: int = checks.setting(128, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    lr: float = checks.setting(0.03, "learning rate of SGD at the start; falls in two steps", above=0)
-    weight_decay: float = checks.setting(5e-4, "L2 penalty, on every parameter", low=0)
+    memory_momentum: float = settings.setting(
+        0.5, "what a memory row keeps of itself when it is renewed", low=0, below=1
+    )
+    batch_size: int = settings.setting(128, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    lr: float = settings.setting(0.03, "learning rate of SGD at the start; falls in two steps", above=0)
+    weight_decay: float = settings.setting(5e-4, "L2 penalty, on every parameter", low=0)
 
 
 limits = pretext.limits
@@ -74,7 +77,9 @@ def train(
         config.feature_dim,
         config.head,  # type: ignore[arg-type]
     ).to(runtime.device)
-    memory = Memory(instances.fresh_memory(len(source.images), config.feature_dim, runtime.generator("memory")))
+    memory = Memory(
+        instance_discrimination.fresh_memory(len(source.images), config.feature_dim, runtime.generator("memory"))
+    )
     optimizer = pretext.sgd(config, model)
     parts: dict[str, pretext.Stateful] = {"model": model, "optimizer": optimizer, "memory": memory}
     start = pretext.restore(runtime.resume(), parts)
@@ -105,17 +110,19 @@ def _epoch(
         features_BD = model(views_BCHW)
         # Ranks hold equal shares, so the mean of their gradients is that of the whole batch.
         if config.negatives:
-            draws = Draws(noise, batch.total, batch.start, len(batch.rows_B))
+            draws = BatchRandom(noise, batch.total, batch.start, len(batch.rows_B))
             others_BK = draws.integers(0, len(source.images), config.negatives)
             loss = _estimate(
                 config, features_BD, torch.cat([batch.rows_B[:, None], others_BK], 1), memory, source.runtime
             )
         else:
-            loss = instances.full_softmax(features_BD, memory.memory_ND, batch.rows_B, temperature=config.temperature)
+            loss = instance_discrimination.full_softmax(
+                features_BD, memory.memory_ND, batch.rows_B, temperature=config.temperature
+            )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        instances.remember(
+        instance_discrimination.remember(
             memory.memory_ND,
             source.runtime.gather(batch.rows_B),
             source.runtime.gather(features_BD.detach()),
@@ -129,7 +136,7 @@ def _epoch(
 
 def _estimate(config: Config, features_BD: Tensor, rows_BM: Tensor, memory: Memory, runtime: Runtime) -> Tensor:
     num_images = len(memory.memory_ND)
-    weights_BM = instances.weights(features_BD, memory.memory_ND[rows_BM], temperature=config.temperature)
-    measured = runtime.gather(instances.estimated_constant(weights_BM, num_images).unsqueeze(0)).mean()
+    weights_BM = instance_discrimination.weights(features_BD, memory.memory_ND[rows_BM], temperature=config.temperature)
+    measured = runtime.gather(instance_discrimination.estimated_constant(weights_BM, num_images).unsqueeze(0)).mean()
     memory.constant.copy_(torch.where(memory.constant > 0, memory.constant, measured))
-    return instances.nce(weights_BM, memory.constant, num_images)
+    return instance_discrimination.nce(weights_BM, memory.constant, num_images)

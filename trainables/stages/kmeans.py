@@ -11,8 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import checks, clusterer, metrics
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from .. import settings
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..maths import metrics
+from ..training import clustering
 
 NAMESPACE = "kmeans"
 INPUTS = ("pretext",)
@@ -23,17 +25,17 @@ CRITERION = ("mean_squared_distance", "min")  # Comparable within one feature sp
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    num_clusters: int = checks.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
-    restarts: int = checks.setting(10, "runs from other seeds; the one of least inertia is kept", low=1, high=1000)
-    iterations: int = checks.setting(300, "Lloyd iterations at most", low=1, high=10000)
-    feature_space: str = checks.setting(
+    num_clusters: int = settings.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
+    restarts: int = settings.setting(10, "runs from other seeds; the one of least inertia is kept", low=1, high=1000)
+    iterations: int = settings.setting(300, "Lloyd iterations at most", low=1, high=10000)
+    feature_space: str = settings.setting(
         "auto",
         "features clustered: of the projection head or of the backbone; auto is the space neighbors are mined in",
         choices=("auto", "head", "backbone"),
     )
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
@@ -63,8 +65,8 @@ def train(
     found = runtime.search.kmeans(
         features["train"], num_clusters, seed=runtime.seed, iterations=config.iterations, restarts=config.restarts
     )
-    probabilities = {part: clusterer.closeness(points_ND, found.centroids_CD) for part, points_ND in features.items()}
-    scores = clusterer.judged(probabilities["eval"], data, confidence_threshold=0.99)
+    probabilities = {part: clustering.closeness(points_ND, found.centroids_CD) for part, points_ND in features.items()}
+    scores = clustering.judged(probabilities["eval"], data, confidence_threshold=0.99)
     scores |= {
         "mean_squared_distance": found.inertia / len(features["train"]),
         "num_empty_train_clusters": float(found.num_empty),

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import checks, metrics, probing
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from .. import settings
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..maths import metrics
 from ..nets import models
+from ..training import probing
 
 NAMESPACE = "knn_probe"
 INPUTS = ("probed",)
@@ -24,14 +26,14 @@ CRITERION = None  # It looks at labels.
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    num_neighbors: int = checks.setting(20, "training images that vote", low=1, unit="neighbors", symbol="K")
-    temperature: float = checks.setting(0.1, "divides the cosine similarities", above=0, high=10, symbol="τ")
-    half_precision: bool = checks.setting(
+    num_neighbors: int = settings.setting(20, "training images that vote", low=1, unit="neighbors", symbol="K")
+    temperature: float = settings.setting(0.1, "divides the cosine similarities", above=0, high=10, symbol="τ")
+    half_precision: bool = settings.setting(
         False, "keep the searched features in float16: half of the memory, and near ties may change places"
     )
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:

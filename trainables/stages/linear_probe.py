@@ -19,15 +19,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from .. import checks, probing
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from .. import settings
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import schedules
-from ..nets import taps
+from ..nets import feature_maps
+from ..training import probing
 
 NAMESPACE = "linear_probe"
 INPUTS = ("probed",)
 VERSION = 2
-LAYERS = (*taps.CONVOLUTIONS, "output")
+LAYERS = (*feature_maps.CONVOLUTIONS, "output")
 METRICS = (
     "loss",
     *(f"{layer}_train_acc" for layer in LAYERS),
@@ -44,23 +45,23 @@ _POOLED_WIDTH = 9600
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    epochs: int = checks.setting(90, "passes over the training images", low=1, unit="epochs")
-    batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    lr: float = checks.setting(0.01, "learning rate of SGD at the start", above=0)
-    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1)
-    weight_decay: float = checks.setting(1e-4, "L2 penalty; also how fast the rate of lecun falls", low=0)
-    schedule: str = checks.setting(
+    epochs: int = settings.setting(90, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    lr: float = settings.setting(0.01, "learning rate of SGD at the start", above=0)
+    momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1)
+    weight_decay: float = settings.setting(1e-4, "L2 penalty; also how fast the rate of lecun falls", low=0)
+    schedule: str = settings.setting(
         "lecun", "how the rate falls: as lr / sqrt(1 + lr * weight_decay * steps), or along a cosine over the epochs",
         choices=("lecun", "cosine"),
     )  # fmt: skip
-    augmentation: str = checks.setting(
+    augmentation: str = settings.setting(
         "crop", "training images: a random crop of 7/8 of the side, mirrored half the time; or as they are",
         choices=("crop", "plain"),
     )  # fmt: skip
-    ten_crops: bool = checks.setting(True, "judge the mean over ten crops of each image, not the image itself")
+    ten_crops: bool = settings.setting(True, "judge the mean over ten crops of each image, not the image itself")
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:

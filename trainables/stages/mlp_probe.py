@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import checks, probing
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from .. import settings
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..nets import alexnet
+from ..training import probing
 
 NAMESPACE = "mlp_probe"
 INPUTS = ("probed",)
@@ -34,15 +35,15 @@ CRITERION = None  # It looks at labels.
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    epochs: int = checks.setting(100, "passes over the training images", low=1, unit="epochs")
-    batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    hidden_width: int = checks.setting(200, "width of the hidden layer", low=1, high=100000)
-    dropout: float = checks.setting(0.1, "share of the hidden layer dropped in training", low=0, below=1)
-    lr: float = checks.setting(1e-3, "learning rate of Adam, constant", above=0)
-    weight_decay: float = checks.setting(0.0, "L2 penalty", low=0)
+    epochs: int = settings.setting(100, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    hidden_width: int = settings.setting(200, "width of the hidden layer", low=1, high=100000)
+    dropout: float = settings.setting(0.1, "share of the hidden layer dropped in training", low=0, below=1)
+    lr: float = settings.setting(1e-3, "learning rate of Adam, constant", above=0)
+    weight_decay: float = settings.setting(0.0, "L2 penalty", low=0)
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from .. import checks, pretext
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime
-from ..maths import contrast, schedules
+from .. import settings
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..maths import contrastive, schedules
 from ..nets import backbones, models, momentum
+from ..training import pretext
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -36,15 +37,15 @@ DROPS_AT = (0.6, 0.8)
 
 @dataclass(frozen=True, kw_only=True)
 class Config(pretext.Common):
-    temperature: float = checks.setting(0.2, "divides the cosine similarities", above=0, high=10, symbol="τ")
-    feature_dim: int = checks.setting(128, "width of queries and keys", low=2, high=4096)
-    head: str = checks.setting("mlp", "projection head: one hidden layer (v2), or none", choices=("mlp", "linear"))
-    schedule: str = checks.setting("cosine", "how the rate falls; v1 has steps", choices=("cosine", "step"))
-    queue_size: int = checks.setting(
+    temperature: float = settings.setting(0.2, "divides the cosine similarities", above=0, high=10, symbol="τ")
+    feature_dim: int = settings.setting(128, "width of queries and keys", low=2, high=4096)
+    head: str = settings.setting("mlp", "projection head: one hidden layer (v2), or none", choices=("mlp", "linear"))
+    schedule: str = settings.setting("cosine", "how the rate falls; v1 has steps", choices=("cosine", "step"))
+    queue_size: int = settings.setting(
         65536, "keys to be told from; trimmed to a multiple of the batch", low=2, unit="keys", symbol="K"
     )
-    key_momentum: float = checks.setting(0.999, "what the key encoder keeps of itself in a step", low=0, below=1)
-    bn_splits: int = checks.setting(
+    key_momentum: float = settings.setting(0.999, "what the key encoder keeps of itself in a step", low=0, below=1)
+    bn_splits: int = settings.setting(
         8, "parts of a batch that are batch-normalized on their own; a multiple of the workers", low=1
     )
 
@@ -136,12 +137,12 @@ def _epoch(
         momentum.follow(slow.keys, trained, momentum=config.key_momentum)
         order_T = torch.randperm(batch.total, generator=shuffle, device=source.runtime.device)
         key_TD = shuffled_keys(slow.keys, view1_BCHW, order_T, source.runtime)
-        loss = contrast.queue_nce(query_TD, key_TD, slow.queue.keys_QD, temperature=config.temperature)
+        loss = contrastive.queue_nce(query_TD, key_TD, slow.queue.keys_QD, temperature=config.temperature)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         slow.queue.put(key_TD)
-        sums += torch.stack((loss.detach(), contrast.alignment(query_TD, key_TD).detach()))
+        sums += torch.stack((loss.detach(), contrastive.alignment(query_TD, key_TD).detach()))
         steps += 1
     loss_mean, alignment = (sums / steps).tolist()
     return {"loss": loss_mean, "alignment": alignment}

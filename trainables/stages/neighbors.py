@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import checks, metrics
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime
+from .. import settings
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..maths import metrics
 
 NAMESPACE = "neighbors"
 INPUTS = ("pretext",)
@@ -27,20 +28,20 @@ EVAL_NEIGHBORS = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    num_neighbors: int = checks.setting(
+    num_neighbors: int = settings.setting(
         50, "neighbors mined per training image; a later stage may use fewer", low=1, unit="neighbors", symbol="K"
     )
-    mining_space: str = checks.setting(
+    mining_space: str = settings.setting(
         "auto",
         "features searched: of the projection head or of the backbone; auto is the pretext's own choice",
         choices=("auto", "head", "backbone"),
     )
-    half_precision: bool = checks.setting(
+    half_precision: bool = settings.setting(
         False, "keep the searched features in float16: half of the memory, and near ties may change places"
     )
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:

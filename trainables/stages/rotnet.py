@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .. import checks, pretext
-from ..contract import Epoch, ImageData, Result, Runtime
+from .. import settings
+from ..interfaces import Epoch, ImageData, Result, Runtime
 from ..maths import schedules
 from ..nets import backbones, models
+from ..training import pretext
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -34,13 +35,13 @@ MONITOR_TEMPERATURE = 0.1
 
 @dataclass(frozen=True, kw_only=True)
 class Config(pretext.Common):
-    rotations: int = checks.setting(4, "4 turns by 0, 90, 180 and 270 degrees; 2 by 0 and 180", choices=(2, 4))
-    batch_size: int = checks.setting(
+    rotations: int = settings.setting(4, "4 turns by 0, 90, 180 and 270 degrees; 2 by 0 and 180", choices=(2, 4))
+    batch_size: int = settings.setting(
         128, "images in a step, over all workers, before they are turned", low=2, unit="images", symbol="B"
     )
-    lr: float = checks.setting(0.1, "learning rate of SGD at the start; falls in three steps", above=0)
-    weight_decay: float = checks.setting(5e-4, "L2 penalty, on every parameter", low=0)
-    augmentation: str = checks.setting(
+    lr: float = settings.setting(0.1, "learning rate of SGD at the start; falls in three steps", above=0)
+    weight_decay: float = settings.setting(5e-4, "L2 penalty, on every parameter", low=0)
+    augmentation: str = settings.setting(
         "spc_weak",
         "how an image is drawn before it is turned; spc_weak shifts and mirrors",
         choices=("spc_weak", "standard", "simclr", "affine"),

@@ -24,12 +24,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import checks, clusterer, metrics, refining
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
-from ..data import ahead, augment, stream
-from ..data.draws import Draws
-from ..maths import consistency, partners
+from .. import settings
+from ..data import augment, batches, view_batches
+from ..data.batch_random import BatchRandom
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..maths import metrics, neighbor_pairs, scan_loss
 from ..nets import models
+from ..training import alternating_normalization, clustering
 
 NAMESPACE = "scan"
 INPUTS = ("pretext", "neighbors")
@@ -40,12 +41,12 @@ METRICS = (
     "entropy",
     "selection_loss",
     "epoch_seconds",
-    *refining.METRICS,
+    *alternating_normalization.METRICS,
     *metrics.EVALUATION_METRICS,
 )
 CRITERION = ("selection_loss", "min")
 
-_IMAGENET: Mapping[str, checks.Plain] = {
+_IMAGENET: Mapping[str, settings.Plain] = {
     "epochs": 100,
     "augmentation": "simclr",
     "num_heads": 10,
@@ -55,13 +56,13 @@ _IMAGENET: Mapping[str, checks.Plain] = {
     "momentum": 0.9,
     "weight_decay": 0.0,
 }
-_LARGE: Mapping[str, Mapping[str, checks.Plain]] = {
+_LARGE: Mapping[str, Mapping[str, settings.Plain]] = {
     "imagenet50": {**_IMAGENET, "num_neighbors": 50, "batch_size": 512},
     "imagenet100": {**_IMAGENET, "num_neighbors": 50, "batch_size": 1024},
     "imagenet200": {**_IMAGENET, "num_neighbors": 50, "batch_size": 1024},
     "imagenet": {**_IMAGENET, "num_neighbors": 20, "batch_size": 4096, "lr": 30.0},
 }
-PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
+PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
     "repo": {
         "cifar10": {"epochs": 50, "batch_size": 128},
         "cifar20": {"epochs": 100, "batch_size": 512},
@@ -75,66 +76,66 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
 PRIOR_TOLERANCE = 1e-3
 """How far the shares of a class prior may be from a sum of one, for they are written with a few digits."""
 
-_ONE: Mapping[str, tuple[checks.Plain, ...]] = {"neighbor_sampling": ("one_with_self", "one_without_self")}
+_ONE: Mapping[str, tuple[settings.Plain, ...]] = {"neighbor_sampling": ("one_with_self", "one_without_self")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(refining.Settings, clusterer.OptimizerConfig):
-    entropy_weight: float = checks.setting(5.0, "weight of the entropy of the mean prediction", low=0, symbol="λ")
-    class_prior: str = checks.setting(
+class Config(alternating_normalization.Settings, clustering.OptimizerConfig):
+    entropy_weight: float = settings.setting(5.0, "weight of the entropy of the mean prediction", low=0, symbol="λ")
+    class_prior: str = settings.setting(
         "",
         "known share of each cluster, numbers above 0 with commas between; then the divergence from it takes the place"
         " of the entropy. Empty: not known",
     )
-    num_neighbors: int = checks.setting(
+    num_neighbors: int = settings.setting(
         20, "neighbors an image may be paired with; 0 pairs it with itself", low=0, unit="neighbors", symbol="K"
     )
-    neighbor_sampling: str = checks.setting(
+    neighbor_sampling: str = settings.setting(
         "one_with_self",
         "neighbors met per image and epoch: one of K + 1 with the image itself, one of K, or all K",
         choices=("one_with_self", "one_without_self", "all"),
     )
-    same_class_only: bool = checks.setting(
+    same_class_only: bool = settings.setting(
         False, "drop neighbors of another true class: an upper bound that looks at labels", oracle=(True,), when=_ONE
     )
-    num_clusters: int = checks.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
-    num_heads: int = checks.setting(1, "linear heads trained side by side; the best is kept", low=1, high=100)
-    update_head_only: bool = checks.setting(False, "freeze the backbone, its BN statistics included")
-    epochs: int = checks.setting(100, "passes over the training images", low=1, unit="epochs")
-    batch_size: int = checks.setting(128, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    augmentation: str = checks.setting(
+    num_clusters: int = settings.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
+    num_heads: int = settings.setting(1, "linear heads trained side by side; the best is kept", low=1, high=100)
+    update_head_only: bool = settings.setting(False, "freeze the backbone, its BN statistics included")
+    epochs: int = settings.setting(100, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = settings.setting(128, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    augmentation: str = settings.setting(
         "scan_strong",
         "how anchors and neighbors are drawn",
         choices=("scan_strong", "simclr", "standard", "affine", "eval"),
     )
-    num_strong_ops: int = checks.setting(
+    num_strong_ops: int = settings.setting(
         4, "operations drawn of 14", low=1, high=14, when={"augmentation": ("scan_strong",)}
     )
-    cutout_max_length: int = checks.setting(
+    cutout_max_length: int = settings.setting(
         0, "longest side of the cut-out square; 0 takes it from the image size",
         low=0, unit="px", when={"augmentation": ("scan_strong",)},
     )  # fmt: skip
-    affine_scale: float = checks.setting(
+    affine_scale: float = settings.setting(
         1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
     )
-    an_agreement: str = checks.setting(
+    an_agreement: str = settings.setting(
         "dot",
         "how a prediction is held against a refined one: -log of the dot product, or cross entropy",
         choices=("dot", "ce"),
         when={"an": ("correction", "both")},
     )
-    selection_split: str = checks.setting(
+    selection_split: str = settings.setting(
         "eval", "images whose neighbors select epoch and head", choices=("eval", "train")
     )
-    selection_entropy_weight: float = checks.setting(1.0, "entropy weight of the selection loss", low=0)
-    confidence_threshold: float = checks.setting(
+    selection_entropy_weight: float = settings.setting(1.0, "entropy weight of the selection loss", low=0)
+    confidence_threshold: float = settings.setting(
         0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
     )
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
         if self.class_prior and (sentence := _prior_fault(self.class_prior)):
-            raise checks.SettingsError([("class_prior", sentence)])
+            raise settings.SettingsError([("class_prior", sentence)])
 
 
 def _shares(text: str) -> list[float]:
@@ -153,7 +154,7 @@ def _prior_fault(text: str) -> str | None:
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
-    yield from clusterer.limits_on_size(config, shape, ("num_clusters", "batch_size"))
+    yield from clustering.limits_on_size(config, shape, ("num_clusters", "batch_size"))
     num_clusters = config.num_clusters or shape.num_classes
     if config.class_prior and len(_shares(config.class_prior)) != num_clusters:
         yield (
@@ -183,7 +184,7 @@ class _Setup:
     table_NK: Tensor
     count_N: Tensor
     prior_C: Tensor | None
-    refiners: list[refining.Refiner]
+    normalizers: list[alternating_normalization.Normalizer]
     train_ND: Tensor | None
     eval_ND: Tensor | None
 
@@ -205,8 +206,8 @@ def train(
         done, losses, best = saved["epoch"], dict(saved["losses"]), saved["best"]
         setup.model.load_state_dict(saved["model"])
         setup.optimizer.load_state_dict(saved["optimizer"])
-        for refiner, state in zip(setup.refiners, saved["refiners"], strict=True):
-            refiner.load_state_dict(state)
+        for normalizer, state in zip(setup.normalizers, saved["refiners"], strict=True):
+            normalizer.load_state_dict(state)
     for epoch in range(done, config.epochs):
         started = time.perf_counter()
         losses = _epoch(setup, epoch)
@@ -216,18 +217,18 @@ def train(
         if selection < best["selection_loss"]:
             kept = copy.deepcopy(setup.model.state_dict())
             best = {"selection_loss": selection, "epoch": epoch + 1, "head": head, "model": kept}
-        found = clusterer.judged(eval_HNC[head], data, config.confidence_threshold)
-        found |= losses | [refiner.report() for refiner in setup.refiners][head]
+        found = clustering.judged(eval_HNC[head], data, config.confidence_threshold)
+        found |= losses | [normalizer.report() for normalizer in setup.normalizers][head]
         found |= {"selection_loss": selection, "epoch_seconds": time.perf_counter() - started}
         state = partial(_state, setup, {"epoch": epoch + 1, "losses": losses, "best": best})
         yield Epoch(epoch + 1, config.epochs, found, state)
     setup.model.load_state_dict(best["model"])
-    arrays = clusterer.of_both_splits(setup.model, data, best["head"])
-    refiner = setup.refiners[best["head"]]
-    found = clusterer.judged(arrays["probabilities_eval"], data, config.confidence_threshold)
+    arrays = clustering.of_both_splits(setup.model, data, best["head"])
+    normalizer = setup.normalizers[best["head"]]
+    found = clustering.judged(arrays["probabilities_eval"], data, config.confidence_threshold)
     return Result(
-        weights=clusterer.parts(setup.model, best["head"]),
-        arrays=arrays | refiner.arrays(torch.tensor(arrays["probabilities_eval"])),
+        weights=clustering.parts(setup.model, best["head"]),
+        arrays=arrays | normalizer.arrays(torch.tensor(arrays["probabilities_eval"])),
         facts={
             "network": setup.model.backbone.name,
             "num_clusters": arrays["probabilities_eval"].shape[1],
@@ -235,19 +236,19 @@ def train(
             "best_head": best["head"],
             "looks_at_labels": _is_oracle(config),
         },
-        metrics=found | losses | refiner.report() | {"selection_loss": best["selection_loss"]},
+        metrics=found | losses | normalizer.report() | {"selection_loss": best["selection_loss"]},
     )
 
 
 def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime) -> _Setup:
     pretext = inputs["pretext"]
     num_clusters = config.num_clusters or len(data.class_names)
-    model = clusterer.fresh(pretext.facts["network"], data.shape, num_clusters, config.num_heads, runtime.seed)
+    model = clustering.fresh(pretext.facts["network"], data.shape, num_clusters, config.num_heads, runtime.seed)
     model.backbone.load_state_dict(pretext.weights["backbone"])
     model.to(runtime.device)
     if config.update_head_only:
         model.backbone.requires_grad_(False)
-    optimizer = clusterer.optimizer(config, [p for p in model.parameters() if p.requires_grad])
+    optimizer = clustering.optimizer(config, [p for p in model.parameters() if p.requires_grad])
     train_ND = eval_ND = None
     trained: nn.Module = model
     if config.update_head_only and config.augmentation == "eval":
@@ -259,13 +260,15 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
     if config.class_prior:
         prior_C = torch.tensor(_shares(config.class_prior), device=runtime.device)
         prior_C /= prior_C.sum()
-    refiners = [
-        refining.Refiner(config, num_clusters, len(data.class_names), config.batch_size, runtime.device)
+    normalizers = [
+        alternating_normalization.Normalizer(
+            config, num_clusters, len(data.class_names), config.batch_size, runtime.device
+        )
         for _ in range(config.num_heads)
     ]
     return _Setup(
         config, data, inputs["neighbors"], model, runtime.prepare(trained, config), optimizer, runtime,
-        table_NK, count_N, prior_C, refiners, train_ND, eval_ND,
+        table_NK, count_N, prior_C, normalizers, train_ND, eval_ND,
     )  # fmt: skip
 
 
@@ -276,7 +279,7 @@ def _is_oracle(config: Config) -> bool:
 def _table(config: Config, data: ImageData, neighbors: Result, device: torch.device) -> tuple[Tensor, Tensor]:
     table_NK = torch.tensor(neighbors.arrays["neighbors_train"], device=device)[:, : config.num_neighbors + 1]
     if _is_oracle(config):
-        return partners.of_the_same_class(table_NK, data.train.labels_N.to(device))
+        return neighbor_pairs.of_the_same_class(table_NK, data.train.labels_N.to(device))
     return table_NK, torch.full((len(table_NK),), table_NK.shape[1], device=device)
 
 
@@ -284,26 +287,26 @@ def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
     return progress | {
         "model": setup.model.state_dict(),
         "optimizer": setup.optimizer.state_dict(),
-        "refiners": [refiner.state_dict() for refiner in setup.refiners],
+        "refiners": [normalizer.state_dict() for normalizer in setup.normalizers],
     }
 
 
-def _partners(setup: _Setup, batch: stream.Batch, generator: torch.Generator) -> Tensor:
+def _partners(setup: _Setup, batch: batches.Batch, generator: torch.Generator) -> Tensor:
     """(B, M) rows met by the anchors. Drawn for the global batch, so that ranks agree on every pair."""
     config, own_BK = setup.config, setup.table_NK[batch.rows_B]
     if config.num_neighbors == 0:
         return own_BK
     if config.neighbor_sampling == "all":
         return own_BK[:, 1:]
-    unit_B = Draws(generator, batch.total, batch.start, len(own_BK)).uniform(0, 1)
+    unit_B = BatchRandom(generator, batch.total, batch.start, len(own_BK)).uniform(0, 1)
     with_self = config.neighbor_sampling == "one_with_self"
-    return partners.draw_one(own_BK, setup.count_N[batch.rows_B], unit_B, with_self=with_self)
+    return neighbor_pairs.draw_one(own_BK, setup.count_N[batch.rows_B], unit_B, with_self=with_self)
 
 
 def _met(setup: _Setup, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], list[Tensor]]]:
     """Of each step this rank's rows, of the anchors and of each kind of partner, and their views or their features."""
     config, data, runtime = setup.config, setup.data, setup.runtime
-    order = stream.batches(
+    order = batches.batches(
         len(data.train) if setup.train_ND is not None else data.train,
         config.batch_size,
         runtime.generator("order", epoch),
@@ -313,7 +316,7 @@ def _met(setup: _Setup, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], list[T
     )
     pairs = runtime.generator("pairs", epoch)
 
-    def rows_of(batch: stream.Batch) -> tuple[Tensor, ...]:
+    def rows_of(batch: batches.Batch) -> tuple[Tensor, ...]:
         return batch.rows_B, *_partners(setup, batch, pairs).unbind(1)
 
     if setup.train_ND is not None:
@@ -325,7 +328,7 @@ def _met(setup: _Setup, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], list[T
     )
     norm, views = augment.Norm(data.mean, data.std), runtime.generator("views", epoch)
     view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
-    for _, seen in ahead.of_batches(order, data.train.images_NCHW, view, views, rows_of=rows_of):
+    for _, seen in view_batches.of_batches(order, data.train.images_NCHW, view, views, rows_of=rows_of):
         yield seen.rows, seen.views
 
 
@@ -355,19 +358,19 @@ def _terms(
     partner_rows: this rank's rows of each kind of partner.
     """
     config, runtime = setup.config, setup.runtime
-    if not setup.refiners[0].is_active(epoch):
-        return consistency.scan_loss(*logits, entropy_weight=config.entropy_weight, prior_C=setup.prior_C)
+    if not setup.normalizers[0].is_active(epoch):
+        return scan_loss.scan_loss(*logits, entropy_weight=config.entropy_weight, prior_C=setup.prior_C)
     targets, weights = [], []
     for logits_HTC, rows_B in zip(logits[1:], partner_rows, strict=True):
         labels_T = runtime.gather(setup.data.train.labels_N[rows_B])
         refined = [
-            refiner.of_logits(logits_TC, labels_T, epoch)
-            for refiner, logits_TC in zip(setup.refiners, logits_HTC, strict=True)
+            normalizer.of_logits(logits_TC, labels_T, epoch)
+            for normalizer, logits_TC in zip(setup.normalizers, logits_HTC, strict=True)
         ]
         targets.append(torch.stack([each for each, _ in refined]))
         weights.append(torch.stack([each for _, each in refined]))
-    corrects = setup.refiners[0].corrects(epoch)
-    return consistency.scan_loss(
+    corrects = setup.normalizers[0].corrects(epoch)
+    return scan_loss.scan_loss(
         logits[0],
         *targets,
         entropy_weight=config.entropy_weight,
@@ -380,9 +383,9 @@ def _terms(
 def _probabilities(setup: _Setup, split: Split, features_ND: Tensor | None) -> Tensor:
     """(H, N, C) on the CPU."""
     if features_ND is None:
-        return clusterer.probabilities(setup.model, split, setup.data)
+        return clustering.probabilities(setup.model, split, setup.data)
     with torch.no_grad():
-        return clusterer.finite(models.HeadsOnFeatures(setup.model.heads)(features_ND).softmax(-1).cpu())
+        return clustering.finite(models.HeadsOnFeatures(setup.model.heads)(features_ND).softmax(-1).cpu())
 
 
 def _selection(setup: _Setup) -> tuple[Tensor, Tensor]:
@@ -395,5 +398,5 @@ def _selection(setup: _Setup) -> tuple[Tensor, Tensor]:
         table_NK = tables["neighbors_train"][:, : table_NK.shape[1]]
     rows_NK = torch.tensor(table_NK)
     weight = setup.config.selection_entropy_weight
-    losses = [consistency.selection_loss(judged_NC, rows_NK, entropy_weight=weight) for judged_NC in judged_HNC]
+    losses = [scan_loss.selection_loss(judged_NC, rows_NK, entropy_weight=weight) for judged_NC in judged_HNC]
     return torch.tensor(losses), eval_HNC

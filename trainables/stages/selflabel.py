@@ -21,11 +21,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import checks, clusterer, metrics, refining
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime
-from ..data import ahead, augment, stream
-from ..maths import selflabel
+from .. import settings
+from ..data import augment, batches, view_batches
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..maths import metrics, selflabel
 from ..nets import models
+from ..training import alternating_normalization, clustering
 
 NAMESPACE = "selflabel"
 INPUTS = ("scan",)
@@ -36,15 +37,15 @@ METRICS = (
     "train_confident_fraction",
     "guarded_confidence",
     "epoch_seconds",
-    *refining.METRICS,
+    *alternating_normalization.METRICS,
     *metrics.EVALUATION_METRICS,
 )
 CRITERION = ("guarded_confidence", "max")
 
 PLATEAU_GAIN = 0.005
 """A relative gain in confident images at or below this share is no gain."""
-_SMALL: Mapping[str, checks.Plain] = {"epochs": 200, "batch_size": 1000}
-_IMAGENET: Mapping[str, checks.Plain] = {
+_SMALL: Mapping[str, settings.Plain] = {"epochs": 200, "batch_size": 1000}
+_IMAGENET: Mapping[str, settings.Plain] = {
     "epochs": 25,
     "batch_size": 512,
     "class_balancing": False,
@@ -56,13 +57,13 @@ _IMAGENET: Mapping[str, checks.Plain] = {
     "ema_decay": 0.999,
 }
 _LARGE = {name: _IMAGENET for name in ("imagenet50", "imagenet100", "imagenet200", "imagenet")}
-PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
+PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
     "repo": {"cifar10": _SMALL, "cifar20": _SMALL, "stl10": {**_SMALL, "epochs": 100}, **_LARGE},
     "paper": {**dict.fromkeys(("cifar10", "cifar20", "stl10"), {**_SMALL, "stop_rule": "plateau"}), **_LARGE},
 }
 """What SCAN's code ran and what the paper says: they differ in STL-10's epochs and in which epoch is kept."""
 
-REHEARSAL: Mapping[str, checks.Plain] = {"confidence_threshold": 0.01}
+SMOKE: Mapping[str, settings.Plain] = {"confidence_threshold": 0.01}
 """After two epochs of everything no prediction is confident, and nothing of this stage would be rehearsed."""
 
 SMALLEST_SHARE = 0.25
@@ -70,44 +71,44 @@ SMALLEST_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(refining.Settings, clusterer.OptimizerConfig):
-    confidence_threshold: float = checks.setting(
+class Config(alternating_normalization.Settings, clustering.OptimizerConfig):
+    confidence_threshold: float = settings.setting(
         0.99, "a prediction above it becomes a label", above=0, below=1, unit="as a probability", symbol="τ"
     )
-    class_balancing: bool = checks.setting(True, "weigh every predicted class alike in the loss")
-    augmentation: str = checks.setting(
+    class_balancing: bool = settings.setting(True, "weigh every predicted class alike in the loss")
+    augmentation: str = settings.setting(
         "scan_strong", "how the trained view is drawn", choices=("scan_strong", "simclr", "standard", "affine")
     )
-    affine_scale: float = checks.setting(
+    affine_scale: float = settings.setting(
         1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
     )
-    epochs: int = checks.setting(200, "passes over the training images", low=1, unit="epochs")
-    batch_size: int = checks.setting(1000, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    ema_mode: str = checks.setting(
+    epochs: int = settings.setting(200, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = settings.setting(1000, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    ema_mode: str = settings.setting(
         "off",
         "average of the weights: none; written over the student after each step; or kept aside for evaluation",
         choices=("off", "overwrite", "shadow_eval"),
     )
-    ema_decay: float = checks.setting(
+    ema_decay: float = settings.setting(
         0.999, "share of the old average kept", low=0, below=1, symbol="α",
         when={"ema_mode": ("overwrite", "shadow_eval")},
     )  # fmt: skip
-    pseudo_label_bn: str = checks.setting(
+    pseudo_label_bn: str = settings.setting(
         "train", "batch statistics or running ones under the plain view", choices=("train", "eval")
     )
-    stop_rule: str = checks.setting(
+    stop_rule: str = settings.setting(
         "last", "keep the last epoch, or stop when confident images stop growing", choices=("last", "plateau")
     )
-    patience_epochs: int = checks.setting(
+    patience_epochs: int = settings.setting(
         10, "epochs without gain before the plateau rule stops", low=1, unit="epochs", when={"stop_rule": ("plateau",)}
     )
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
-    yield from clusterer.limits_on_size(config, shape, ("batch_size",))
+    yield from clustering.limits_on_size(config, shape, ("batch_size",))
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class _Setup:
     trained: nn.Module
     average: models.ClusteringModel | None
     optimizer: torch.optim.Optimizer
-    refiner: refining.Refiner
+    normalizer: alternating_normalization.Normalizer
     runtime: Runtime
 
     @property
@@ -144,21 +145,21 @@ def train(
     """
     start = inputs["scan"]
     setup = _set_up(config, data, start, runtime)
-    refiner = setup.refiner
+    normalizer = setup.normalizer
     best: dict[str, Any] = {"confident": -1.0, "epoch": 0}
     done, saved = 0, runtime.resume()
     if saved is not None:
         done, best = saved["epoch"], saved["best"]
         setup.model.load_state_dict(saved["model"])
         setup.optimizer.load_state_dict(saved["optimizer"])
-        refiner.load_state_dict(saved["refiner"])
+        normalizer.load_state_dict(saved["refiner"])
         if setup.average is not None:
             setup.average.load_state_dict(saved["average"])
     for epoch in range(done, config.epochs):
         if config.stop_rule == "plateau" and epoch - best["epoch"] >= config.patience_epochs:
             break
         started = time.perf_counter()
-        found = _epoch(setup, epoch) | _evaluate(setup) | refiner.report()
+        found = _epoch(setup, epoch) | _evaluate(setup) | normalizer.report()
         if config.stop_rule == "last" or found["train_confident_fraction"] > best["confident"] * (1 + PLATEAU_GAIN):
             best = {"confident": found["train_confident_fraction"], "epoch": epoch + 1, "found": dict(found)}
             if config.stop_rule == "plateau":
@@ -167,10 +168,10 @@ def train(
         yield Epoch(epoch + 1, config.epochs, found, partial(_state, setup, {"epoch": epoch + 1, "best": best}))
     if "model" in best:
         setup.judged.load_state_dict(best["model"])
-    arrays = clusterer.of_both_splits(setup.judged, data)
+    arrays = clustering.of_both_splits(setup.judged, data)
     return Result(
-        weights=clusterer.parts(setup.judged),
-        arrays=arrays | refiner.arrays(torch.tensor(arrays["probabilities_eval"])),
+        weights=clustering.parts(setup.judged),
+        arrays=arrays | normalizer.arrays(torch.tensor(arrays["probabilities_eval"])),
         facts={
             "network": start.facts["network"],
             "num_clusters": start.facts["num_clusters"],
@@ -181,12 +182,14 @@ def train(
 
 
 def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) -> _Setup:
-    model = clusterer.restored(start, data.shape, runtime.seed).to(runtime.device)
+    model = clustering.restored(start, data.shape, runtime.seed).to(runtime.device)
     average = None if config.ema_mode == "off" else copy.deepcopy(model)
-    optimizer = clusterer.optimizer(config, list(model.parameters()))
+    optimizer = clustering.optimizer(config, list(model.parameters()))
     num_clusters = start.facts["num_clusters"]
-    refiner = refining.Refiner(config, num_clusters, len(data.class_names), config.batch_size, runtime.device)
-    return _Setup(config, data, model, runtime.prepare(model, config), average, optimizer, refiner, runtime)
+    normalizer = alternating_normalization.Normalizer(
+        config, num_clusters, len(data.class_names), config.batch_size, runtime.device
+    )
+    return _Setup(config, data, model, runtime.prepare(model, config), average, optimizer, normalizer, runtime)
 
 
 def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
@@ -195,7 +198,7 @@ def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
         "model": setup.model.state_dict(),
         "optimizer": setup.optimizer.state_dict(),
         "average": average,
-        "refiner": setup.refiner.state_dict(),
+        "refiner": setup.normalizer.state_dict(),
     }
 
 
@@ -204,7 +207,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     norm, strength = augment.Norm(data.mean, data.std), augment.Strength(affine=config.affine_scale)
     strong_view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
     views = runtime.generator("views", epoch)
-    order = stream.batches(
+    order = batches.batches(
         data.train,
         config.batch_size,
         runtime.generator("order", epoch),
@@ -213,16 +216,16 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
         drop_last=True,
     )
     loss_sum, steps, skipped = torch.zeros((), device=runtime.device), 0, 0
-    for batch, seen in ahead.of_batches(order, data.train.images_NCHW, strong_view, views):
+    for batch, seen in view_batches.of_batches(order, data.train.images_NCHW, strong_view, views):
         model.train(config.pseudo_label_bn == "train")
         with torch.no_grad():
             weak_BC = runtime.gather(model(augment.judged(seen.images[0], norm))[0].softmax(1))
         setup.trained.train()
         strong_BC = runtime.gather(setup.trained(seen.views[0])[0])
         weights_B = None
-        if setup.refiner.is_active(epoch):
-            weak_BC, entropy_B = setup.refiner(weak_BC, runtime.gather(data.train.labels_N[batch.rows_B]), epoch)
-            weights_B = setup.refiner.weights(entropy_B) if setup.refiner.weighs(epoch) else None
+        if setup.normalizer.is_active(epoch):
+            weak_BC, entropy_B = setup.normalizer(weak_BC, runtime.gather(data.train.labels_N[batch.rows_B]), epoch)
+            weights_B = setup.normalizer.weights(entropy_B) if setup.normalizer.weighs(epoch) else None
         loss, confident_B = selflabel.confident_cross_entropy(
             weak_BC,
             strong_BC,
@@ -281,10 +284,10 @@ def _average(setup: _Setup) -> None:
 
 def _evaluate(setup: _Setup) -> dict[str, float]:
     data, threshold = setup.data, setup.config.confidence_threshold
-    eval_NC = clusterer.probabilities(setup.judged, data.eval, data)[0]
-    train_NC = eval_NC if data.is_union else clusterer.probabilities(setup.judged, data.train, data)[0]
+    eval_NC = clustering.probabilities(setup.judged, data.eval, data)[0]
+    train_NC = eval_NC if data.is_union else clustering.probabilities(setup.judged, data.train, data)[0]
     confident = float((train_NC.max(1).values > threshold).float().mean())
-    found = clusterer.judged(eval_NC, data, threshold)
+    found = clustering.judged(eval_NC, data, threshold)
     return found | {"train_confident_fraction": confident, "guarded_confidence": _guarded(confident, train_NC)}
 
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 import torch
 
-from .. import checks, pretext
-from ..contract import Epoch, ImageData, Result, Runtime
-from ..maths import contrast, schedules
+from .. import settings
+from ..interfaces import Epoch, ImageData, Result, Runtime
+from ..maths import contrastive, schedules
 from ..nets import backbones, models
+from ..training import pretext
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -27,15 +28,15 @@ SPACES = ("head", "backbone")
 
 @dataclass(frozen=True, kw_only=True)
 class Config(pretext.Common):
-    temperature: float = checks.setting(0.1, "divides the cosine similarities", above=0, high=10, symbol="τ")
-    feature_dim: int = checks.setting(128, "width of the contrastive feature", low=2, high=4096)
-    head: str = checks.setting("mlp", "projection head: one hidden layer, or none", choices=("mlp", "linear"))
-    symmetry: str = checks.setting(
+    temperature: float = settings.setting(0.1, "divides the cosine similarities", above=0, high=10, symbol="τ")
+    feature_dim: int = settings.setting(128, "width of the contrastive feature", low=2, high=4096)
+    head: str = settings.setting("mlp", "projection head: one hidden layer, or none", choices=("mlp", "linear"))
+    symmetry: str = settings.setting(
         "one_sided", "which views are anchors: the first, or both", choices=("one_sided", "symmetric")
     )
-    epochs: int = checks.setting(500, "passes over the training images", low=1, unit="epochs")
-    batch_size: int = checks.setting(512, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    lr: float = checks.setting(0.4, "learning rate of SGD at the start; falls along a cosine", above=0)
+    epochs: int = settings.setting(500, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = settings.setting(512, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    lr: float = settings.setting(0.4, "learning rate of SGD at the start; falls along a cosine", above=0)
 
 
 limits = pretext.limits
@@ -82,11 +83,13 @@ def _epoch(
     sums, steps = torch.zeros(2, device=source.runtime.device), 0
     for _, views in source.batches(epoch, num_views=2):
         z0_BD, z1_BD = (source.runtime.gather(z) for z in model(torch.cat(views)).chunk(2))
-        loss = contrast.nt_xent(z0_BD, z1_BD, temperature=config.temperature, symmetric=config.symmetry == "symmetric")
+        loss = contrastive.nt_xent(
+            z0_BD, z1_BD, temperature=config.temperature, symmetric=config.symmetry == "symmetric"
+        )
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        sums += torch.stack((loss.detach(), contrast.alignment(z0_BD, z1_BD).detach()))
+        sums += torch.stack((loss.detach(), contrastive.alignment(z0_BD, z1_BD).detach()))
         steps += 1
     loss_mean, alignment = (sums / steps).tolist()
     return {"loss": loss_mean, "alignment": alignment}

@@ -30,14 +30,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import agreement, checks, clusterer, metrics, precision, pretext, refining
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime
-from ..data import augment, categories, stream
-from ..data.draws import Draws
-from ..maths import contrast, schedules, sinkhorn
+from .. import settings
+from ..data import augment, batches, gcd_split
+from ..data.batch_random import BatchRandom
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..maths import contrastive, metrics, schedules, sinkhorn
 from ..maths import simgcd as maths
-from ..nets import freezing, models
+from ..nets import freezing, models, precision
 from ..nets import simgcd as nets
+from ..training import alternating_normalization, clustering, pretext, view_agreement
 
 NAMESPACE = "simgcd"
 INPUTS = ("pretext",)
@@ -45,11 +46,11 @@ VERSION = 1
 TERMS = ("loss", "distillation", "mean_entropy_gap", "contrast", "labeled_cross_entropy", "labeled_contrast")
 METRICS = (
     *TERMS, "lr", "view_agreement", "acc_old", "acc_new", "epoch_seconds",
-    *refining.METRICS, *metrics.EVALUATION_METRICS,
+    *alternating_normalization.METRICS, *metrics.EVALUATION_METRICS,
 )  # fmt: skip
 CRITERION = ("view_agreement", "max")
 
-PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
+PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
     "repo": {
         "cifar10": {"known_classes": 5, "memax_weight": 1.0},
         "cifar100": {"known_classes": 80, "memax_weight": 4.0},
@@ -58,76 +59,76 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
 }
 """What the scripts of SimGCD's code change from data set to data set."""
 
-REHEARSAL: Mapping[str, checks.Plain] = {"known_classes": 0, "num_clusters": 0}
+SMOKE: Mapping[str, settings.Plain] = {"known_classes": 0, "num_clusters": 0}
 """Numbers of classes of another data set mean nothing on digits."""
 
 NUM_VIEWS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(refining.Settings, pretext.Views, precision.Settings):
-    known_classes: int = checks.setting(
+class Config(alternating_normalization.Settings, pretext.Views, precision.Settings):
+    known_classes: int = settings.setting(
         0, "classes whose images may have a label, the first ones; 0 means half of them", low=0, unit="classes"
     )
-    labeled_share: float = checks.setting(
+    labeled_share: float = settings.setting(
         0.5, "share of the known classes' images that have a label", above=0, high=1, unit="as a share"
     )
-    split_seed: int = checks.setting(
+    split_seed: int = settings.setting(
         0, "draws the labeled images, whatever the trial's seed is; 0 for the published ones", low=0, high=2**32 - 1
     )
-    num_clusters: int = checks.setting(
+    num_clusters: int = settings.setting(
         0, "categories, known and new; 0 means as many as there are classes", low=0, symbol="K"
     )
-    trained_part: str = checks.setting(
+    trained_part: str = settings.setting(
         "last_block", "part of the backbone that is trained", choices=("all", "last_block", "none")
     )
-    hidden_dim: int = checks.setting(2048, "width of the projection's two hidden layers", low=2, high=65_536)
-    feature_dim: int = checks.setting(256, "width of the embedding", low=2, high=4096)
-    sup_weight: float = checks.setting(
+    hidden_dim: int = settings.setting(2048, "width of the projection's two hidden layers", low=2, high=65_536)
+    feature_dim: int = settings.setting(256, "width of the embedding", low=2, high=4096)
+    sup_weight: float = settings.setting(
         0.35, "weight of the terms with labels; the others have the rest of 1", low=0, high=1, symbol="λ"
     )
-    memax_weight: float = checks.setting(
+    memax_weight: float = settings.setting(
         2.0, "weight of the gap between the mean prediction's entropy and its largest", low=0, symbol="ε"
     )
-    student_temperature: float = checks.setting(
+    student_temperature: float = settings.setting(
         0.1, "divides the cosines in a prediction", above=0, high=10, symbol="τs"
     )
-    teacher_start: float = checks.setting(
+    teacher_start: float = settings.setting(
         0.07, "divides the cosines in a target, in the first epoch", above=0, high=10, symbol="τt"
     )
-    teacher_end: float = checks.setting(0.04, "the same after the warm-up", above=0, high=10, symbol="τt")
-    teacher_warmup_epochs: int = checks.setting(
+    teacher_end: float = settings.setting(0.04, "the same after the warm-up", above=0, high=10, symbol="τt")
+    teacher_warmup_epochs: int = settings.setting(
         30, "epochs in which the targets' temperature goes from start to end", low=0, unit="epochs"
     )
-    contrast_temperature: float = checks.setting(
+    contrast_temperature: float = settings.setting(
         1.0, "divides the cosines of embeddings; what the code runs", above=0, high=10, symbol="τu"
     )
-    labeled_contrast_temperature: float = checks.setting(
+    labeled_contrast_temperature: float = settings.setting(
         0.07, "the same among labeled images; what the code runs", above=0, high=10, symbol="τc"
     )
-    epochs: int = checks.setting(200, "times that as many images are drawn as there are", low=1, unit="epochs")
-    batch_size: int = checks.setting(128, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    lr: float = checks.setting(0.1, "learning rate of SGD at the start; a cosine takes it to a thousandth", above=0)
-    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1)
-    weight_decay: float = checks.setting(5e-5, "L2 penalty, on matrices and filters alone", low=0)
-    augmentation: str = checks.setting(
+    epochs: int = settings.setting(200, "times that as many images are drawn as there are", low=1, unit="epochs")
+    batch_size: int = settings.setting(128, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    lr: float = settings.setting(0.1, "learning rate of SGD at the start; a cosine takes it to a thousandth", above=0)
+    momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1)
+    weight_decay: float = settings.setting(5e-5, "L2 penalty, on matrices and filters alone", low=0)
+    augmentation: str = settings.setting(
         "simgcd",
         "how a view is drawn; affine is for tiny grey images",
         choices=("simgcd", "simclr", "standard", "affine"),
     )
-    confidence_threshold: float = checks.setting(
+    confidence_threshold: float = settings.setting(
         0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
     )
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
     def num_known(self, num_classes: int) -> int:
         return self.known_classes or max(1, num_classes // 2)
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
-    yield from clusterer.limits_on_size(config, shape, ("batch_size", "num_clusters"))
+    yield from clustering.limits_on_size(config, shape, ("batch_size", "num_clusters"))
     num_known = config.num_known(shape.num_classes)
     if shape.num_classes == 0:
         yield "known_classes", "known_classes needs labels of the known classes, but the data set has none"
@@ -157,7 +158,7 @@ class _Setup:
     model: nets.CategoryModel
     trained: nn.Module
     optimizer: torch.optim.Optimizer
-    refiner: refining.Refiner
+    normalizer: alternating_normalization.Normalizer
     runtime: Runtime
     labeled_N: Tensor
     labels_N: Tensor
@@ -171,7 +172,7 @@ class _Setup:
 class _Step:
     """A global batch as this rank sees it. Its first ``num_unlabeled`` images, over all ranks, have no label."""
 
-    batch: stream.Batch
+    batch: batches.Batch
     num_unlabeled: int
 
 
@@ -190,7 +191,7 @@ def train(
     """
     setup = _set_up(config, data, inputs["pretext"], runtime)
     parts: dict[str, pretext.Stateful] = {
-        "model": setup.model, "optimizer": setup.optimizer, "refiner": setup.refiner
+        "model": setup.model, "optimizer": setup.optimizer, "refiner": setup.normalizer
     }  # fmt: skip
     start = pretext.restore(runtime.resume(), parts)
     setup = replace(setup, trained=runtime.prepare(setup.model, config))
@@ -214,7 +215,7 @@ def train(
             "probabilities_eval": eval_NC.numpy(),
             "features_eval": functional.normalize(features_ND).cpu().numpy(),
             "labeled_train": setup.labeled_N.cpu().numpy(),
-            **setup.refiner.arrays(eval_NC),
+            **setup.normalizer.arrays(eval_NC),
         },
         facts={
             "network": setup.model.backbone.name,
@@ -236,7 +237,7 @@ def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) ->
     freezing.train_part(backbone, config.trained_part)  # type: ignore[arg-type]
     model = nets.CategoryModel(backbone, config.feature_dim, config.hidden_dim, num_clusters).to(runtime.device)
     labels_N = data.train.labels_N
-    labeled_N = categories.labeled_part(
+    labeled_N = gcd_split.labeled_part(
         labels_N, num_known=config.num_known(num_classes), share=config.labeled_share, seed=config.split_seed
     )
     return _Setup(
@@ -245,7 +246,7 @@ def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) ->
         model,
         model,
         _optimizer(config, model),
-        refining.Refiner(config, num_clusters, num_classes, config.batch_size, runtime.device),
+        alternating_normalization.Normalizer(config, num_clusters, num_classes, config.batch_size, runtime.device),
         runtime,
         labeled_N,
         torch.where(labeled_N, labels_N, -1),
@@ -270,7 +271,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     steps, sums = _steps(setup, epoch), torch.zeros(len(TERMS), device=runtime.device)
     for step in steps:
         batch, images_BCHW = step.batch, data.train.images_NCHW[step.batch.rows_B]
-        draws = Draws(views, batch.total, batch.start, len(batch.rows_B))
+        draws = BatchRandom(views, batch.total, batch.start, len(batch.rows_B))
         seen = torch.cat([view(images_BCHW, draws, norm, strength) for _ in range(NUM_VIEWS)])
         terms = _terms(setup, seen, step, epoch)
         setup.optimizer.zero_grad(set_to_none=True)
@@ -283,15 +284,15 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
 def _steps(setup: _Setup, epoch: int) -> list[_Step]:
     """This rank's part of every batch of an epoch; what is drawn is the same on all ranks."""
     config, runtime = setup.config, setup.runtime
-    rows_ST, num_unlabeled = categories.balanced_batches(
+    rows_ST, num_unlabeled = gcd_split.balanced_batches(
         setup.labeled_N, config.batch_size, runtime.generator("order", epoch)
     )
     own = list(
-        stream.dealt(
+        batches.dealt(
             rows_ST.flatten(), config.batch_size, rank=runtime.rank, world_size=runtime.world_size, drop_last=True
         )
     )
-    stream.announce(setup.data.train, torch.cat([batch.rows_B for batch in own]))
+    batches.announce(setup.data.train, torch.cat([batch.rows_B for batch in own]))
     return [_Step(batch, count) for batch, count in zip(own, num_unlabeled, strict=True)]
 
 
@@ -307,7 +308,7 @@ def _terms(setup: _Setup, seen_XCHW: Tensor, step: _Step, epoch: int) -> list[Te
         targets, cosines_VTC, temperature=config.student_temperature, weights_AB=weights
     )
     gap = maths.mean_entropy_gap(torch.cat(cosines_VTC), temperature=config.student_temperature)
-    apart = contrast.nt_xent(
+    apart = contrastive.nt_xent(
         embeddings_VTE[0], embeddings_VTE[1], temperature=config.contrast_temperature, symmetric=True
     )
     cross_entropy = labeled_contrast = torch.zeros_like(gap)
@@ -315,7 +316,7 @@ def _terms(setup: _Setup, seen_XCHW: Tensor, step: _Step, epoch: int) -> list[Te
         labels_L = runtime.gather(setup.labels_N[step.batch.rows_B])[first:]
         logits_XC = torch.cat([rows_TC[first:] for rows_TC in cosines_VTC]) / config.student_temperature
         cross_entropy = functional.cross_entropy(logits_XC, labels_L.repeat(NUM_VIEWS))
-        labeled_contrast = contrast.supervised_nt_xent(
+        labeled_contrast = contrastive.supervised_nt_xent(
             embeddings_VTE[0][first:],
             embeddings_VTE[1][first:],
             labels_L,
@@ -330,21 +331,21 @@ def _targets(
     setup: _Setup, cosines_VTC: list[Tensor], step: _Step, epoch: int
 ) -> tuple[list[Tensor], list[Tensor] | None]:
     """Each view's sharpened predictions, which are the other's targets, and the weights of their terms."""
-    config, refiner, first = setup.config, setup.refiner, step.num_unlabeled
+    config, normalizer, first = setup.config, setup.normalizer, step.num_unlabeled
     temperature = maths.teacher_temperature(
         epoch, start=config.teacher_start, end=config.teacher_end, warmup=config.teacher_warmup_epochs
     )
     targets = [maths.teacher(rows_TC, temperature=temperature) for rows_TC in cosines_VTC]
-    if not refiner.is_active(epoch) or first == 0:
+    if not normalizer.is_active(epoch) or first == 0:
         return targets, None
     # Also of images whose labels nothing here may see: for the refiner's report alone.
     labels_U = setup.runtime.gather(setup.data.train.labels_N[step.batch.rows_B])[:first]
     refined, weights = [], []
     for rows_TC in targets:
-        rows_UC, entropy_U = refiner(rows_TC[:first], labels_U, epoch)
+        rows_UC, entropy_U = normalizer(rows_TC[:first], labels_U, epoch)
         refined.append(torch.cat((rows_UC, rows_TC[first:])))
-        weights.append(torch.cat((refiner.weights(entropy_U), torch.ones_like(rows_TC[first:, 0]))))
-    return refined, weights if refiner.weighs(epoch) else None
+        weights.append(torch.cat((normalizer.weights(entropy_U), torch.ones_like(rows_TC[first:, 0]))))
+    return refined, weights if normalizer.weighs(epoch) else None
 
 
 def _judged(setup: _Setup) -> dict[str, float]:
@@ -360,7 +361,7 @@ def _judged(setup: _Setup) -> dict[str, float]:
         unlabeled_UC.argmax(1).numpy(), labels_U.numpy(), unlabeled_UC.shape[1], num_classes
     )
     found |= metrics.old_and_new_accuracy(counts_CY, setup.num_known)
-    return found | {"view_agreement": _agreement(setup, eval_NC.argmax(1))} | setup.refiner.report()
+    return found | {"view_agreement": _agreement(setup, eval_NC.argmax(1))} | setup.normalizer.report()
 
 
 @torch.no_grad()
@@ -370,7 +371,7 @@ def _predicted(setup: _Setup, part: str) -> tuple[Tensor, Tensor]:
     split = data.train if part == "train" else data.eval
     features_ND = models.predict(setup.model, split.images_NCHW, data.mean, data.std)
     logits_NC = setup.model.cosines(features_ND) / setup.config.student_temperature
-    return clusterer.finite(logits_NC.softmax(1).cpu()), features_ND
+    return clustering.finite(logits_NC.softmax(1).cpu()), features_ND
 
 
 @torch.no_grad()
@@ -384,4 +385,4 @@ def _agreement(setup: _Setup, clusters_N: Tensor) -> float:
         return setup.model.cosines(features_BD).argmax(1)
 
     setup.model.eval()
-    return agreement.of_views(setup.data, clusters_N, drawn, clusters_of, setup.runtime)
+    return view_agreement.of_views(setup.data, clusters_N, drawn, clusters_of, setup.runtime)

@@ -24,11 +24,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .. import checks, clusterer, metrics, precision, refining, spc_mixing
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime
-from ..data import stream
-from ..maths import consistency, propagation, schedules, strata
-from ..nets import models
+from .. import settings
+from ..data import batches
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..maths import metrics, propagation, scan_loss, schedules, spc_labels
+from ..nets import models, precision
+from ..training import alternating_normalization, clustering, spc_mixing
 
 NAMESPACE = "spc"
 INPUTS = ("neighbors", "scan")
@@ -44,117 +45,119 @@ METRICS = (
     "selection_loss",
     "strong_acc",
     "epoch_seconds",
-    *refining.METRICS,
+    *alternating_normalization.METRICS,
     *metrics.EVALUATION_METRICS,
 )
 CRITERION = ("selection_loss", "min")  # The training loss means something else at every δ and r.
 
-_REFINED: Mapping[str, tuple[checks.Plain, ...]] = {"refine": (True,)}
+_REFINED: Mapping[str, tuple[settings.Plain, ...]] = {"refine": (True,)}
 _REFINES = ("correction", "reweight", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(refining.Settings, precision.Settings):
-    refine: bool = checks.setting(True, "false leaves SCAN's model as it is (the ablation without L_p)")
-    strong_threshold: float = checks.setting(
+class Config(alternating_normalization.Settings, precision.Settings):
+    refine: bool = settings.setting(True, "false leaves SCAN's model as it is (the ablation without L_p)")
+    strong_threshold: float = settings.setting(
         0.95, "a prediction above it may be a strong label", above=0, below=1, unit="as a probability", symbol="δ",
         when=_REFINED,
     )  # fmt: skip
-    graph_neighbors: int = checks.setting(
+    graph_neighbors: int = settings.setting(
         20, "neighbors an image is linked to", low=1, unit="neighbors", symbol="k2", when=_REFINED
     )
-    top_fraction_per_class: float = checks.setting(
+    top_fraction_per_class: float = settings.setting(
         0.03, "images per class that lead the propagated labels", above=0, high=1, unit="as a share of all images",
         symbol="r", when=_REFINED,
     )  # fmt: skip
-    top_fraction_basis: str = checks.setting(
+    top_fraction_basis: str = settings.setting(
         "dataset",
         "what the share is of: all images, or the images a class would hold if all were alike",
         choices=("dataset", "class_expected"),
         when=_REFINED,
     )
-    propagation_decay: float = checks.setting(
+    propagation_decay: float = settings.setting(
         0.99, "how far labels spread; 1 / (1 + μ)", low=0, below=1, symbol="γ", when=_REFINED
     )
-    cg_max_iterations: int = checks.setting(30, "conjugate gradient steps at most", low=1, high=10000, when=_REFINED)
-    graph_space: str = checks.setting(
+    cg_max_iterations: int = settings.setting(30, "conjugate gradient steps at most", low=1, high=10000, when=_REFINED)
+    graph_space: str = settings.setting(
         "backbone", "features that the graph links", choices=("backbone", "probabilities"), when=_REFINED
     )
-    intersection_requires_label_agreement: bool = checks.setting(
+    intersection_requires_label_agreement: bool = settings.setting(
         False, "a strong label must also be the propagated one (Eq. 9 read literally)", when=_REFINED
     )
-    refresh: str = checks.setting(
+    refresh: str = settings.setting(
         "epoch0_only", "when the strong set is drawn", choices=("epoch0_only", "every_epoch"), when=_REFINED
     )
-    weak_label: str = checks.setting(
+    weak_label: str = settings.setting(
         "lp_hard",
         "label of a weak image: propagated, hard or soft, or SCAN's own soft prediction",
         choices=("lp_hard", "lp_soft", "model_soft"),
         when=_REFINED,
     )
-    mix: str = checks.setting(
+    mix: str = settings.setting(
         "hierarchical", "strong with weak (text), or within one batch (code)", choices=("hierarchical", "code"),
         when=_REFINED,
     )  # fmt: skip
-    mixup_beta: float = checks.setting(
+    mixup_beta: float = settings.setting(
         1.0, "parameter of the Beta distribution of the mixing share", above=0, high=100, symbol="α", when=_REFINED
     )
-    mixed_loss_weight: float = checks.setting(
+    mixed_loss_weight: float = settings.setting(
         1.0, "weight of the mixed images' loss", low=0, symbol="λ_M", when={**_REFINED, "mix": ("hierarchical",)}
     )
-    lambda_scope: str = checks.setting(
+    lambda_scope: str = settings.setting(
         "sample", "one mixing share per image or per batch", choices=("sample", "batch"),
         when={**_REFINED, "mix": ("hierarchical",)},
     )  # fmt: skip
-    num_augs: int = checks.setting(
+    num_augs: int = settings.setting(
         1, "draws of the same batch whose losses are averaged", low=1, high=10, when=_REFINED
     )
-    batch_size: int = checks.setting(
+    batch_size: int = settings.setting(
         256, "weak images in a step, and as many strong ones; with mix: code both together",
         low=4, unit="images", symbol="B", when=_REFINED,
     )  # fmt: skip
-    labeled_batch_size: int = checks.setting(
+    labeled_batch_size: int = settings.setting(
         48, "strong images within the batch", low=1, unit="images", when={**_REFINED, "mix": ("code",)}
     )
-    strong_augmentation: str = checks.setting(
+    strong_augmentation: str = settings.setting(
         "spc_weak", "how images of the strong set are drawn (weakly)", choices=("spc_weak", "eval", "affine"),
         when=_REFINED,
     )  # fmt: skip
-    weak_augmentation: str = checks.setting(
+    weak_augmentation: str = settings.setting(
         "spc_strong", "how images of the weak set are drawn (strongly)", choices=("spc_strong", "simclr", "affine"),
         when=_REFINED,
     )  # fmt: skip
-    strong_affine_scale: float = checks.setting(
+    strong_affine_scale: float = settings.setting(
         0.5, "multiplies the ranges of affine views of strong images", low=0, high=2,
         when={**_REFINED, "strong_augmentation": ("affine",)},
     )  # fmt: skip
-    weak_affine_scale: float = checks.setting(
+    weak_affine_scale: float = settings.setting(
         1.0, "multiplies the ranges of affine views of weak images", low=0, high=2,
         when={**_REFINED, "weak_augmentation": ("affine",)},
     )  # fmt: skip
-    epochs: int = checks.setting(50, "passes over the weak images", low=1, unit="epochs", when=_REFINED)
-    lr: float = checks.setting(0.03, "learning rate of SGD at the start; falls along a cosine", above=0, when=_REFINED)
-    momentum: float = checks.setting(0.9, "Nesterov momentum of SGD", low=0, below=1, when=_REFINED)
-    weight_decay: float = checks.setting(5e-4, "L2 penalty, on every parameter", low=0, when=_REFINED)
-    an: str = checks.setting(
+    epochs: int = settings.setting(50, "passes over the weak images", low=1, unit="epochs", when=_REFINED)
+    lr: float = settings.setting(
+        0.03, "learning rate of SGD at the start; falls along a cosine", above=0, when=_REFINED
+    )
+    momentum: float = settings.setting(0.9, "Nesterov momentum of SGD", low=0, below=1, when=_REFINED)
+    weight_decay: float = settings.setting(5e-4, "L2 penalty, on every parameter", low=0, when=_REFINED)
+    an: str = settings.setting(
         "none",
         "alternating normalization: correct unsure weak labels, weigh them by how unsure they are, or both",
         choices=("none", *_REFINES),
         when=_REFINED,
     )
-    an_batch_size: int = checks.setting(256, "images refined together", low=2, unit="images", when={"an": _REFINES})
-    confidence_threshold: float = checks.setting(
+    an_batch_size: int = settings.setting(256, "images refined together", low=2, unit="images", when={"an": _REFINES})
+    confidence_threshold: float = settings.setting(
         0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
     )
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
     if not config.refine:
         return
-    yield from clusterer.limits_on_size(config, shape, ("batch_size",))
+    yield from clustering.limits_on_size(config, shape, ("batch_size",))
     if config.graph_neighbors >= shape.num_train:
         yield (
             "graph_neighbors",
@@ -182,7 +185,7 @@ class _Labels:
     entropy_N: how unsure each image's label was before it was refined; empty where nothing is refined.
     """
 
-    strong: strata.Strong
+    strong: spc_labels.Strong
     targets_NC: Tensor
     hard_N: Tensor
     entropy_N: Tensor
@@ -192,7 +195,7 @@ class _Labels:
 
     @staticmethod
     def of(state: Mapping[str, Any]) -> "_Labels":
-        return _Labels(**{**state, "strong": strata.Strong(**state["strong"])})
+        return _Labels(**{**state, "strong": spc_labels.Strong(**state["strong"])})
 
 
 @dataclass(frozen=True)
@@ -204,7 +207,7 @@ class _Setup:
     model: models.ClusteringModel
     trained: nn.Module
     optimizer: torch.optim.Optimizer
-    refiner: refining.Refiner
+    normalizer: alternating_normalization.Normalizer
     runtime: Runtime
     scan_NC: Tensor
     neighbors_eval_NK: Tensor
@@ -228,7 +231,7 @@ def train(
         done, labels, found = saved["epoch"], _Labels.of(saved["labels"]), dict(saved["found"])
         setup.model.load_state_dict(saved["model"])
         setup.optimizer.load_state_dict(saved["optimizer"])
-        setup.refiner.load_state_dict(saved["refiner"])
+        setup.normalizer.load_state_dict(saved["refiner"])
     for epoch in range(done, config.epochs if config.refine else 0):
         started = time.perf_counter()
         labels, sorting = _sort(setup, labels, epoch)
@@ -239,11 +242,11 @@ def train(
     if labels is not None:
         extra = {"strong_train": labels.strong.mask_N.numpy(), "targets_train": labels.targets_NC.numpy()}
     start = inputs["scan"].facts
-    arrays = clusterer.of_both_splits(setup.model, data)
+    arrays = clustering.of_both_splits(setup.model, data)
     if config.refine:
-        extra |= setup.refiner.arrays(torch.tensor(arrays["probabilities_eval"]))
+        extra |= setup.normalizer.arrays(torch.tensor(arrays["probabilities_eval"]))
     return Result(
-        weights=clusterer.parts(setup.model),
+        weights=clustering.parts(setup.model),
         arrays=arrays | extra,
         facts={"network": start["network"], "num_clusters": start["num_clusters"]},
         metrics=found,
@@ -252,7 +255,7 @@ def train(
 
 def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime) -> _Setup:
     start = inputs["scan"]
-    model = clusterer.restored(start, data.shape, runtime.seed).to(runtime.device)
+    model = clustering.restored(start, data.shape, runtime.seed).to(runtime.device)
     optimizer = torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
@@ -263,18 +266,18 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
     )
     scan_NC = torch.tensor(start.arrays["probabilities_train"])
     neighbors_eval_NK = torch.tensor(inputs["neighbors"].arrays["neighbors_eval"])
-    refiner = refining.Refiner(
+    normalizer = alternating_normalization.Normalizer(
         config, scan_NC.shape[1], len(data.class_names), config.an_batch_size, torch.device("cpu")
     )
     trained = runtime.prepare(model, config)
-    return _Setup(config, data, model, trained, optimizer, refiner, runtime, scan_NC, neighbors_eval_NK)
+    return _Setup(config, data, model, trained, optimizer, normalizer, runtime, scan_NC, neighbors_eval_NK)
 
 
 def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
     return progress | {
         "model": setup.model.state_dict(),
         "optimizer": setup.optimizer.state_dict(),
-        "refiner": setup.refiner.state_dict(),
+        "refiner": setup.normalizer.state_dict(),
     }
 
 
@@ -282,21 +285,21 @@ def _sort(setup: _Setup, before: _Labels | None, epoch: int) -> tuple[_Labels, d
     """Propagate labels over the present features; draw the strong set where it is due."""
     config, scan_NC = setup.config, setup.scan_NC
     draw = before is None or config.refresh == "every_epoch"
-    strong = strata.strong_set(scan_NC, config.strong_threshold) if draw or before is None else before.strong
+    strong = spc_labels.strong_set(scan_NC, config.strong_threshold) if draw or before is None else before.strong
     propagated_NC, report = propagation.propagate(
         _graph(setup),
-        strata.seed_labels(strong, scan_NC.shape[1]),
+        spc_labels.seed_labels(strong, scan_NC.shape[1]),
         decay=config.propagation_decay,
         max_iterations=config.cg_max_iterations,
     )
     if draw:
-        leaders_NC = strata.top_fraction(propagated_NC, config.top_fraction_per_class, config.top_fraction_basis)  # type: ignore[arg-type]
-        strong = strata.intersect(
+        leaders_NC = spc_labels.top_fraction(propagated_NC, config.top_fraction_per_class, config.top_fraction_basis)  # type: ignore[arg-type]
+        strong = spc_labels.intersect(
             strong, leaders_NC, require_label_agreement=config.intersection_requires_label_agreement
         )
     propagated_NC, scan_NC, entropy_N = _refined(setup, propagated_NC, epoch)
-    hard_N = strata.hard_labels(propagated_NC, scan_NC, strong)
-    targets_NC = strata.targets(propagated_NC, scan_NC, strong, config.weak_label)  # type: ignore[arg-type]
+    hard_N = spc_labels.hard_labels(propagated_NC, scan_NC, strong)
+    targets_NC = spc_labels.targets(propagated_NC, scan_NC, strong, config.weak_label)  # type: ignore[arg-type]
     found = {
         "strong_fraction": float(strong.mask_N.float().mean()),
         "label_changes": 1.0 if before is None else float((hard_N != before.hard_N).float().mean()),
@@ -308,7 +311,7 @@ def _sort(setup: _Setup, before: _Labels | None, epoch: int) -> tuple[_Labels, d
     if bool(judged_N.any()):
         sizes = (scan_NC.shape[1], len(setup.data.class_names))
         found["strong_acc"] = metrics.evaluate_labels(hard_N[judged_N].numpy(), true_N[judged_N].numpy(), *sizes)["acc"]
-    return _Labels(strong, targets_NC, hard_N, entropy_N), found | setup.refiner.report()
+    return _Labels(strong, targets_NC, hard_N, entropy_N), found | setup.normalizer.report()
 
 
 def _refined(setup: _Setup, propagated_NC: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -317,15 +320,15 @@ def _refined(setup: _Setup, propagated_NC: Tensor, epoch: int) -> tuple[Tensor, 
     An image that no label reached takes SCAN's prediction instead.
     """
     config, scan_NC = setup.config, setup.scan_NC
-    if not setup.refiner.is_active(epoch):
+    if not setup.normalizer.is_active(epoch):
         return propagated_NC, scan_NC, torch.empty(0)
     generator = setup.runtime.generator("refined together", epoch)
     order_N = torch.randperm(len(scan_NC), generator=generator, device=generator.device).cpu()
     labels_N, is_own = setup.data.train.labels_N.cpu(), config.weak_label == "model_soft"
     reached_N1 = (propagated_NC > 0).any(dim=1, keepdim=True)
     rows_NC = scan_NC if is_own else torch.where(reached_N1, propagated_NC, scan_NC.to(propagated_NC))
-    refined_NC, entropy_N = setup.refiner.in_batches(rows_NC, labels_N, epoch, order_N)
-    if not setup.refiner.corrects(epoch):
+    refined_NC, entropy_N = setup.normalizer.in_batches(rows_NC, labels_N, epoch, order_N)
+    if not setup.normalizer.corrects(epoch):
         return propagated_NC, scan_NC, entropy_N
     return (propagated_NC, refined_NC, entropy_N) if is_own else (refined_NC, scan_NC, entropy_N)
 
@@ -335,7 +338,7 @@ def _graph(setup: _Setup) -> Any:
     if config.graph_space == "backbone":
         points_ND = models.predict(model, data.train.images_NCHW, data.mean, data.std, what="features")
     else:
-        points_ND = clusterer.probabilities(model, data.train, data)[0]
+        points_ND = clustering.probabilities(model, data.train, data)[0]
     rows_ND = nn.functional.normalize(points_ND).cpu().numpy()
     similarities_NK, neighbors_NK = setup.runtime.search.knn(rows_ND, None, config.graph_neighbors + 1, "inner_product")
     return propagation.knn_graph(similarities_NK, neighbors_NK)
@@ -356,12 +359,12 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
             "raise spc.strong_threshold or lower spc.top_fraction_per_class"
         )
     draws = {name: runtime.generator(name, epoch) for name in ("views", "strong", "mix")}
-    weighs = setup.refiner.weighs(epoch)
+    weighs = setup.normalizer.weighs(epoch)
     targets_NC = labels.targets_NC.to(runtime.device, copy=weighs)
     entropy_N = labels.entropy_N.to(runtime.device)
     mixer = spc_mixing.Mixer(config, setup.data, setup.trained, runtime)
     mix = mixer.hierarchical if hierarchical else mixer.within_batch
-    order = stream.batches(
+    order = batches.batches(
         len(weak_W),
         num_weak,
         runtime.generator("order", epoch),
@@ -372,10 +375,10 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
     setup.trained.train()
     sums, steps, num_steps = torch.zeros(3, device=runtime.device), 0, len(weak_W) // num_weak
     for batch in order:
-        weak = stream.Batch(weak_W[batch.rows_B], batch.start, batch.total)
+        weak = batches.Batch(weak_W[batch.rows_B], batch.start, batch.total)
         if weighs:
             # Cross entropy is linear in its target: a weak image is met once an epoch, so its target takes the weight.
-            weights_B = setup.refiner.weights(runtime.gather(entropy_N[weak.rows_B]))[
+            weights_B = setup.normalizer.weights(runtime.gather(entropy_N[weak.rows_B]))[
                 batch.start : batch.start + len(batch.rows_B)
             ]
             targets_NC[weak.rows_B] *= weights_B[:, None]
@@ -397,6 +400,6 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
 
 def _evaluate(setup: _Setup) -> dict[str, float]:
     """Label metrics, and SCAN's selection loss: its neighbors are the pretext's, so every setting has one scale."""
-    eval_NC = clusterer.probabilities(setup.model, setup.data.eval, setup.data)[0]
-    found = clusterer.judged(eval_NC, setup.data, setup.config.confidence_threshold)
-    return found | {"selection_loss": float(consistency.selection_loss(eval_NC, setup.neighbors_eval_NK))}
+    eval_NC = clustering.probabilities(setup.model, setup.data.eval, setup.data)[0]
+    found = clustering.judged(eval_NC, setup.data, setup.config.confidence_threshold)
+    return found | {"selection_loss": float(scan_loss.selection_loss(eval_NC, setup.neighbors_eval_NK))}

@@ -23,21 +23,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from .. import agreement, checks, clusterer, larc, metrics, pretext, refining
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime, Split
-from ..data import augment, multicrop, stream
-from ..data.draws import Draws
-from ..maths import schedules, sinkhorn
-from ..nets import backbones, models
+from .. import settings
+from ..data import augment, batches, multicrop
+from ..data.batch_random import BatchRandom
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..maths import metrics, schedules, sinkhorn
+from ..nets import backbones, larc, models
 from ..nets import swav as nets
+from ..training import alternating_normalization, clustering, pretext, view_agreement
 
 NAMESPACE = "swav"
 INPUTS: tuple[str, ...] = ()
 VERSION = 3
-METRICS = ("loss", "lr", "view_agreement", "epoch_seconds", *refining.METRICS, *metrics.EVALUATION_METRICS)
+METRICS = (
+    "loss",
+    "lr",
+    "view_agreement",
+    "epoch_seconds",
+    *alternating_normalization.METRICS,
+    *metrics.EVALUATION_METRICS,
+)
 CRITERION = ("view_agreement", "max")
 
-PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
+PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
     "repo": {
         "imagenet": {
             "network": "resnet50", "epochs": 400, "batch_size": 4096, "lr": 4.8, "warmup_epochs": 10, "warmup_lr": 0.3,
@@ -53,7 +61,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, checks.Plain]]] = {
 }  # fmt: skip
 """What SwAV's code ran: on 64 GPUs, and on 4 with a queue."""
 
-REHEARSAL: Mapping[str, checks.Plain] = {
+SMOKE: Mapping[str, settings.Plain] = {
     "warmup_epochs": 0,
     "num_small_crops": 0,
     "num_prototypes": 30,
@@ -74,65 +82,67 @@ _COSINE = {"schedule": ("warmup_cosine",)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(refining.Settings, pretext.Common):
-    num_prototypes: int = checks.setting(3000, "prototypes, which are the clusters", low=2, high=100_000, symbol="K")
-    temperature: float = checks.setting(0.1, "divides the scores in a prediction", above=0, high=10, symbol="τ")
-    epsilon: float = checks.setting(0.05, "softness of the codes", above=0, high=10, symbol="ε")
-    sinkhorn_iterations: int = checks.setting(3, "passes that make prototypes be used alike", low=1, high=100)
-    feature_dim: int = checks.setting(128, "width of the embedding", low=2, high=4096)
-    head: str = checks.setting(
+class Config(alternating_normalization.Settings, pretext.Common):
+    num_prototypes: int = settings.setting(3000, "prototypes, which are the clusters", low=2, high=100_000, symbol="K")
+    temperature: float = settings.setting(0.1, "divides the scores in a prediction", above=0, high=10, symbol="τ")
+    epsilon: float = settings.setting(0.05, "softness of the codes", above=0, high=10, symbol="ε")
+    sinkhorn_iterations: int = settings.setting(3, "passes that make prototypes be used alike", low=1, high=100)
+    feature_dim: int = settings.setting(128, "width of the embedding", low=2, high=4096)
+    head: str = settings.setting(
         "mlp", "projection: a hidden layer with batch norm, or one linear layer", choices=("mlp", "linear")
     )
-    hidden_dim: int = checks.setting(2048, "width of the hidden layer", low=2, high=65_536, when={"head": ("mlp",)})
-    freeze_iterations: int = checks.setting(313, "first steps in which prototypes do not move", low=0, unit="steps")
-    queue: bool = checks.setting(True, "compute codes together with earlier embeddings; for batches below about 1,000")
-    queue_length: int = checks.setting(
+    hidden_dim: int = settings.setting(2048, "width of the hidden layer", low=2, high=65_536, when={"head": ("mlp",)})
+    freeze_iterations: int = settings.setting(313, "first steps in which prototypes do not move", low=0, unit="steps")
+    queue: bool = settings.setting(
+        True, "compute codes together with earlier embeddings; for batches below about 1,000"
+    )
+    queue_length: int = settings.setting(
         3840, "embeddings in the queue; trimmed to a multiple of the batch", low=2, unit="images", when=_QUEUE
     )
-    queue_start_epoch: int = checks.setting(
+    queue_start_epoch: int = settings.setting(
         15, "epochs before the queue begins to fill", low=0, unit="epochs", when=_QUEUE
     )
-    epochs: int = checks.setting(200, "passes over the training images", low=1, unit="epochs")
-    batch_size: int = checks.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    optimizer: str = checks.setting(
+    epochs: int = settings.setting(200, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    optimizer: str = settings.setting(
         "larc", "larc scales each tensor's step to its length, for large batches", choices=("larc", "sgd", "adam")
     )
-    lr: float = checks.setting(0.6, "learning rate, after the warm-up", above=0)
-    momentum: float = checks.setting(0.9, "momentum of SGD", low=0, below=1, when={"optimizer": ("larc", "sgd")})
-    weight_decay: float = checks.setting(1e-6, "L2 penalty, on every parameter", low=0)
-    schedule: str = checks.setting(
+    lr: float = settings.setting(0.6, "learning rate, after the warm-up", above=0)
+    momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1, when={"optimizer": ("larc", "sgd")})
+    weight_decay: float = settings.setting(1e-6, "L2 penalty, on every parameter", low=0)
+    schedule: str = settings.setting(
         "warmup_cosine", "how the rate changes, step by step", choices=("warmup_cosine", "constant")
     )
-    warmup_epochs: int = checks.setting(0, "epochs in which the rate rises", low=0, unit="epochs", when=_COSINE)
-    warmup_lr: float = checks.setting(0.0, "learning rate at the first step of a warm-up", low=0, when=_COSINE)
-    final_lr: float = checks.setting(0.0006, "learning rate at the end", low=0, when=_COSINE)
-    augmentation: str = checks.setting(
+    warmup_epochs: int = settings.setting(0, "epochs in which the rate rises", low=0, unit="epochs", when=_COSINE)
+    warmup_lr: float = settings.setting(0.0, "learning rate at the first step of a warm-up", low=0, when=_COSINE)
+    final_lr: float = settings.setting(0.0006, "learning rate at the end", low=0, when=_COSINE)
+    augmentation: str = settings.setting(
         "swav", "how a view is drawn; affine is for tiny grey images, two views each", choices=("swav", "affine")
     )
-    crop_min_area: float = checks.setting(
+    crop_min_area: float = settings.setting(
         0.08, "smallest share of the image that a large crop covers; 0.14 beside small crops", above=0, below=1,
         when=_MULTI_CROP,
     )  # fmt: skip
-    jitter_scale: float = checks.setting(
+    jitter_scale: float = settings.setting(
         1.0, "multiplies the reach of color jitter: 0.8, and 0.2 of the hue", low=0, high=2, when=_MULTI_CROP
     )
-    blur: bool = checks.setting(True, "blur half of the views; not meant for images of 32 px", when=_MULTI_CROP)
-    num_small_crops: int = checks.setting(
+    blur: bool = settings.setting(True, "blur half of the views; not meant for images of 32 px", when=_MULTI_CROP)
+    num_small_crops: int = settings.setting(
         0, "small crops beside the two large ones; 6 on ImageNet", low=0, high=32, when=_MULTI_CROP, symbol="V - 2"
     )
-    small_crop_px: int = checks.setting(96, "side of a small crop", low=8, unit="px", when=_MULTI_CROP)
-    small_crop_min_area: float = checks.setting(
+    small_crop_px: int = settings.setting(96, "side of a small crop", low=8, unit="px", when=_MULTI_CROP)
+    small_crop_min_area: float = settings.setting(
         0.05, "smallest share of the image that a small crop covers", above=0, below=1, when=_MULTI_CROP
     )
-    small_crop_max_area: float = checks.setting(
+    small_crop_max_area: float = settings.setting(
         0.14, "largest share of the image that a small crop covers", above=0, high=1, when=_MULTI_CROP
     )
-    confidence_threshold: float = checks.setting(
+    confidence_threshold: float = settings.setting(
         0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
     )
 
     def __post_init__(self) -> None:
-        checks.check(self)
+        settings.check(self)
         faults = []
         if self.small_crop_min_area >= self.small_crop_max_area:
             rule = f"small_crop_min_area must be below small_crop_max_area ({self.small_crop_max_area:g})"
@@ -141,7 +151,7 @@ class Config(refining.Settings, pretext.Common):
             rule = f"warmup_epochs must be below epochs ({self.epochs})"
             faults.append(("warmup_epochs", f"{rule}, but is {self.warmup_epochs}."))
         if faults:
-            raise checks.SettingsError(faults)
+            raise settings.SettingsError(faults)
 
     @property
     def has_small_crops(self) -> bool:
@@ -173,7 +183,7 @@ class _Setup:
     trained: nn.Module
     optimizer: torch.optim.Optimizer
     queue: nets.CropQueue
-    refiner: refining.Refiner
+    normalizer: alternating_normalization.Normalizer
     runtime: Runtime
 
     @property
@@ -193,7 +203,7 @@ def train(
     """
     setup = _set_up(config, data, runtime)
     parts: dict[str, pretext.Stateful] = {
-        "model": setup.model, "optimizer": setup.optimizer, "queue": setup.queue, "refiner": setup.refiner
+        "model": setup.model, "optimizer": setup.optimizer, "queue": setup.queue, "refiner": setup.normalizer
     }  # fmt: skip
     start = pretext.restore(runtime.resume(), parts)
     setup = replace(setup, trained=runtime.prepare(setup.model, config))
@@ -215,7 +225,7 @@ def train(
         arrays={
             "probabilities_eval": eval_NK.numpy(),
             "features_eval": embeddings_NE.cpu().numpy(),
-            **setup.refiner.arrays(eval_NK),
+            **setup.normalizer.arrays(eval_NK),
         },
         facts={"network": setup.model.backbone.name, "num_clusters": config.num_prototypes},
         metrics=found,
@@ -231,8 +241,10 @@ def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
     ).to(runtime.device)
     length = config.queue_length // config.batch_size * config.batch_size if config.queue else 0
     queue = nets.CropQueue(NUM_CODES, length, config.feature_dim, runtime.device)
-    refiner = refining.Refiner(config, config.num_prototypes, len(data.class_names), config.batch_size, runtime.device)
-    return _Setup(config, data, data.pretext, model, model, _optimizer(config, model), queue, refiner, runtime)
+    normalizer = alternating_normalization.Normalizer(
+        config, config.num_prototypes, len(data.class_names), config.batch_size, runtime.device
+    )
+    return _Setup(config, data, data.pretext, model, model, _optimizer(config, model), queue, normalizer, runtime)
 
 
 def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
@@ -263,7 +275,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     views = runtime.generator("views", epoch)
     setup.trained.train()
     total, step = torch.zeros(1, device=runtime.device), epoch * setup.steps
-    for batch in stream.batches(
+    for batch in batches.batches(
         setup.images,
         config.batch_size,
         runtime.generator("order", epoch),
@@ -274,7 +286,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
         for group in setup.optimizer.param_groups:
             group["lr"] = _rate(setup, step)
         model.normalize_prototypes()
-        draws = Draws(views, batch.total, batch.start, len(batch.rows_B))
+        draws = BatchRandom(views, batch.total, batch.start, len(batch.rows_B))
         crops = _crops(setup, setup.images.images_NCHW[batch.rows_B], draws)
         embeddings, scores = setup.trained(crops)
         scores_VBK = scores.chunk(len(crops))
@@ -291,7 +303,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     return {"loss": loss_mean}
 
 
-def _crops(setup: _Setup, images_BCHW: Tensor, draws: Draws) -> list[Tensor]:
+def _crops(setup: _Setup, images_BCHW: Tensor, draws: BatchRandom) -> list[Tensor]:
     """The large crops, then the small ones."""
     config, norm = setup.config, augment.Norm(setup.data.mean, setup.data.std)
     if config.augmentation == "affine":
@@ -312,14 +324,14 @@ def _targets(
     setup: _Setup,
     embeddings_VBE: tuple[Tensor, ...],
     scores_VBK: tuple[Tensor, ...],
-    batch: stream.Batch,
+    batch: batches.Batch,
     epoch: int,
 ) -> tuple[list[Tensor], list[Tensor] | None]:
     """This rank's codes of the large crops, and the weights of their terms; the queue takes the batch in."""
-    config, runtime, refiner = setup.config, setup.runtime, setup.refiner
+    config, runtime, normalizer = setup.config, setup.runtime, setup.normalizer
     uses_queue = config.queue and epoch >= config.queue_start_epoch
     own = slice(batch.start, batch.start + len(batch.rows_B))
-    labels_T = runtime.gather(setup.images.labels_N[batch.rows_B]) if refiner.is_active(epoch) else None
+    labels_T = runtime.gather(setup.images.labels_N[batch.rows_B]) if normalizer.is_active(epoch) else None
     codes, weights = [], []
     for crop in range(NUM_CODES):
         scores_TK = runtime.gather(scores_VBK[crop].detach())
@@ -330,19 +342,19 @@ def _targets(
         codes_XK = sinkhorn.codes(rows_XK, epsilon=config.epsilon, iterations=config.sinkhorn_iterations)
         codes_TK = codes_XK[-batch.total :]
         if labels_T is not None:
-            codes_TK, entropy_T = refiner(codes_TK, labels_T, epoch)
-            weights.append(refiner.weights(entropy_T)[own])
+            codes_TK, entropy_T = normalizer(codes_TK, labels_T, epoch)
+            weights.append(normalizer.weights(entropy_T)[own])
         codes.append(codes_TK[own])
     if uses_queue:
         setup.queue.put(torch.stack([runtime.gather(each.detach()) for each in embeddings_VBE[:NUM_CODES]]))
-    return codes, weights if refiner.weighs(epoch) else None
+    return codes, weights if normalizer.weighs(epoch) else None
 
 
 def _judged(setup: _Setup) -> dict[str, float]:
     """The metrics of an epoch on the evaluation images."""
     _, eval_NK = _predicted(setup)
-    found = clusterer.judged(eval_NK, setup.data, setup.config.confidence_threshold)
-    return found | {"view_agreement": _agreement(setup, eval_NK.argmax(1))} | setup.refiner.report()
+    found = clustering.judged(eval_NK, setup.data, setup.config.confidence_threshold)
+    return found | {"view_agreement": _agreement(setup, eval_NK.argmax(1))} | setup.normalizer.report()
 
 
 def _predicted(setup: _Setup) -> tuple[Tensor, Tensor]:
@@ -350,7 +362,7 @@ def _predicted(setup: _Setup) -> tuple[Tensor, Tensor]:
     data = setup.data
     embeddings_NE = models.predict(setup.model, data.eval.images_NCHW, data.mean, data.std, what="embeddings")
     probabilities = [_scores(setup, part_BE).softmax(1).cpu() for part_BE in embeddings_NE.split(_EVALUATION_BATCH)]
-    return embeddings_NE, clusterer.finite(torch.cat(probabilities))
+    return embeddings_NE, clustering.finite(torch.cat(probabilities))
 
 
 @torch.no_grad()
@@ -365,7 +377,7 @@ def _agreement(setup: _Setup, clusters_N: Tensor) -> float:
     compared."""
     crop = replace(_large(setup, (AGREEMENT_MIN_AREA, 1.0), 1.0), blur=False)
 
-    def view(images_BCHW: Tensor, draws: Draws, norm: augment.Norm) -> Tensor:
+    def view(images_BCHW: Tensor, draws: BatchRandom, norm: augment.Norm) -> Tensor:
         if setup.config.augmentation == "affine":
             return augment.affine(images_BCHW, draws, norm)
         return multicrop.view(images_BCHW, draws, norm, crop)
@@ -376,4 +388,4 @@ def _agreement(setup: _Setup, clusters_N: Tensor) -> float:
         return _scores(setup, embeddings_BE).argmax(1)
 
     setup.model.eval()
-    return agreement.of_views(setup.data, clusters_N, view, clusters_of, setup.runtime)
+    return view_agreement.of_views(setup.data, clusters_N, view, clusters_of, setup.runtime)

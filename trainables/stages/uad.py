@@ -23,15 +23,16 @@ Axes: N images.
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 
-from .. import checks, cluster_settings, deepclustering
-from ..cluster_features import Fusion
-from ..contract import DataShape, Epoch, ImageData, Result, Runtime
-from ..nets import backbones, taps
+from .. import settings
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..nets import backbones, feature_maps
+from ..training import deepcluster, deepcluster_settings
+from ..training.deepcluster_features import Fusion
 
 NAMESPACE = "uad"
 INPUTS: tuple[str, ...] = ()
 VERSION = 3
-METRICS = (*deepclustering.METRICS, "weight_mean", "weight_std")
+METRICS = (*deepcluster.METRICS, "weight_mean", "weight_std")
 CRITERION = ("assignment_nmi", "max")
 
 _FUSED, _WEIGHTED = {"fusion": (True,)}, {"uncertainty_weighting": (True,)}
@@ -39,63 +40,65 @@ _HIGH_LEVEL = {"fc7": "top", "last_pool": "last_pool", "last_conv": "last_conv"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(cluster_settings.Settings):
+class Config(deepcluster_settings.Settings):
     """DeepCluster's settings, and UAD's two modules."""
 
-    fusion: bool = checks.setting(True, "F: cluster low-level features together with the high-level one")
-    low_level_channels: int = checks.setting(
+    fusion: bool = settings.setting(True, "F: cluster low-level features together with the high-level one")
+    low_level_channels: int = settings.setting(
         8, "low-level channels kept, drawn at random", low=1, unit="channels", symbol="C₁*", when=_FUSED
     )
-    channel_selection_scope: str = checks.setting(
+    channel_selection_scope: str = settings.setting(
         "per_run", "how long drawn channels are kept", choices=("per_run", "per_epoch", "per_batch"), when=_FUSED
     )
-    low_level_source: str = checks.setting(
+    low_level_source: str = settings.setting(
         "pool1", "maps after the first convolution, or after its pooling", choices=("conv1", "pool1"), when=_FUSED
     )
-    high_level_source: str = checks.setting(
+    high_level_source: str = settings.setting(
         "fc7",
         "the last feature before its activation, or the last maps, pooled or not",
         choices=("fc7", "last_pool", "last_conv"),
         when=_FUSED,
     )
-    fusion_op: str = checks.setting(
+    fusion_op: str = settings.setting(
         "concat",
         "how the blocks are joined; add and multiply project the low one to the high one's width first",
         choices=("concat", "add", "multiply"),
         when=_FUSED,
     )
-    fusion_block_norm: str = checks.setting(
+    fusion_block_norm: str = settings.setting(
         "none",
         "scale of the blocks: as they are; each of length 1; or each column of variance 1 and each block of total 1",
         choices=("none", "l2_each", "zscore_each"),
         when=_FUSED,
     )
-    classifier_input: str = checks.setting(
+    classifier_input: str = settings.setting(
         "high",
         "what the top layer sees: the high-level feature, or the kept low-level channels before it too",
         choices=("high", "fused"),
         when={"fusion": (True,), "channel_selection_scope": ("per_run", "per_epoch")},
     )
-    uncertainty_weighting: bool = checks.setting(True, "U: weight the loss of an image by its distance to the centroid")
-    uncertainty_offset: float = checks.setting(
+    uncertainty_weighting: bool = settings.setting(
+        True, "U: weight the loss of an image by its distance to the centroid"
+    )
+    uncertainty_offset: float = settings.setting(
         0.5, "added to every weight; not published", low=0, high=100, symbol="γ", when=_WEIGHTED
     )
-    distance: str = checks.setting(
+    distance: str = settings.setting(
         "squared_l2", "distance that is scaled to [0, 1]", choices=("squared_l2", "l2"), when=_WEIGHTED
     )
-    weight_direction: str = checks.setting(
+    weight_direction: str = settings.setting(
         "confident_up",
         "which images weigh more: those near the centroid, or those far from it",
         choices=("confident_up", "uncertain_up"),
         when=_WEIGHTED,
     )
-    weighted_loss_form: str = checks.setting(
+    weighted_loss_form: str = settings.setting(
         "weighted_nll",
         "where the weight enters: on the loss; on the loss, over the batch's mean weight; or before a second softmax",
         choices=("weighted_nll", "normalized", "double_softmax"),
         when=_WEIGHTED,
     )
-    weight_source_index: str = checks.setting(
+    weight_source_index: str = settings.setting(
         "image_id", "whose weight an image gets: its own, or that of the image at its place by cluster",
         choices=("image_id", "cluster_order"), when=_WEIGHTED,
     )  # fmt: skip
@@ -103,11 +106,11 @@ class Config(cluster_settings.Settings):
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
     if not config.fusion:
-        yield from deepclustering.limits(config, shape)
+        yield from deepcluster.limits(config, shape)
         return
     try:
         network = backbones.resolve(config.network, shape)
-        shapes = taps.shapes(network, shape, config.sobel)
+        shapes = feature_maps.shapes(network, shape, config.sobel)
     except ValueError as error:
         yield "network", str(error)
         return
@@ -116,7 +119,7 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
         return
     channels, height, width = shapes[config.low_level_source]
     low_width = config.low_level_channels * height * width if config.fusion_op == "concat" else 0
-    yield from deepclustering.limits(config, shape, _HIGH_LEVEL[config.high_level_source], low_width)
+    yield from deepcluster.limits(config, shape, _HIGH_LEVEL[config.high_level_source], low_width)
     if config.pca_dim == 0 and config.fusion_block_norm == "zscore_each":
         yield "fusion_block_norm", "fusion_block_norm zscore_each is part of the PCA, but pca_dim is 0"
     if config.low_level_channels > channels:
@@ -143,11 +146,11 @@ def train(
             for_classifier=config.classifier_input == "fused",
         )
     if config.uncertainty_weighting:
-        weighting = deepclustering.Weighting(
+        weighting = deepcluster.Weighting(
             uncertainty_offset=config.uncertainty_offset,
             distance=config.distance,
             direction=config.weight_direction,
             loss_form=config.weighted_loss_form,
             source_index=config.weight_source_index,
         )
-    return (yield from deepclustering.train(config, data, runtime, fusion, weighting))
+    return (yield from deepcluster.train(config, data, runtime, fusion, weighting))

@@ -1,0 +1,84 @@
+"""What is wrong in a study file: every fault with its place, the key, the rule, the value and the way out."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+# What must not be shown: the password of scheme://user:password@host, the value of ?password=... and of the signatures
+# in the addresses that object stores hand out, what follows "Bearer", and what secret environment variables hold.
+_USER = re.compile(r"://[^/?#\s:@]*:(?!\d+/)(\S+)@")
+_QUERY = re.compile(
+    r"\b(?:[\w-]*(?:password|passwd|token|secret|(?:api|access|secret)[_-]?key|signature|credential)|sig)=([^&\s'\"]+)",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"\bBearer\s+([\w.~+/=-]{8,})", re.IGNORECASE)
+_SECRET_NAME = re.compile(r".*(PASSWORD|PASSWD|TOKEN|SECRET|CREDENTIALS|_KEY)")
+_SHORTEST = 8
+"""A shorter value of a secret variable would also be found inside harmless words."""
+_REFERENCE = re.compile(r"\$\{ENV:[A-Za-z_][A-Za-z0-9_]*\}")
+_FEW = 12
+
+
+def has_secret(text: str) -> bool:
+    """Whether ``text`` is a URI with a password or token written out; ``${ENV:NAME}`` is none."""
+    return bool(_secrets(text))
+
+
+def redacted(text: str) -> str:
+    """``text`` with every password or token replaced by ``***``; ``${ENV:NAME}`` stays."""
+    held = (value for name, value in os.environ.items() if _SECRET_NAME.fullmatch(name) and len(value) >= _SHORTEST)
+    # The longest first: one secret may be a part of another.
+    for secret in sorted({*_secrets(text), *held}, key=len, reverse=True):
+        text = text.replace(secret, "***")
+    return text
+
+
+def _secrets(text: str) -> list[str]:
+    # A reference has a colon of its own, which would pass for the one before a password.
+    hidden = _REFERENCE.sub("\0", text)
+    matches = [match for pattern in (_USER, _QUERY, _BEARER) for match in pattern.findall(hidden)]
+    return [part for match in matches for part in match.split("\0") if part]
+
+
+@dataclass(frozen=True)
+class StudyError:
+    """One thing that is wrong, in words.
+
+    file: the study file as the user named it, or ``--set #2``. line: from 1; 0 where there is none.
+    key: dotted place in the study file ("search.spc.strong_threshold"), or empty. sentence: rule, value, way out.
+    """
+
+    file: str
+    line: int
+    key: str
+    sentence: str
+
+    def __str__(self) -> str:
+        place = f"{self.file}:{self.line}" if self.line else self.file
+        text = ": ".join(part for part in (place, self.key, self.sentence) if part)
+        return redacted("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text))
+
+
+class StudyErrors(ValueError):
+    """Every fault of a study file at once; ``faults`` is sorted by line, command-line overrides last."""
+
+    def __init__(self, faults: Iterable[StudyError]) -> None:
+        unique = dict.fromkeys(faults)
+        self.faults: tuple[StudyError, ...] = tuple(
+            sorted(unique, key=lambda fault: (fault.file.startswith("--set"), len(fault.file), fault.file, fault.line))
+        )
+        super().__init__("\n".join(map(str, self.faults)))
+
+
+def did_you_mean(name: str, known: Sequence[str]) -> str:
+    """The way out of an unknown name: the nearest known one, or all of them where they are few and none is near."""
+    folded = {each.casefold(): each for each in known}
+    near = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
+    if near:
+        return f"Did you mean '{folded[near[0]]}'?"
+    if not known:
+        return "There is none to choose from."
+    shown = ", ".join(known[:_FEW]) + (", ..." if len(known) > _FEW else "")
+    return f"Known: {shown}."

@@ -1,0 +1,147 @@
+"""Whether the settings that a study names exist, can have the values they get, and ever count."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from trainables import settings
+from trainables.settings import Plain
+
+from .errors import did_you_mean
+
+if TYPE_CHECKING:  # a report reads settings back without loading torch
+    from trainables.interfaces import Stage
+
+Stages = Mapping[str, "Stage"]
+"""Slot -> stage, in the order in which they run."""
+
+
+class Values(Protocol):
+    """What is needed of a domain here (see ``domains``)."""
+
+    @property
+    def extremes(self) -> tuple[Plain, ...]: ...
+
+    def may_be(self, wanted: Sequence[Plain]) -> bool: ...
+
+
+def names(stages: Stages) -> list[str]:
+    """Full names of all settings of a pipeline, in order."""
+    return [f"{slot}.{name}" for slot, stage in stages.items() for name in settings.rules(stage.Config)]
+
+
+def config_of(stages: Stages, full_name: str) -> type[Any]:
+    """The Config class that owns a known setting."""
+    return stages[full_name.partition(".")[0]].Config
+
+
+def unknown(stages: Stages, name: str, method: str) -> str | None:
+    """Why ``name`` is no setting of the pipeline, with the nearest one; None if it is."""
+    known = names(stages)
+    if name in known:
+        return None
+    owners = [full for full in known if full.partition(".")[2] == name]
+    if len(owners) == 1:
+        return f"{name} lacks its stage. Write '{owners[0]}'."
+    if owners:
+        return f"{name} lacks its stage, and several have it. Write one of {', '.join(owners)}."
+    slot, _, rest = name.partition(".")
+    own = [full for full in known if full.startswith(f"{slot}.")]
+    return f"{name} is not a setting of '{method}'. {did_you_mean(name, own if own and rest else known)}"
+
+
+def value_fault(config: type[Any], name: str, value: Any, shown: str) -> str | None:
+    """Why ``value`` cannot be the setting ``name``, or None; the sentence calls it ``shown``."""
+    if isinstance(value, list | dict) or value is None:
+        found = "has no value" if value is None else f"is {value!r}"
+        return f"{shown} takes one value, but {found}. Several values belong under search."
+    sentence = (settings.fault(config, name, value, shown) or "").rstrip(".")
+    if sentence and _looks_like_percent(config, name, value):
+        return f"{sentence}. It looks like percent; as a share write {value / 100:g}."
+    return f"{sentence}." if sentence else None
+
+
+def _looks_like_percent(config: type[Any], name: str, value: Any) -> bool:
+    rule = settings.rules(config)[name]
+    top = min(bound for bound in (rule.high, rule.below, math.inf) if bound is not None)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and top <= 1 < value <= 100 and rule.admits(value / 100)
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a study gives each setting: fixed values, swept domains; the rest is default."""
+
+    stages: Stages
+    fixed: Mapping[str, Plain]
+    search: Mapping[str, Values]
+
+    def default(self, full_name: str) -> Plain:
+        config, name = config_of(self.stages, full_name), full_name.partition(".")[2]
+        value: Plain = getattr(config(), name)
+        return value
+
+    def obstacle(self, full_name: str) -> str | None:
+        """Why the setting never counts, whatever the searched values; None if it can count."""
+        slot, _, name = full_name.partition(".")
+        for other, wanted in settings.rules(self.stages[slot].Config)[name].when.items():
+            condition = f"{slot}.{other}"
+            if condition in self.search:
+                met, found = self.search[condition].may_be(wanted), "no searched value is"
+            else:
+                value = self.fixed.get(condition, self.default(condition))
+                met, found = value in wanted, f"it is {value!r}" + ("" if condition in self.fixed else " by default")
+            if not met:
+                needed = " or ".join(map(repr, wanted))
+                return (
+                    f"{full_name} counts only while {condition} is {needed}, but {found}. "
+                    f"Set {condition}, or take {full_name} out."
+                )
+        return None
+
+    def counting(self) -> Iterator[str]:
+        """Full names of the settings that can count."""
+        return (name for name in names(self.stages) if self.obstacle(name) is None)
+
+
+def build(stages: Stages, values: Mapping[str, Plain]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """Slot -> Config with ``values`` over the defaults; and what Configs refuse, as (full name, sentence)."""
+    configs, refused = {}, []
+    for slot, stage in stages.items():
+        own = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{slot}.")}
+        try:
+            configs[slot] = stage.Config(**own)
+        except settings.SettingsError as error:
+            refused += [(f"{slot}.{name}", sentence) for name, sentence in error.faults]
+    return configs, refused
+
+
+def extremes(search: Mapping[str, Values], rows: Sequence[Mapping[str, Plain]]) -> Iterator[dict[str, Plain]]:
+    """Changes that bound a study, all of which can really be run.
+
+    For an ablation its rows; for a search every end and choice with the others at their first, and all at their last.
+    """
+    if rows:
+        yield from map(dict, rows)
+        return
+    first = {name: domain.extremes[0] for name, domain in search.items()}
+    yield first
+    for name, domain in search.items():
+        yield from (first | {name: value} for value in domain.extremes[1:])
+    if len(search) > 1:
+        yield {name: domain.extremes[-1] for name, domain in search.items()}
+
+
+def shared_prefix(stages: Stages, touched: Iterable[str]) -> tuple[str, ...]:
+    """The longest run of stages from the start that no setting in ``touched`` (full names) belongs to.
+
+    What follows the first touched stage is left out whole, so a stage that reads a touched one is never in it.
+    """
+    slots = {name.partition(".")[0] for name in touched}
+    shared: list[str] = []
+    for slot in stages:
+        if slot in slots:
+            break
+        shared.append(slot)
+    return tuple(shared)

@@ -1,0 +1,327 @@
+"""A launch in MLflow: one thread of the driver that copies the ledger there, and can fail without harm.
+
+Study = experiment, one parent run per launch, one child per trial. The thread reads the ledger with a connection of its
+own, retries by itself, and never blocks or ends a sweep. This is the one home of mlflow, which is imported in the
+thread because that takes seconds.
+"""
+
+import getpass
+import importlib.metadata
+import logging
+import os
+import tempfile
+import threading
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..ledger.databases import prepared, reach
+from ..ledger.launches import Place
+from ..ledger.ledger import Ledger
+from ..ledger.rows import Trial
+from ..study.errors import redacted
+from . import run_metadata
+from .run_metadata import KEY, LAUNCH_ID, Point
+from .sync import Run, Status, TrackerSync, Unsent, unsent
+
+DATABASE = "mlflow.db"
+ARTIFACTS = "artifacts"
+MODEL = "model"
+
+_EVERY_S = 3.0
+_PAUSE_S = 0.5
+_LONGEST_PAUSE_S = 30.0
+_PARAMS, _TAGS = 100, 100
+_LONGEST_NOTE = 7_500
+_PAGE = 1_000
+
+# MLflow's own patience (seven retries, two minutes each) would hold the thread for minutes; it retries itself. MLflow
+# logs a database that is away as an error with its whole stack, across the live table; the tracker says so once.
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "DO_NOT_TRACK": "true",
+    "MLFLOW_DISABLE_AGENT_HINT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "ERROR",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+    "GIT_PYTHON_REFRESH": "quiet",
+    "PGCONNECT_TIMEOUT": "10",
+}
+_Job = Callable[[TrackerSync, "MlflowRuns"], None]
+
+
+class Tracker:
+    """Copies one launch to MLflow until it is closed.
+
+    uri: where the runs are kept; empty: ``<storage>/mlflow.db``.
+    """
+
+    def __init__(self, ledger: Place, storage: Path, launch: int, uri: str = "") -> None:
+        self._place, self._launch = ledger, launch
+        self._storage = storage.resolve()
+        self._uri = uri or f"sqlite:///{self._storage / DATABASE}"
+        self._wake, self._closing = threading.Event(), threading.Event()
+        self._deadline = float("inf")
+        self._jobs: deque[_Job] = deque()
+        self._ids: dict[str, str | None] = {"uri": redacted(self._uri), "experiment_id": None, "parent_run_id": None}
+        self._error = "it was never reached"
+        self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
+
+    def start(self) -> None:
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        self._wake.set()
+        self._thread.start()
+
+    def nudge(self) -> None:
+        """There is something new in the ledger."""
+        self._wake.set()
+
+    def ids(self) -> dict[str, str | None]:
+        """uri (without password), experiment_id and parent_run_id; None while MLflow has not given them."""
+        return dict(self._ids)
+
+    def log_parent(self, files: Sequence[Path], note: str, metrics: Mapping[str, float]) -> None:
+        """Put the launch's report on its parent run: files, the note shown on top (Markdown), and metrics."""
+        kept, values = tuple(files), dict(metrics)
+        self._jobs.append(lambda outbox, runs: runs.report(outbox.parent, kept, note, values))
+        self.nudge()
+
+    def log_best_model(self, trial_key: str, build: Callable[[], torch.nn.Module], example_BCHW: NDArray[Any]) -> None:
+        """Put a trial's model on its run, as "model", so that ``mlflow.pytorch.load_model`` gives it back.
+
+        Args:
+            build: makes the model, images (B, C, H, W) to (B, K) probabilities; called in the tracker's thread.
+            example_BCHW: images that it takes. The model is exported for their dtype and size and any B.
+        """
+
+        def log(outbox: TrackerSync, runs: MlflowRuns) -> None:
+            run = outbox.run_of(trial_key)
+            if run is None:
+                raise RuntimeError(f"trial {trial_key} has no run in MLflow yet, so its model has no place there")
+            runs.put_model(run, build(), example_BCHW)
+
+        self._jobs.append(log)
+        self.nudge()
+
+    def close(self, timeout_s: float) -> Unsent:
+        """Send the rest, leave no run RUNNING, and say what MLflow did not take within ``timeout_s``."""
+        self._deadline = time.monotonic() + timeout_s
+        self._closing.set()
+        self._wake.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        error = self._error or ("it took longer than the time given" if self._thread.is_alive() else "")
+        if not error:
+            return Unsent()
+        ledger = Ledger(self._place)
+        trials, epochs = unsent(ledger, self._launch)
+        ledger.close()
+        return Unsent(trials, epochs, len(self._jobs), error)
+
+    def _run(self) -> None:
+        failures, runs, ledger, outbox = 0, None, None, None
+        while True:
+            self._wake.wait(_EVERY_S)
+            self._wake.clear()
+            closing = self._closing.is_set()
+            try:
+                if outbox is None or runs is None:
+                    ledger = ledger or Ledger(self._place)
+                    runs = MlflowRuns(self._uri, self._storage)
+                    outbox = TrackerSync(ledger, self._launch, runs)
+                self._pass(outbox, runs, closing)
+                failures, self._error = 0, ""
+                if closing:
+                    return
+            except Exception as error:  # whatever MLflow or the network does, the sweep goes on
+                failures += 1
+                self._error = _words(error)
+                if closing and time.monotonic() >= self._deadline:
+                    return
+            pause_s = _PAUSE_S * 2 ** min(failures, 10)
+            if closing:
+                time.sleep(min(pause_s, 1.0))
+                self._wake.set()
+            else:
+                self._closing.wait(min(pause_s, _LONGEST_PAUSE_S))
+
+    def _pass(self, outbox: TrackerSync, runs: "MlflowRuns", closing: bool) -> None:
+        """Each step is tried even if the one before failed; the first error is raised."""
+        errors = list(_errors_of(outbox.send))
+        for job in list(self._jobs) if outbox.parent else []:
+            failed = list(_errors_of(partial(job, outbox, runs)))
+            errors += failed
+            if not failed:
+                self._jobs.remove(job)
+        if closing:
+            errors += _errors_of(outbox.settle)
+        self._ids |= {"experiment_id": runs.experiment or None, "parent_run_id": outbox.parent or None}
+        if errors:
+            raise errors[0]
+
+
+class MlflowRuns:
+    """MLflow at one URI: the sink of an outbox. Raises what MLflow raises."""
+
+    def __init__(self, uri: str, storage: Path) -> None:
+        self._artifacts = storage / ARTIFACTS
+        self._served = uri.startswith(("http://", "https://"))
+        self.experiment = ""
+        # MLflow's own attempts at a database server that is down sleep for up to a minute and cannot be interrupted.
+        reach(uri)
+        with prepared(uri):
+            logging.getLogger("alembic").setLevel(logging.WARNING)
+            # SQLAlchemy's word to MLflow's authors, at every start.
+            warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", module="mlflow")
+            from mlflow import MlflowClient, entities
+
+            # It writes the whole stack of every attempt at a database that is away, across the live table.
+            logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
+            self._entities = entities
+            self._client = MlflowClient(uri)
+
+    def runs(self, study: str, launch_id: str) -> list[Run]:
+        self.experiment = self._experiment(study)
+        found, page = [], None
+        while True:
+            batch = self._client.search_runs(
+                [self.experiment], f"tags.`{LAUNCH_ID}` = '{launch_id}'", max_results=_PAGE, page_token=page
+            )
+            found += [Run(each.info.run_id, each.data.tags[KEY], each.info.status) for each in batch]
+            page = batch.token
+            if not page:
+                return found
+
+    def _experiment(self, name: str) -> str:
+        known = self._client.get_experiment_by_name(name)
+        if known is None:
+            # A server has its own place for files; a database alone would put them into the current directory.
+            place = None if self._served else (self._artifacts / name).as_uri()
+            return str(self._client.create_experiment(name, artifact_location=place))
+        if known.lifecycle_stage != "active":
+            raise RuntimeError(
+                f"experiment {name!r} is deleted; bring it back with `mlflow experiments restore -x "
+                f"{known.experiment_id}`, or give the study another name"
+            )
+        return str(known.experiment_id)
+
+    def create(self, name: str, tags: Mapping[str, str], started_s: float, parent: str) -> str:
+        # Runs that no `with mlflow.start_run()` made get none of these by themselves.
+        own = {
+            "mlflow.user": getpass.getuser(),
+            "mlflow.source.name": "platform.sweep",
+            "mlflow.source.type": "LOCAL",
+            "mlflow.source.git.commit": tags.get(f"{run_metadata.PREFIX}commit", ""),
+            "mlflow.parentRunId": parent,
+        }
+        everything = {**tags, **{key: value for key, value in own.items() if value}}
+        made = self._client.create_run(self.experiment, round(started_s * 1000), everything, run_name=name)
+        return str(made.info.run_id)
+
+    def log(self, run: str, points: Sequence[Point] = (), tags: Mapping[str, str] | None = None) -> None:
+        metrics = [self._entities.Metric(each.key, each.value, each.time_ms, each.step) for each in points]
+        set_tags = [self._entities.RunTag(key, value) for key, value in (tags or {}).items()]
+        self._client.log_batch(run, metrics=metrics, tags=set_tags)
+
+    def describe(self, run: str, params: Mapping[str, str]) -> None:
+        every = [self._entities.Param(key, value) for key, value in params.items()]
+        for first in range(0, len(every), _PARAMS):
+            self._client.log_batch(run, params=every[first : first + _PARAMS])
+
+    def steps(self, run: str, metric: str) -> set[int]:
+        return {each.step for each in self._client.get_metric_history(run, metric)}
+
+    def mark(self, run: str, status: Status, ended_s: float | None = None) -> None:
+        if status == "RUNNING":
+            self._client.update_run(run, status)
+        else:
+            self._client.set_terminated(run, status, None if ended_s is None else round(ended_s * 1000))
+
+    def draw(self, run: str, trial: Trial) -> None:
+        for file in run_metadata.figures(trial):
+            self._client.log_artifact(run, str(file), "figures")
+
+    def report(self, run: str, files: Sequence[Path], note: str, metrics: Mapping[str, float]) -> None:
+        """Files (figures into a folder of theirs), note and metrics of a launch; a value that has not changed is not
+        added again."""
+        for file in files:
+            self._client.log_artifact(run, str(file), "figures" if file.parent.name == "figures" else None)
+        now_ms = round(time.time() * 1000)
+        points = []
+        for key, value in metrics.items():
+            history = self._client.get_metric_history(run, key)
+            if not history or max(history, key=lambda each: each.step).value != value:
+                points.append(Point(key, value, len(history), now_ms))
+        shown = note if len(note) <= _LONGEST_NOTE else note[:_LONGEST_NOTE] + "\n\n(cut; the whole is in report.md)"
+        self.log(run, points, {"mlflow.note.content": shown})
+
+    def put_model(self, run: str, model: torch.nn.Module, example_BCHW: NDArray[Any]) -> None:
+        """The model on a run, once. As an exported program: opening it runs no code of the file's."""
+        wanted = f"source_run_id = '{run}' AND name = '{MODEL}'"
+        for known in self._client.search_logged_models([self.experiment], filter_string=wanted):
+            if str(known.status) == "READY":
+                return
+            self._client.delete_logged_model(known.model_id)
+        logged = self._client.create_logged_model(self.experiment, name=MODEL, source_run_id=run)
+        with tempfile.TemporaryDirectory(prefix="clustersweep-") as scratch:
+            folder = Path(scratch) / MODEL
+            _save_model(
+                folder,
+                model,
+                example_BCHW,
+                {"run_id": run, "artifact_path": logged.artifact_location}
+                | {"model_id": logged.model_id, "model_uuid": logged.model_id},
+            )
+            self._client.log_model_artifacts(logged.model_id, str(folder))
+        self._client.log_outputs(run, [self._entities.LoggedModelOutput(logged.model_id, step=0)])
+        self._client.finalize_logged_model(logged.model_id, "READY")
+
+
+def _save_model(folder: Path, model: torch.nn.Module, example_BCHW: NDArray[Any], identity: Mapping[str, Any]) -> None:
+    """MLflow's pytorch flavor, with a signature, as an exported program."""
+    import mlflow.pytorch
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import Schema, TensorSpec
+
+    # An axis of length one would be exported as always one.
+    example_BCHW = np.repeat(example_BCHW[:1], 2, axis=0)
+    model = model.cpu().eval()
+    # Of torch's packaging, about tensors that share memory; those of a network do not.
+    warnings.filterwarnings("ignore", message="No complete tensor found in the group", module="torch")
+    with torch.no_grad():
+        num_clusters = model(torch.from_numpy(example_BCHW)).shape[1]
+    taken = TensorSpec(example_BCHW.dtype, (-1, *example_BCHW.shape[1:]))
+    given = TensorSpec(np.dtype("float32"), (-1, num_clusters))
+    mlflow.pytorch.save_model(
+        model,
+        str(folder),
+        mlflow_model=Model(**identity),
+        input_example=example_BCHW,
+        signature=ModelSignature(Schema([taken]), Schema([given])),
+        # Said here, because finding out would run the model in another process.
+        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy")],
+        serialization_format="pt2",
+    )
+
+
+def _errors_of(step: Callable[[], None]) -> Iterator[Exception]:
+    try:
+        step()
+    except Exception as error:  # noted by the caller, which goes on with the next step
+        yield error
+
+
+def _words(error: Exception) -> str:
+    """An error on one line, without passwords."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return redacted(text if len(text) <= 300 else text[:300] + " ...")

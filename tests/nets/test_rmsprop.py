@@ -1,0 +1,45 @@
+"""The fused RMSprop against PyTorch's own."""
+
+import copy
+
+import pytest
+import torch
+
+from trainables.nets import rmsprop
+
+
+def descended(optimizer: torch.optim.Optimizer, weight: torch.nn.Parameter, steps: int) -> torch.Tensor:
+    draw = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        target = torch.randn(weight.shape, generator=draw, dtype=weight.dtype)
+        optimizer.zero_grad()
+        (weight - target).square().sum().backward()
+        optimizer.step()
+    return weight.detach()
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.9, 0.99])
+def test_it_descends_as_pytorchs_does(alpha: float) -> None:
+    start = torch.nn.Parameter(torch.linspace(-1, 1, 12, dtype=torch.float64).reshape(3, 4))
+    other = copy.deepcopy(start)
+    ours = descended(rmsprop.fused([start], lr=0.05, alpha=alpha), start, 20)
+    theirs = descended(torch.optim.RMSprop([other], lr=0.05, alpha=alpha), other, 20)
+    assert torch.allclose(ours, theirs, rtol=0, atol=1e-12)
+
+
+def test_its_state_goes_on_where_it_was_saved() -> None:
+    weight = torch.nn.Parameter(torch.ones(5))
+    optimizer = rmsprop.fused([weight], lr=0.1, alpha=0.9)
+    descended(optimizer, weight, 3)
+    saved, value = copy.deepcopy(optimizer.state_dict()), weight.detach().clone()
+    expected = descended(optimizer, weight, 2).clone()
+    again = torch.nn.Parameter(value)
+    restored = rmsprop.fused([again], lr=0.1, alpha=0.9)
+    restored.load_state_dict(saved)
+    assert torch.equal(descended(restored, again, 2), expected)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.0])
+def test_an_alpha_it_cannot_hold_is_refused(alpha: float) -> None:
+    with pytest.raises(ValueError, match="alpha"):
+        rmsprop.fused([torch.nn.Parameter(torch.ones(1))], lr=0.1, alpha=alpha)

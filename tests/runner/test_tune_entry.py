@@ -1,0 +1,128 @@
+"""What a warm process makes of a cell that fails: its reason goes out, and the next cell runs as ever."""
+
+import gc
+import subprocess
+import sys
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+from platform.ledger.outcomes import status
+from platform.ledger.rows import FAILED, Trial
+from typing import Any
+
+import pytest
+import torch
+
+from trainables.data import datasets
+from trainables.interfaces import Epoch
+from trainables.runner import pipeline_runner, tune_entry
+from trainables.runner.pipeline_runner import PipelineRunner
+from trainables.runner.runtime import SingleProcess
+from trainables.runner.tune_entry import Reporter, run_cell
+from trainables.stages import kmeans
+from trainables.vector_search.faiss_search import FaissSearch
+
+
+@pytest.fixture
+def trial_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A k-means of a few digits, in a process whose walker needs no Ray."""
+    dataset = {"name": "digits", "train_limit": 60, "eval_limit": 30}
+    monkeypatch.setitem(tune_entry._warm, str(tmp_path), PipelineRunner(str(tmp_path), SingleProcess(), FaissSearch(1)))
+    return {
+        "kind": "trial",
+        "method": "kmeans",
+        "pretext": "",
+        "changes": {"pretext.augmentation": "affine", "pretext.batch_size": 30, "pretext.epochs": 1},
+        "dataset": dataset,
+        "fingerprint": datasets.load(datasets.Spec(**dataset)).fingerprint,
+        "seed": 0,
+        "until": "",
+        "storage": str(tmp_path),
+        "threads": 1,
+    }
+
+
+def outcome(trial_spec: dict[str, Any]) -> dict[str, Any]:
+    sent: list[dict[str, Any]] = []
+    run_cell(trial_spec, Reporter(sent.append))
+    found: dict[str, Any] = sent[-1]["outcome"]
+    return found
+
+
+def failed(error: str) -> Trial:
+    return Trial("a", "trial", 0, 0, FAILED, {}, 1, {}, {}, [], error, None, None, None, None)
+
+
+ERRORS = {
+    "the device's": torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+    "Python's": MemoryError(),
+    "the host's, in torch's words": RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_want_of_memory_fails_one_trial_gives_it_back_and_spares_the_next(
+    trial_spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    # With max_failures=-1 Tune tries such a trial again and again, in the same process, with the memory still held.
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def greedy(*_: Any) -> Iterator[Epoch]:
+        rows_ND = torch.ones(1000, 100)
+        held.append(weakref.ref(rows_ND))
+        raise ERRORS[kind]
+        yield
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kmeans, "train", greedy)
+        found = outcome(trial_spec)
+    assert found["status"] == "failed"
+    assert status(failed(found["error"])) == "oom"
+    ERRORS[kind].__traceback__ = None  # kept alive by this test alone
+    gc.collect()
+    assert held[0]() is None
+    assert outcome(trial_spec)["status"] == "done"
+
+
+def test_a_process_at_its_memory_limit_raises_what_is_taken_for_want_of_memory() -> None:
+    code = (
+        "import resource, torch\n"
+        f"resource.setrlimit(resource.RLIMIT_AS, ({16 << 30}, {16 << 30}))\n"
+        "torch.ones(8 << 30)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert status(failed(done.stderr.strip().splitlines()[-1])) == "oom"
+
+
+def test_a_cell_whose_time_is_kept_says_when_it_begins(
+    trial_spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline_runner.PipelineRunner, "walk", lambda *_: (_ for _ in ()).throw(RuntimeError("no")))
+    sent: list[dict[str, Any]] = []
+    run_cell({**trial_spec, "time_limit_s": 5.0}, Reporter(sent.append))
+    assert sent[0] == {"epochs": [], "outcome": None}
+    assert len(sent) == 2
+    sent.clear()
+    run_cell(trial_spec, Reporter(sent.append))
+    assert len(sent) == 1
+
+
+@pytest.mark.parametrize(("every_s", "parcels"), [(0.0, [1, 1, 1, 0]), (60.0, [1, 2])])
+def test_short_epochs_travel_together(every_s: float, parcels: list[int]) -> None:
+    sent: list[dict[str, Any]] = []
+    reporter = Reporter(sent.append, every_s=every_s)  # what comes first goes at once
+    for number in (1, 2, 3):
+        reporter.epoch("scan", Epoch(number, 3, {"loss": 0.5}, dict))
+    reporter.flush({"status": "done"})
+    assert [len(each["epochs"]) for each in sent] == parcels
+    assert [row["epoch"] for each in sent for row in each["epochs"]] == [1, 2, 3]
+    assert [each["outcome"] for each in sent] == [None] * (len(parcels) - 1) + [{"status": "done"}]
+
+
+def test_epochs_that_are_judged_travel_alone() -> None:
+    sent: list[dict[str, Any]] = []
+    reporter = Reporter(sent.append, judged="scan", every_s=1e9)
+    for slot in ("pretext", "pretext", "scan", "scan"):
+        reporter.epoch(slot, Epoch(1, 2, {}, dict))
+    assert [len(each["epochs"]) for each in sent] == [3, 1]

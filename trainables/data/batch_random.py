@@ -1,0 +1,81 @@
+"""The random numbers of one batch, a row for each image, the same however the batch is spread over ranks.
+
+Axes: B own images of this rank.
+"""
+
+import torch
+from torch import Tensor
+
+
+class BatchRandom:
+    """Per-image random numbers of one global batch.
+
+    Every rank draws for all images of the batch and keeps its own rows, so two ranks together see exactly the numbers
+    that one rank would have seen. Numbers lie on the generator's device. Each method takes a ``shape`` of values per
+    image and returns a tensor of shape (B, *shape); for several batches at once, B counts the own images of all.
+    """
+
+    def __init__(
+        self, generator: torch.Generator, total: int, start: int = 0, count: int | None = None, *, times: int = 1
+    ) -> None:
+        """Own the rows start .. start + count of a batch of ``total`` images.
+
+        Args:
+            generator: advanced by every draw; on the device where the numbers are wanted.
+            total: images in the batch over all ranks, at least 1.
+            start: this rank's first image.
+            count: this rank's images of a batch; None for all from ``start`` on.
+            times: batches of that size, one after another, of each of which those rows are own.
+
+        Raises:
+            ValueError: the rows are not inside the batch, or there is no batch.
+        """
+        count = total - start if count is None else count
+        if total < 1 or start < 0 or count < 1 or start + count > total:
+            raise ValueError(
+                f"Draws must be for at least one row inside the batch, but rows {start} to {start + count} of a batch"
+                f" of {total} images were asked for. total counts the images of all ranks, start and count this rank's."
+            )
+        if times < 1:
+            raise ValueError(f"Draws must be for at least one batch, but are for {times}.")
+        self.generator = generator
+        self.total = total
+        self.times = times
+        self.count = count * times
+        self._rows = slice(start, start + count)
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """float32, uniform in [low, high)."""
+        return self._unit(shape).mul_(high - low).add_(low)
+
+    def bernoulli(self, p: float, *shape: int) -> Tensor:
+        """bool, True with probability ``p``."""
+        return self._unit(shape) < p
+
+    def normal(self, *shape: int) -> Tensor:
+        """float32, standard normal."""
+        return self._own(torch.randn(self._drawn, *shape, generator=self.generator, device=self.generator.device))
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """int64, uniform over low .. high - 1."""
+        size, device = (self._drawn, *shape), self.generator.device
+        return self._own(torch.randint(low, high, size, generator=self.generator, device=device))
+
+    def integers_below(self, limit_B: Tensor) -> Tensor:
+        """int64 of shape (B,), each uniform over 0 .. limit - 1 of its own int64 limit, which is at least 1."""
+        # The product of a float32 just below 1 and the limit can round up to the limit itself.
+        return torch.minimum((self._unit(()) * limit_B).long(), limit_B - 1)
+
+    def permutation(self, n: int) -> Tensor:
+        """int64 of shape (B, n): an order of 0 .. n - 1 for each image, every order equally likely."""
+        return self._unit((n,)).argsort(dim=1, stable=True)
+
+    def _unit(self, shape: tuple[int, ...]) -> Tensor:
+        return self._own(torch.rand(self._drawn, *shape, generator=self.generator, device=self.generator.device))
+
+    @property
+    def _drawn(self) -> int:
+        return self.total * self.times
+
+    def _own(self, values: Tensor) -> Tensor:
+        return values.view(self.times, self.total, *values.shape[1:])[:, self._rows].flatten(0, 1)

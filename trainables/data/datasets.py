@@ -1,0 +1,303 @@
+"""Data sets by name: a Spec says which images, ``load`` brings them into memory as uint8 or leaves them in their files.
+
+Sets that consist of image files stay in them where ``stream`` says so, or where they are large and do not fit; then
+they are decoded by other processes while the device works (see ``files``).
+Axes: N images, C channels, H height, W width, L 256 grey levels.
+"""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import settings
+from ..interfaces import ImageData, Split
+from . import decoder, features, fingerprints, folders, public_sets
+from .decode_workers import Decoders, FileImages
+from .loaded import DataError, Raw, fixed_order, shortened
+from .splits import joined, limited, resized
+
+MIN_IMAGE_SIZE_PX = 8
+LARGE_BYTES = 2 * 2**30
+"""Pixels of image files beyond which a set may stay in its files, and is known by its files instead of its pixels."""
+
+SHARE_OF_DEVICE = 0.5
+"""Of the device's free memory, what a large set may take; the rest is for networks and for other trials."""
+
+MANY = 2000
+"""Files from which on other processes decode them even where they are all read at once."""
+
+NUM_FOR_MOMENTS = 2048
+PLACES = ("root", "download", "stream", "keep_decoded")
+"""Fields of a Spec that say where a data set is and how it is read, not what it is."""
+
+_LISTS = ("classes", "labels")
+_PUBLIC = ("mnist", "cifar10", "cifar20", "cifar100", "stl10")
+_TREES = ("tiny_imagenet", "imagenet", "folder")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """Which data set, and which part of it. ``image_size`` is 0 or at least 8."""
+
+    name: str = settings.setting(
+        "digits",
+        "data set: scikit-learn's 8x8 digits (nothing to fetch), a public one, a folder of images, or a matrix of"
+        " features; cifar20 is CIFAR-100 with its 20 super-classes",
+        choices=("digits", *_PUBLIC, *_TREES, "features"),
+    )
+    root: str = settings.setting(
+        "data",
+        "folder that holds the files, relative to the current directory; for features the .npz or .npy file",
+        when={"name": (*_PUBLIC, *_TREES, "features")},
+    )
+    protocol: str = settings.setting(
+        "split",
+        "split: train on the training part, judge on the other; union: train and judge on all images (DEC, DCCM)",
+        choices=("split", "union"),
+    )
+    train_limit: int = settings.setting(
+        0, "training images to use, drawn once without a look at the labels; 0 is all", low=0, unit="images"
+    )
+    eval_limit: int = settings.setting(
+        0,
+        "evaluation images to use, drawn once without a look at the labels; 0 is all",
+        low=0,
+        unit="images",
+        when={"protocol": ("split",)},
+    )
+    image_size: int = settings.setting(
+        0,
+        "side to which images are resized when they are loaded; 0 leaves them as they are (imagenet: 256). Images of"
+        " 256 px are seen through windows of 224 px",
+        low=0,
+        unit="px",
+    )
+    download: bool = settings.setting(False, "fetch missing files where the data set is public", when={"name": _PUBLIC})
+    classes: str = settings.setting(
+        "", "text file that lists the classes to keep, one in a line; empty keeps all", when={"name": _TREES}
+    )
+    labels: str = settings.setting(
+        "",
+        "table (CSV) with the columns file and label for images without class folders; for features the .npy file"
+        " with their labels",
+        when={"name": ("folder", "features")},
+    )
+    unlabeled: bool = settings.setting(
+        True, "also read the 100,000 images without labels, for the pretext", when={"name": ("stl10",)}
+    )
+    stream: str = settings.setting(
+        "auto",
+        "always: images stay in their files and are decoded while training; auto: only where they are more than half of"
+        " the device's free memory",
+        choices=("auto", "always", "never"),
+        when={"name": _TREES},
+    )
+
+    keep_decoded: bool = settings.setting(
+        True,
+        "keep the decoded pixels of streamed images in the temporary folder (TMPDIR), on at most half of its free space"
+        ": every epoch and trial after the first only reads them",
+        when={"name": _TREES},
+    )
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+        faults = []
+        if 0 < self.image_size < MIN_IMAGE_SIZE_PX:
+            faults.append(
+                ("image_size", f"image_size must be 0 or at least {MIN_IMAGE_SIZE_PX} px, but is {self.image_size}.")
+            )
+        if self.name == "features" and self.image_size:
+            faults.append(("image_size", f"image_size must be 0 for features, but is {self.image_size}."))
+        if self.stream == "always" and not self.size_px and self.name == "folder":
+            faults.append(("stream", "stream: always needs an image_size above 0, so that all images have one size."))
+        if self.classes and self.labels:
+            faults.append(("classes", "classes names class folders, which images with a table of labels do not have."))
+        if faults:
+            raise settings.SettingsError(faults)
+
+    @property
+    def size_px(self) -> int:
+        """Side of the images once they are loaded; 0 where only their files know."""
+        return self.image_size or {"imagenet": 256, "tiny_imagenet": 64}.get(self.name, 0)
+
+
+def meaning(fields: Mapping[str, settings.Plain]) -> dict[str, settings.Plain]:
+    """Of a Spec's fields, those that say what the data set is, not where it lies and how it is read."""
+    effective = settings.effective(Spec(**fields))  # type: ignore[arg-type]
+    return {name: value for name, value in effective.items() if name not in PLACES}
+
+
+def load(spec: Spec, device: torch.device | None = None) -> ImageData:
+    """Read a data set and check it; the same Spec and files give the same tensors and fingerprint.
+
+    Args:
+        device: where the images will be used, and what the size of a large set is compared with; None leaves a large
+            set in its files, for who wants to know its shape and fingerprint alone.
+
+    Returns:
+        Images on the CPU, or still in files; ``to`` brings them to a device. Under ``union`` train and eval are one
+        and the same part. Mean and std are the published ones where there are some; otherwise they are computed from
+        the training pixels, of a large set from a sample.
+
+    Raises:
+        DataError: files are missing, altered or no images, a limit exceeds the images there are, or a channel has only
+            one level.
+    """
+    raw = _read(spec)
+    if spec.protocol == "union":
+        train = evaluation = limited(joined(raw.train, raw.eval), "train_limit", spec.train_limit)
+    else:
+        train = limited(raw.train, "train_limit", spec.train_limit)
+        evaluation = limited(raw.eval, "eval_limit", spec.eval_limit)
+    for purpose, split in (("train on", train), ("evaluate on", evaluation)):
+        if not len(split):
+            raise DataError(f"{Path(spec.root).resolve()} holds no images to {purpose}. Add some, or change protocol.")
+    unlabeled = None if raw.unlabeled is None else resized(raw.unlabeled, spec.image_size)
+    by_files = _is_by_files(spec, train, evaluation)
+    if by_files:
+        fingerprint = fingerprints.of_files(_meaning(spec), _parts(train, evaluation))
+        train, evaluation = _on_device_if_it_fits(spec, train, evaluation, device)
+    else:
+        train, evaluation = _in_memory(spec, train, evaluation)
+        seen = [train, evaluation] if unlabeled is None else [train, evaluation, unlabeled]
+        fingerprint = fingerprints.of_pixels(_meaning(spec), seen)
+    mean, std = raw.mean, raw.std
+    if not mean and spec.name != "features":
+        mean, std = _moments(spec.name, _sampled(train) if by_files else train.images_NCHW[:])
+    return ImageData(spec.name, train, evaluation, raw.class_names, mean, std, fingerprint, unlabeled, raw.class_groups)
+
+
+def _read(spec: Spec) -> Raw:
+    root, union = Path(spec.root), spec.protocol == "union"
+    if spec.name in _TREES:
+        return _tree(spec, root, union)
+    readers: Mapping[str, Callable[[], Raw]] = {
+        "digits": public_sets.digits,
+        "mnist": lambda: public_sets.mnist(root, spec.download),
+        "cifar10": lambda: public_sets.cifar10(root, spec.download),
+        "cifar20": lambda: public_sets.cifar100(root, spec.download, grouped=True),
+        "cifar100": lambda: public_sets.cifar100(root, spec.download),
+        "stl10": lambda: public_sets.stl10(root, spec.download, union=union, unlabeled=spec.unlabeled),
+        "features": lambda: features.features(root, spec.labels, union),
+    }
+    return readers[spec.name]()
+
+
+def _tree(spec: Spec, root: Path, union: bool) -> Raw:
+    if spec.name == "imagenet":
+        tree = folders.imagenet(root, spec.classes)
+    elif spec.name == "tiny_imagenet":
+        tree = folders.tiny_imagenet(root, spec.classes)
+    else:
+        tree = folders.folder(root, union, spec.classes, spec.labels)
+    decoders = Decoders(spec.size_px)
+    train, evaluation = (Split(FileImages(part.paths, decoders), part.labels_N) for part in (tree.train, tree.eval))
+    if spec.name == "folder":
+        return Raw(train, evaluation, tree.class_names)
+    return Raw(train, evaluation, tree.class_names, public_sets.IMAGENET_MEAN, public_sets.IMAGENET_STD)
+
+
+def _meaning(spec: Spec) -> dict[str, settings.Plain]:
+    """What of a Spec decides the images; what its lists hold is seen in the images and labels themselves."""
+    left_out = (*PLACES, *_LISTS)
+    return {name: value for name, value in settings.effective(spec).items() if name not in left_out}
+
+
+def _parts(train: Split, evaluation: Split) -> list[Split]:
+    return [train] if evaluation is train else [train, evaluation]
+
+
+def _is_by_files(spec: Spec, train: Split, evaluation: Split) -> bool:
+    """Whether the set is known by its files. Not by the device: every process must find the same fingerprint."""
+    if not isinstance(train.images_NCHW, FileImages):
+        return False
+    return spec.stream == "always" or _num_bytes(train, evaluation) > LARGE_BYTES
+
+
+def _num_bytes(train: Split, evaluation: Split) -> int:
+    return sum(part.images_NCHW.shape.numel() for part in _parts(train, evaluation))
+
+
+def _on_device_if_it_fits(
+    spec: Spec, train: Split, evaluation: Split, device: torch.device | None
+) -> tuple[Split, Split]:
+    if device is None:
+        return train, evaluation
+    images = [part.images_NCHW for part in _parts(train, evaluation) if isinstance(part.images_NCHW, FileImages)]
+    too_large = _num_bytes(train, evaluation) > SHARE_OF_DEVICE * _free_bytes(device)
+    if spec.stream == "always" or (spec.stream == "auto" and too_large):
+        if spec.keep_decoded:
+            images[0].decoders.keep([path for part in images for path in part.paths])
+        return train, evaluation
+    train = Split(images[0].whole(device), train.labels_N)
+    return train, Split(images[1].whole(device), evaluation.labels_N) if len(images) > 1 else train
+
+
+def _free_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _in_memory(spec: Spec, train: Split, evaluation: Split) -> tuple[Split, Split]:
+    """Both parts decoded and resized; one and the same where they were."""
+    parts = _parts(train, evaluation)
+    if isinstance(train.images_NCHW, FileImages):
+        paths = [path for part in parts for path in part.images_NCHW.paths]  # type: ignore[attr-defined]
+        images_NCHW = _decoded(Path(spec.root), paths, train.images_NCHW)
+        pieces = images_NCHW.split([len(part) for part in parts])
+        parts = [Split(piece_NCHW, part.labels_N) for piece_NCHW, part in zip(pieces, parts, strict=True)]
+    parts = [resized(part, spec.image_size) for part in parts]
+    return parts[0], parts[-1]
+
+
+def _decoded(root: Path, paths: Sequence[str], like: FileImages) -> Tensor:
+    """All these images, by other processes where they are many."""
+    size_px = like.decoders.size_px
+    if size_px and len(paths) >= MANY:
+        return FileImages(paths, like.decoders).whole(torch.device("cpu"))
+    images, faults = [], []
+    for path in paths:
+        try:
+            image_HWC = np.array(decoder.decoded(path, size_px))
+            images.append(torch.from_numpy(image_HWC).permute(2, 0, 1).contiguous())
+        except decoder.Unreadable as error:
+            faults.append(str(error))
+    if faults:
+        raise DataError(shortened(faults))
+    sizes: set[tuple[int, ...]] = {tuple(image_CHW.shape[1:]) for image_CHW in images}
+    if len(sizes) > 1 or any(len(set(sides)) > 1 for sides in sizes):
+        shown = ", ".join(f"{width}x{height}" for height, width in sorted(sizes)[:3])
+        raise DataError(
+            f"Images in {root} must be squares of one size while image_size is 0, but there are {len(sizes)} sizes,"
+            f" among them {shown} px. Set image_size to the side that all should have."
+        )
+    return torch.stack(images)
+
+
+def _sampled(train: Split) -> Tensor:
+    """The pixels of some training images, always the same ones."""
+    return train.images_NCHW[fixed_order(len(train), purpose=2)[:NUM_FOR_MOMENTS].sort().values]
+
+
+def _moments(name: str, images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, exact: from a count of the levels, in float64."""
+    levels_L = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for images_NHW in images_NCHW.cpu().unbind(1):
+        share_L = torch.bincount(images_NHW.flatten(), minlength=256).double() / images_NHW.numel()
+        mean = (share_L * levels_L).sum()
+        means.append(mean.item())
+        stds.append((share_L * (levels_L - mean) ** 2).sum().sqrt().item())
+        if share_L.max() == 1:
+            raise DataError(
+                f"Every training pixel of channel {len(means) - 1} of {name!r} has the same value, so there is nothing"
+                " to learn from. Look at the images, or set root to others."
+            )
+    return tuple(means), tuple(stds)

@@ -1,0 +1,92 @@
+"""Views of several small batches made at once, a few steps ahead of the training.
+
+An augmentation is dozens of small operations, and launching them costs the same for 32 images as for 1,000: of SCAN's
+step on 32 px images with its batch of 128 it was a third. How many batches go together depends on the size of batch and
+images alone, never on the device, so a trial draws the same numbers wherever it runs.
+
+Axes: B images of this rank's part of a batch, C channels, H height, W width.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..interfaces import Images
+from .batch_random import BatchRandom
+from .batches import Batch
+
+TOGETHER_VALUES = 1024 * 3 * 32 * 32
+"""Pixel values that are augmented at once, 12 MiB of them as float32; a batch with more goes alone."""
+
+
+@dataclass(frozen=True)
+class Views:
+    """What is seen in one step.
+
+    rows: for each kind of image that is seen, this rank's rows (B,). images: those, uint8 as they lie in the data set.
+    views: (B, C, H, W) normalized, all views of the first kind, then those of the second.
+    """
+
+    rows: tuple[Tensor, ...]
+    images: list[Tensor]
+    views: list[Tensor]
+
+
+def own_rows(batch: Batch) -> tuple[Tensor, ...]:
+    return (batch.rows_B,)
+
+
+def of_batches(
+    batches: Iterable[Batch],
+    images_NCHW: Images,
+    view: Callable[[Tensor, BatchRandom], Tensor],
+    generator: torch.Generator,
+    *,
+    rows_of: Callable[[Batch], tuple[Tensor, ...]] = own_rows,
+    times: int = 1,
+) -> Iterator[tuple[Batch, Views]]:
+    """Each batch with its views.
+
+    Args:
+        view: an augmentation with everything but images and draws.
+        generator: what the views are drawn from.
+        rows_of: rows of the images seen in a step, (B,) for each kind; called once for each batch, in order.
+        times: views of each kind.
+    """
+    values = images_NCHW.shape[1:].numel()
+    waiting: list[tuple[Batch, tuple[Tensor, ...]]] = []
+    for batch in batches:
+        if waiting and not _fit(waiting, batch, values * times):
+            yield from _made(waiting, images_NCHW, view, generator, times)
+            waiting = []
+        waiting.append((batch, rows_of(batch)))
+    if waiting:
+        yield from _made(waiting, images_NCHW, view, generator, times)
+
+
+def _fit(waiting: Sequence[tuple[Batch, tuple[Tensor, ...]]], batch: Batch, values: int) -> bool:
+    first, kinds = waiting[0]
+    if (first.total, first.start, len(first.rows_B)) != (batch.total, batch.start, len(batch.rows_B)):
+        return False
+    # Counted over all ranks, so that they make the same blocks.
+    return (len(waiting) + 1) * batch.total * len(kinds) * values <= TOGETHER_VALUES
+
+
+def _made(
+    waiting: Sequence[tuple[Batch, tuple[Tensor, ...]]],
+    images_NCHW: Images,
+    view: Callable[[Tensor, BatchRandom], Tensor],
+    generator: torch.Generator,
+    times: int,
+) -> Iterator[tuple[Batch, Views]]:
+    first, kinds = waiting[0]
+    count, num_parts = len(first.rows_B), len(waiting) * len(kinds)
+    images_XCHW = images_NCHW[torch.cat([rows_B for _, rows in waiting for rows_B in rows])]
+    draws = BatchRandom(generator, first.total, first.start, count, times=num_parts)
+    views = [view(images_XCHW, draws).split(count) for _ in range(times)]
+    images = images_XCHW.split(count)
+    for number, (batch, rows) in enumerate(waiting):
+        own = range(number * len(kinds), (number + 1) * len(kinds))
+        yield batch, Views(rows, [images[part] for part in own], [each[part] for part in own for each in views])

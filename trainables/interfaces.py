@@ -1,0 +1,324 @@
+"""The types a stage meets: its data, what it yields, what it leaves behind, and the runtime it stands on.
+
+A stage is a module in ``trainables/stages`` with these names (see ``Stage``):
+
+    NAMESPACE   the prefix of its settings and metrics, and its slot in a pipeline ("pretext", "scan", ...)
+    INPUTS      the slots whose results it reads
+    VERSION     raised whenever its numbers change, so that old artifacts are no longer found
+    METRICS     the names it may report
+    CRITERION   (metric, "min" | "max"), label-free, or None where the stage ranks nothing
+    Config      a frozen dataclass of ``checks.setting`` fields
+    limits      what the data set's size forbids, found before anything starts
+    train       the whole method, a generator of epochs that returns its result
+
+and, where recipes are published for it, PRESETS: preset -> data set -> setting -> value, which a study takes by name;
+and, where a few epochs give the usual settings nothing to work on, SMOKE: setting -> value under ``--smoke``.
+
+A stage imports no other stage, no Ray and no tracker, and runs on a bare machine:
+
+    for epoch in simclr.train(config, data, {}, LocalSession(seed=0)): print(epoch.metrics)
+
+Axes: N images, B batch, C channels or clusters, H height, W width, D feature width, K neighbors.
+"""
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from .nets import precision
+
+State = Mapping[str, Any]
+"""Tensors, numbers, text, lists and dicts of these: what ``torch.load(weights_only=True)`` opens."""
+
+Metric = Literal["inner_product", "l2"]
+
+
+WINDOWS_PX: Mapping[int, int] = {256: 224}
+"""Side of the kept images: side of the window through which networks see them, as ImageNet's recipes have it.
+
+Views are cut out of the whole kept image, evaluation sees its middle. Images of any other size are seen whole.
+"""
+
+
+class Images(Protocol):
+    """The images of a split: a Tensor, or files that are decoded when their rows are asked for (``data.files``).
+
+    ``images[rows]``, rows an int64 tensor or a slice, is a Tensor on ``device``; ``images[:]`` is all of them.
+    """
+
+    @property
+    def shape(self) -> torch.Size: ...
+
+    @property
+    def ndim(self) -> int: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def device(self) -> torch.device: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Tensor: ...
+
+    def to(self, device: torch.device, /) -> "Images": ...
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set.
+
+    images_NCHW: uint8; a matrix of features is float32 of shape (N, D, 1, 1). labels_N: int64, -1 where unknown.
+    """
+
+    images_NCHW: Images
+    labels_N: Tensor
+
+    def __len__(self) -> int:
+        return len(self.images_NCHW)
+
+    def to(self, device: torch.device) -> "Split":
+        return Split(self.images_NCHW.to(device), self.labels_N.to(device))
+
+
+@dataclass(frozen=True)
+class DataShape:
+    """What can be known of a data set without its pixels; enough to judge a study file.
+
+    num_classes: 0 where no label is known. image_size_px: as networks see the images (see WINDOWS_PX).
+    is_features: rows of num_channels features instead of images, which no network for images takes.
+    """
+
+    num_train: int
+    num_eval: int
+    num_classes: int
+    num_channels: int
+    image_size_px: int
+    is_features: bool = False
+
+
+@dataclass(frozen=True)
+class ImageData:
+    """A data set as a stage meets it: uint8 images on the device, labels for evaluation only.
+
+    mean, std: per channel, of pixels scaled to [0, 1]; empty for features, which are used as they are.
+    fingerprint: of pixels, labels and their order; of large sets that lie in files, see ``data.sets``.
+    unlabeled: further images without labels, which only pretexts train on (STL-10 has 100,000 of them).
+    class_groups: the super-class of each class, in the order of class_names; empty where there is no tree.
+    """
+
+    name: str
+    train: Split
+    eval: Split
+    class_names: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fingerprint: str
+    unlabeled: Split | None = None
+    class_groups: tuple[int, ...] = ()
+
+    @cached_property
+    def pretext(self) -> Split:
+        """What a pretext trains on: the training images first, then the unlabeled ones if the set has any.
+
+        No copy where the two lie one after the other in memory, as ``to`` and the loader lay them.
+        """
+        if self.unlabeled is None:
+            return self.train
+        first, second = self.train, self.unlabeled
+        return Split(
+            adjoined(first.images_NCHW[:], second.images_NCHW[:]), torch.cat([first.labels_N, second.labels_N])
+        )
+
+    @property
+    def shape(self) -> DataShape:
+        _, channels, height, _ = self.train.images_NCHW.shape
+        is_features = self.train.images_NCHW.dtype != torch.uint8
+        size_px = WINDOWS_PX.get(height, height)
+        return DataShape(len(self.train), len(self.eval), len(self.class_names), channels, size_px, is_features)
+
+    def to(self, device: torch.device) -> "ImageData":
+        if self.unlabeled is None:
+            train, unlabeled = self.train.to(device), None
+        else:
+            whole, num = self.pretext.to(device), len(self.train)
+            train, unlabeled = (
+                Split(whole.images_NCHW[part], whole.labels_N[part]) for part in (slice(num), slice(num, None))
+            )
+        return replace(self, train=train, eval=train if self.is_union else self.eval.to(device), unlabeled=unlabeled)
+
+    @property
+    def is_union(self) -> bool:
+        """Whether the images that are judged are those that are trained on (protocol: union)."""
+        return self.eval is self.train
+
+
+def adjoined(first: Tensor, second: Tensor) -> Tensor:
+    """``second`` after ``first`` along the first axis, as a view of both where they already lie so in memory."""
+    after = (
+        first.is_contiguous()
+        and second.is_contiguous()
+        and (first.dtype, first.shape[1:]) == (second.dtype, second.shape[1:])
+        and first.untyped_storage().data_ptr() == second.untyped_storage().data_ptr()
+        and first.storage_offset() + first.numel() == second.storage_offset()
+    )
+    if not after:
+        return torch.cat([first, second])
+    return first.as_strided((len(first) + len(second), *first.shape[1:]), first.stride())
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One finished epoch. ``state`` gives what ``train`` needs to go on from here; it is called only to be saved."""
+
+    number: int
+    total: int
+    metrics: Mapping[str, float]
+    state: Callable[[], State]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage leaves behind, in memory or read back from the store.
+
+    weights: state dicts by part ("backbone", "head", ...). arrays: NumPy arrays by name, read-only when read back.
+    facts: plain values that later stages or reports need (network name, chosen head, warnings counted).
+    metrics: the stage's final numbers, a subset of METRICS.
+    """
+
+    weights: Mapping[str, State] = field(default_factory=dict)
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """A clustering. centroids_CD float32; labels_N int64; distances_N float32, squared L2 to the own centroid."""
+
+    centroids_CD: NDArray[np.float32]
+    labels_N: NDArray[np.int64]
+    distances_N: NDArray[np.float32]
+    inertia: float
+    num_empty: int
+
+
+@dataclass(frozen=True)
+class Whitening:
+    """PCA to E dimensions of variance 1: ``points_ND @ matrix_DE + offset_E``, float32.
+
+    num_flat: of the E directions, how many have no spread to speak of; they are zero instead of noise made large.
+    """
+
+    matrix_DE: NDArray[np.float32]
+    offset_E: NDArray[np.float32]
+    num_flat: int
+
+    def apply(self, points_ND: NDArray[np.float32]) -> NDArray[np.float32]:
+        points_NE: NDArray[np.float32] = points_ND @ self.matrix_DE + self.offset_E
+        return points_NE
+
+
+class Search(Protocol):
+    """Neighbor search, clustering and PCA, in this process or in an actor that all trials share."""
+
+    def knn(  # noqa: PLR0913 - what decides a search
+        self,
+        base_ND: NDArray[np.float32],
+        queries_MD: NDArray[np.float32] | None,
+        k: int,
+        metric: Metric,
+        half: bool = False,
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        """The k nearest rows of ``base_ND`` for each query, nearest first; ties by index.
+
+        ``queries_MD`` None means: the base itself, with each row's own index always in column 0. ``half``: the base is
+        kept in float16, which takes half of the memory; what is nearly equal may change places.
+        Returns (M, k) similarities (inner product) or squared distances (l2), and (M, k) indices; never -1.
+        """
+        ...
+
+    def kmeans(
+        self, points_ND: NDArray[np.float32], k: int, seed: int, iterations: int, restarts: int
+    ) -> Clustering: ...
+
+    def assign(
+        self, points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Nearest centroid (L2) of each point: (N,) labels and (N,) squared distances."""
+        ...
+
+    def pic(self, points_ND: NDArray[np.float32], neighbors: int, sigma: float, damping: float) -> Clustering:
+        """Power iteration clustering on the graph of nearest neighbors, which finds the number of clusters itself."""
+        ...
+
+    def whiten(self, points_ND: NDArray[np.float32], dim: int) -> Whitening:
+        """PCA to ``dim`` dimensions of variance 1, fitted on all points."""
+        ...
+
+
+class Runtime(Protocol):
+    """Where a stage runs: one process, or one rank of a worker group. Collective calls are made by every rank."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def rank(self) -> int: ...
+
+    @property
+    def world_size(self) -> int: ...
+
+    @property
+    def seed(self) -> int: ...
+
+    @property
+    def search(self) -> Search: ...
+
+    def generator(self, purpose: str, epoch: int = 0) -> torch.Generator:
+        """A fresh generator on the device, fixed by (seed, stage, purpose, epoch) alone: the same on every rank."""
+        ...
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """Rows of all ranks in rank order, with gradients. Every rank brings as many rows."""
+        ...
+
+    def prepare(self, model: nn.Module, how: "precision.Settings | None" = None) -> nn.Module:
+        """The model on the device, wrapped for gradient averaging where there are several ranks.
+
+        how: precision and compilation of its forward pass, plain float32 if None; outputs are float32 in any case.
+        """
+        ...
+
+    def resume(self) -> State | None:
+        """The state of the last saved epoch of this very stage, or None to start at the beginning."""
+        ...
+
+
+class Stage(Protocol):
+    """The names every module in ``trainables/stages`` has."""
+
+    NAMESPACE: str
+    INPUTS: tuple[str, ...]
+    VERSION: int
+    METRICS: tuple[str, ...]
+    CRITERION: tuple[str, Literal["min", "max"]] | None
+    Config: type[Any]
+
+    @staticmethod
+    def limits(config: Any, shape: DataShape) -> Iterator[tuple[str, str]]:
+        """(setting, sentence) for each setting that this data set cannot carry."""
+        ...
+
+    @staticmethod
+    def train(
+        config: Any, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
+    ) -> Generator[Epoch, None, Result]: ...

@@ -1,0 +1,313 @@
+"""One trial: walk the stages of its pipeline and compute what no trial has computed before.
+
+A *cell* is a trial as plain data, what the driver ships to a worker:
+
+    kind         "trial", or "prepare" for the stages that all settings of a seed share
+    method, pretext, changes ({"spc.strong_threshold": 0.95, ...}), seed (plain or a pair, see ``seeds``)
+    dataset      the fields of data.sets.Spec;  fingerprint: what the driver found when it loaded it
+    until        the last slot to walk; "" walks all
+    probes       stages that judge the last backbone with labels; may be missing for none
+    probe_dataset, probe_fingerprint
+                 the data set that the probes learn and judge on, where it is another one; may be missing
+    storage      a folder or a URI;  threads: for torch and FAISS
+
+and, where the study asks for it:
+
+    collapse     the arguments of ``guards.collapse``;  time_limit_s: of one attempt, looked at after every epoch
+    judged       the slot of which every epoch is reported at once, for the driver to stop the trial there
+"""
+
+import hashlib
+import math
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from matplotlib.figure import Figure
+
+from .. import event_log, pipeline, seeds, settings
+from ..data import datasets
+from ..figures import alternating_normalization, clusters, correlation, neighbors, pseudolabels
+from ..interfaces import Epoch, ImageData, Result, Search, Stage
+from ..maths import metrics
+from ..store import artifacts
+from .guards import Collapsed, Guards, TimeLimit
+from .runtime import ProcessGroup, StageRuntime
+
+TrialSpec = Mapping[str, Any]
+OnEpoch = Callable[[str, Epoch], None]
+
+
+class Diverged(RuntimeError):
+    """A stage's loss is not a finite number."""
+
+
+class DataChanged(RuntimeError):
+    """A worker reads other data than the driver checked."""
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One stage of one trial. ``cached``: somebody else computed it. ``seconds``: what this trial spent on it."""
+
+    slot: str
+    name: str
+    address: str
+    cached: bool
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished trial: all final metrics, prefixed by slot, and the label metrics of the method's last stage bare."""
+
+    metrics: dict[str, float]
+    stages: list[StageRecord]
+    seconds: float
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def addresses(trial_spec: TrialSpec) -> dict[str, tuple[str, str]]:
+    """Slot -> (stage name, address) of every stage this cell walks."""
+    probes = trial_spec.get("probes", ())
+    by_slot = pipeline.stages(trial_spec["method"], trial_spec["pretext"], probes)
+    by_config = pipeline.configs(trial_spec["method"], trial_spec["pretext"], trial_spec["changes"], probes)
+    found: dict[str, tuple[str, str]] = {}
+    for slot, stage in by_slot.items():
+        name = pipeline.name_of(stage)
+        inputs = {name: found[other][1] for name, other in pipeline.inputs(by_slot, slot).items()}
+        config = settings.effective(by_config[slot])
+        found[slot] = (
+            name,
+            artifacts.address(
+                name,
+                stage.VERSION,
+                config,
+                inputs,
+                fingerprint_of(trial_spec, name),
+                seeds.of_slot(trial_spec["seed"], slot),
+            ),
+        )
+        if slot == trial_spec["until"]:
+            break
+    return found
+
+
+def trial_key(trial_spec: TrialSpec) -> str:
+    """A trial's content address: of all its stages, so that settings which differ in nothing that counts are one."""
+    text = trial_spec["kind"] + "/" + "/".join(f"{name}-{address}" for name, address in addresses(trial_spec).values())
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def fingerprint_of(trial_spec: TrialSpec, stage: str) -> str:
+    """Of the data set that one stage of a cell meets."""
+    return str(trial_spec["probe_fingerprint" if _has_own_data(trial_spec, stage) else "fingerprint"])
+
+
+def _has_own_data(trial_spec: TrialSpec, stage: str) -> bool:
+    return stage in pipeline.PROBES and bool(trial_spec.get("probe_dataset"))
+
+
+class PipelineRunner:
+    """Walks cells one after another in one process; data and stage results stay warm in between."""
+
+    def __init__(
+        self, storage: str, process_group: ProcessGroup, search: Search, leases: artifacts.Leases | None = None
+    ) -> None:
+        self.store = artifacts.Store(storage, leases)
+        self._team = process_group
+        self._search = search
+        self._data: dict[str, ImageData] = {}
+
+    def walk(self, trial_spec: TrialSpec, on_epoch: OnEpoch) -> Outcome:
+        """Run one cell; ``on_epoch(slot, epoch)`` is called for every epoch computed here.
+
+        Raises:
+            Diverged: a loss became infinite or NaN. DataChanged: see there. Collapsed, TimeLimit: the cell's guards.
+            Whatever a stage raises.
+        """
+        started = time.perf_counter()
+        if self._team.rank == 0 and event_log.is_kept():
+            event_log.note(event_log.START, trial_key(trial_spec))
+        guards = Guards.of(trial_spec)
+        probes = trial_spec.get("probes", ())
+        wanted = {fingerprint_of(trial_spec, name) for name in ("", *probes)}
+        self._data = {known: data for known, data in self._data.items() if known in wanted}
+        configs = pipeline.configs(trial_spec["method"], trial_spec["pretext"], trial_spec["changes"], probes)
+        stages = pipeline.stages(trial_spec["method"], trial_spec["pretext"], probes)
+        results: dict[str, Result] = {}
+        records: list[StageRecord] = []
+        for slot, (name, address) in addresses(trial_spec).items():
+            began = time.perf_counter()
+            stage, data = stages[slot], self._load(trial_spec, name)
+            inputs = {name: results[other] for name, other in pipeline.inputs(stages, slot).items()}
+            job = _Job(
+                stage,
+                slot,
+                f"{name}-{address}",
+                configs[slot],
+                inputs,
+                seeds.of_slot(trial_spec["seed"], slot),
+                trial_spec["threads"],
+                guards,
+            )
+            results[slot], cached = self._once(job, data, on_epoch)
+            records.append(StageRecord(slot, name, address, cached, time.perf_counter() - began))
+        found = {f"{slot}/{key}": value for slot, result in results.items() for key, value in result.metrics.items()}
+        last = [result.metrics for slot, result in results.items() if not slot.endswith(metrics.PROBE_SUFFIX)][-1]
+        found |= {key: value for key, value in last.items() if metrics.looks_at_labels(key)}
+        return Outcome(found, records, time.perf_counter() - started)
+
+    def _load(self, trial_spec: TrialSpec, stage: str) -> ImageData:
+        fingerprint = fingerprint_of(trial_spec, stage)
+        if fingerprint not in self._data:
+            fields = trial_spec["probe_dataset" if _has_own_data(trial_spec, stage) else "dataset"]
+            data = datasets.load(datasets.Spec(**fields), self._team.device)
+            if data.fingerprint != fingerprint:
+                raise DataChanged(
+                    f"data set {data.name}: this worker reads fingerprint {data.fingerprint[:12]}, the sweep was "
+                    f"started on {fingerprint[:12]}; give every node the same dataset.root"
+                )
+            self._data[fingerprint] = data.to(self._team.device)
+        return self._data[fingerprint]
+
+    def _once(self, job: "_Job", data: ImageData, on_epoch: OnEpoch) -> tuple[Result, bool]:
+        """The result of one stage, and whether it was there already. Rank 0 decides and writes; the others follow."""
+        if self._team.rank != 0:
+            if self._team.share(None):
+                return self._wait(job), True
+            return self._compute(job, data, on_epoch), False
+        result = self.store.get(job.name)
+        if result is None:
+            with self.store.flight(job.name):
+                result = self.store.get(job.name)
+                if result is None:
+                    self._team.share(False)
+                    return self._compute(job, data, on_epoch), False
+        self._team.share(True)
+        return result, True
+
+    def _wait(self, job: "_Job") -> Result:
+        result = self.store.get(job.name)
+        if result is None:
+            raise RuntimeError(
+                f"rank 0 found stage result {job.name}, rank {self._team.rank} does not: is the storage shared?"
+            )
+        return result
+
+    def _compute(self, job: "_Job", data: ImageData, on_epoch: OnEpoch) -> Result:
+        progress = artifacts.ProgressFile(self.store, job.name)
+        saved = self._team.share(progress.load() if self._team.rank == 0 else None)
+        history = [dict(epoch) for epoch in saved.epochs] if saved else []
+        runtime = StageRuntime(self._team, job.slot, job.seed, self._search, saved.state if saved else None)
+        began, seconds = time.perf_counter(), 0.0
+        steps = job.stage.train(job.config, data, job.inputs, runtime)
+        while True:
+            try:
+                epoch = next(steps)
+            except StopIteration as end:
+                result: Result = end.value
+                break
+            except FloatingPointError as error:
+                raise _diverged(job.slot, str(error), len(history) + 1) from error
+            _refuse_non_finite(job.slot, epoch.number, epoch.metrics)
+            history.append({"epoch": epoch.number, **epoch.metrics})
+            if self._team.rank == 0:
+                progress.save(epoch.state, history)
+                on_epoch(job.slot, epoch)
+            self._guard(job, epoch, history)
+        _refuse_non_finite(job.slot, len(history), result.metrics)
+        seconds = time.perf_counter() - began
+        if self._team.rank == 0:
+            self.store.put(job.name, result, job.meta(data, seconds), history, _painter(result, data, history))
+            event_log.note(event_log.STAGE, job.name)
+        return result
+
+    def _guard(self, job: "_Job", epoch: Epoch, history: list[dict[str, float]]) -> None:
+        """Stop here if a guard says so; after its last epoch a stage is finished in any case, except for a collapse."""
+        if not job.guards.any:
+            return
+        what, sentence = self._team.share(job.guards.verdict(history) if self._team.rank == 0 else None)
+        where = f"{job.slot}: {sentence}, after epoch {epoch.number} of {epoch.total}"
+        if what == "collapse":
+            raise Collapsed(where, {f"{job.slot}/{name}": value for name, value in epoch.metrics.items()})
+        if what == "time" and epoch.number < epoch.total:
+            raise TimeLimit(where)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One stage to compute."""
+
+    stage: Stage
+    slot: str
+    name: str
+    config: Any
+    inputs: Mapping[str, Result]
+    seed: int
+    threads: int
+    guards: Guards
+
+    def meta(self, data: ImageData, seconds: float) -> dict[str, Any]:
+        return {
+            "stage": pipeline.name_of(self.stage),
+            "version": self.stage.VERSION,
+            "config": settings.effective(self.config),
+            "seed": self.seed,
+            "dataset": data.name,
+            "fingerprint": data.fingerprint,
+            "seconds": seconds,
+            "threads": self.threads,
+            "torch": torch.__version__,
+        }
+
+
+def _refuse_non_finite(slot: str, epoch: int, found: Mapping[str, float]) -> None:
+    for key, value in found.items():
+        if not math.isfinite(value):
+            raise _diverged(slot, f"{key} is {value}", epoch)
+
+
+def _diverged(slot: str, what: str, epoch: int) -> Diverged:
+    return Diverged(f"{slot}: {what} in epoch {epoch}; lower {slot}.lr or look at the data")
+
+
+def _painter(result: Result, data: ImageData, history: list[dict[str, float]]) -> Callable[[Path], None] | None:
+    if not {"probabilities_eval", "neighbors_train"} & set(result.arrays) and "layers" not in result.facts:
+        return None
+    return partial(_paint, result=result, data=data, history=history)
+
+
+def _paint(folder: Path, result: Result, data: ImageData, history: list[dict[str, float]]) -> None:
+    """The figures of a stage; a failure costs the figures alone."""
+    try:
+        drawn = pseudolabels.drawn(result, data, history) | neighbors.drawn(result, data)
+        if "probabilities_eval" in result.arrays:
+            drawn |= _of_clustering(result, data, history)
+        drawn |= correlation.drawn(result, data, history) | alternating_normalization.drawn(result, data)
+        clusters.save(drawn, folder)
+    except Exception as error:  # a figure that cannot be drawn must not cost the hours behind it
+        warnings.warn(f"figures of this stage were not drawn: {error!r}", stacklevel=2)
+
+
+def _of_clustering(result: Result, data: ImageData, history: list[dict[str, float]]) -> dict[str, Figure]:
+    """The figures of a clustering, on the evaluation images."""
+    rows_NC = torch.as_tensor(result.arrays["probabilities_eval"])
+    split, names = data.eval.to(torch.device("cpu")), data.class_names
+    counts_CY = metrics.contingency(rows_NC.argmax(1).numpy(), split.labels_N.numpy(), rows_NC.shape[1], len(names))
+    drawn = {}
+    if not data.shape.is_features:
+        drawn["clusters"] = clusters.cluster_sheet(split.images_NCHW, rows_NC)
+        drawn["least_confident"] = clusters.least_confident(split.images_NCHW, rows_NC, split.labels_N, names)
+    if counts_CY.any():
+        drawn["confusion"] = clusters.confusion(counts_CY, names, data.class_groups)
+    if any("acc" in row for row in history):
+        drawn["epochs"] = clusters.epochs(history)
+    return drawn

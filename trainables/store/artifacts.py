@@ -1,0 +1,347 @@
+"""Stage results on disk: found by content address, published whole, computed once.
+
+    stages/<stage>-<address>/   meta.json  weights.pt  arrays/*.npy  epochs.json  figures/*.png
+    stages/.progress/           the last saved epochs of unfinished stages
+    stages/.flight/             one lock file per address: who holds it computes, everybody else waits
+    stages/.new/                results being written; renamed into place when complete
+    stages/.evicted-*/          results on their way out of a node's folder (``eviction``)
+
+A lock is an ``flock``: the kernel takes it from a dead process at once, so a killed trial never blocks its successors.
+In a storage by URI the folder is this node's own, and every result is in the object store before it is here (see
+``remote``); the nodes of one cluster then take turns by leases. Every file's sha256 stands in meta.json, because a
+flipped bit in a tensor file loads without a word.
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import os
+import shutil
+import time
+import uuid
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from ..interfaces import Result, State
+from . import eviction, object_store
+
+_SHA_LENGTH = 64
+_SAVE_SHARE = 0.05
+"""Saving an unfinished stage may cost this share of its time; an epoch shorter than that is not saved by itself."""
+_MEMORY_BYTES = 1 << 30
+"""Results kept in memory between the trials of one warm process."""
+
+
+def address(
+    stage: str,
+    version: int,
+    config: Mapping[str, Any],
+    inputs: Mapping[str, str],
+    fingerprint: str,
+    seed: int,
+) -> str:
+    """16 hex digits that name a stage's result: all that decides its numbers, and nothing else."""
+    meaning = {
+        "stage": stage,
+        "version": version,
+        "config": dict(config),
+        "inputs": dict(inputs),
+        "data": fingerprint,
+        "seed": seed,
+    }
+    return hashlib.sha256(json.dumps(meaning, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The last saved epoch of an unfinished stage, and the metrics of all epochs up to it."""
+
+    state: State
+    epochs: Sequence[Mapping[str, float]]
+
+
+class Leases(Protocol):
+    """Who of several nodes may compute what."""
+
+    def hold(self, name: str) -> AbstractContextManager[None]:
+        """Hold the right to compute ``name``; waits while another process has it."""
+        ...
+
+
+def local(storage: str | Path) -> Path:
+    """The folder of a storage on this machine; a storage that is a folder is its own."""
+    return object_store.local_folder(str(storage)) if object_store.is_uri(str(storage)) else Path(storage)
+
+
+def figures(storage: str | Path, name: str) -> list[Path]:
+    """The pictures of one result, as far as they were drawn; from an object store they alone are fetched."""
+    here = local(storage) / "stages" / name
+    if object_store.is_uri(str(storage)) and not here.exists():
+        here = local(storage) / "stages" / ".figures" / name
+        if not here.exists():
+            fresh = here.with_name(f"{name}.{uuid.uuid4().hex[:8]}")
+            fresh.mkdir(parents=True)
+            try:
+                object_store.Remote(str(storage)).fetch(name, fresh, "figures/")
+                fresh.rename(here)
+            except (OSError, ValueError) as error:
+                warnings.warn(f"the figures of {name} were not fetched: {error}", stacklevel=2)
+                shutil.rmtree(fresh, ignore_errors=True)
+    return sorted((here / "figures").glob("*.png"))
+
+
+class Store:
+    """The stage results of one storage, a folder or a URI. leases: for a storage that several nodes share by URI."""
+
+    def __init__(self, storage: str | Path, leases: Leases | None = None) -> None:
+        self.root = local(storage) / "stages"
+        self.remote = object_store.Remote(str(storage)) if object_store.is_uri(str(storage)) else None
+        self._leases = leases
+        for name in (".progress", ".flight", ".new"):
+            (self.root / name).mkdir(parents=True, exist_ok=True)
+        self._memory: OrderedDict[str, tuple[Result, int]] = OrderedDict()
+
+    def folder(self, name: str) -> Path:
+        """Where the result ``<stage>-<address>`` is or will be."""
+        return self.root / name
+
+    def __contains__(self, name: str) -> bool:
+        return self._is_here(name) or (self.remote is not None and name in self.remote)
+
+    def get(self, name: str) -> Result | None:
+        """The result, checked against its digests or None; a damaged one is set aside with a warning."""
+        if name in self._memory:
+            self._memory.move_to_end(name)
+            return self._memory[name][0]
+        result = self._read_here(name)
+        if result is None and self.remote is not None and self._fetch(self.remote, name):
+            result = self._read_here(name)
+        if result is not None:
+            self._remember(name, result)
+        return result
+
+    def _is_here(self, name: str) -> bool:
+        return (self.root / name / "meta.json").exists()
+
+    def _read_here(self, name: str) -> Result | None:
+        if not self._is_here(name):
+            return None
+        folder = self.root / name
+        try:
+            meta = json.loads((folder / "meta.json").read_text())
+            for relative, expected in meta["sha256"].items():
+                if _digest((folder / relative).read_bytes()) != expected:
+                    raise ValueError(f"{folder / relative}: its sha256 is not the one noted when it was written")
+            if self.remote is not None:
+                eviction.used(folder)
+            return _read(folder, meta)
+        except (OSError, ValueError, KeyError, RuntimeError) as error:
+            if not self._is_here(name):
+                return None  # another process has made room meanwhile
+            aside = folder.with_name(f".damaged-{name}-{uuid.uuid4().hex[:8]}")
+            folder.rename(aside)
+            warnings.warn(f"stage result set aside as {aside.name} and computed again: {error}", stacklevel=3)
+            return None
+
+    def _fetch(self, source: object_store.Remote, name: str) -> bool:
+        """Bring a result from the object store here, once for all processes of this node."""
+        with self._lock(f"{name}.fetch", 0.1):
+            if self._is_here(name):
+                return True
+            fresh = self._fresh(name, "fetched")
+            try:
+                if not source.fetch(name, fresh):
+                    return False
+                self._settle(fresh, name)
+                return True
+            except ValueError as error:
+                warnings.warn(
+                    f"stage result {name} is damaged in the store and is computed again: {error}", stacklevel=3
+                )
+                return False
+            finally:
+                shutil.rmtree(fresh, ignore_errors=True)
+
+    def _fresh(self, name: str, how: str) -> Path:
+        """An empty folder for a result; what a writer of the same one left who was killed goes. Under its lock."""
+        for left in (self.root / ".new").glob(f"{name}.{how}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        fresh = self.root / ".new" / f"{name}.{how}-{uuid.uuid4().hex[:8]}"
+        (fresh / "arrays").mkdir(parents=True)
+        return fresh
+
+    def _settle(self, fresh: Path, name: str) -> None:
+        """Give a complete folder its name; if another one has it meanwhile, that one stays."""
+        _sync_folder(fresh)
+        try:
+            fresh.rename(self.root / name)
+        except OSError:
+            if not self._is_here(name):
+                raise
+        _sync_folder(self.root)
+        if self.remote is not None:  # which has it too
+            eviction.make_room(self.root)
+
+    def epochs(self, name: str) -> list[dict[str, float]]:
+        """Metrics of every epoch of a finished stage."""
+        rows: list[dict[str, float]] = json.loads((self.root / name / "epochs.json").read_text())
+        return rows
+
+    def put(
+        self,
+        name: str,
+        result: Result,
+        meta: Mapping[str, Any],
+        epochs: Sequence[Mapping[str, float]],
+        draw: Callable[[Path], None] | None = None,
+    ) -> None:
+        """Publish a result: all of it or nothing. ``draw`` writes figures into the folder it is given.
+
+        Within ``flight``: what another process is writing under the same name would be taken for a dead one's.
+        """
+        fresh = self._fresh(name, "computed")
+        try:
+            _write(fresh / "weights.pt", _to_bytes(dict(result.weights)))
+            for array_name, array in result.arrays.items():
+                buffer = io.BytesIO()
+                np.save(buffer, array, allow_pickle=False)
+                _write(fresh / "arrays" / f"{array_name}.npy", buffer.getvalue())
+            _write(fresh / "epochs.json", json.dumps([dict(epoch) for epoch in epochs]).encode())
+            if draw is not None:
+                (fresh / "figures").mkdir()
+                draw(fresh / "figures")
+            files = sorted(path for path in fresh.rglob("*") if path.is_file())
+            digests = {str(path.relative_to(fresh)): _digest(path.read_bytes()) for path in files}
+            content = {**meta, "facts": dict(result.facts), "metrics": dict(result.metrics), "sha256": digests}
+            _write(fresh / "meta.json", json.dumps(content, indent=1).encode())
+            if self.remote is not None:
+                # Before it is here, so that whatever one node has, all nodes find.
+                self.remote.publish(name, fresh)
+            self._settle(fresh, name)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+        shutil.rmtree(self.root / ".progress" / name, ignore_errors=True)
+        if self.remote is not None:
+            self.remote.drop_progress(name)
+        self._remember(name, result)
+
+    @contextmanager
+    def flight(self, name: str, patience_s: float = 0.1) -> Iterator[None]:
+        """Hold the right to compute ``name``; waits while another process has it."""
+        with self._lock(name, patience_s), self._leases.hold(name) if self._leases else nullcontext():
+            yield
+
+    @contextmanager
+    def _lock(self, name: str, patience_s: float) -> Iterator[None]:
+        with open(self.root / ".flight" / name, "w") as handle:
+            while True:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    time.sleep(patience_s)
+            yield
+
+    def _remember(self, name: str, result: Result) -> None:
+        size = sum(array.nbytes for array in result.arrays.values())
+        size += sum(
+            value.numel() * value.element_size()
+            for part in result.weights.values()
+            for value in part.values()
+            if isinstance(value, torch.Tensor)
+        )
+        self._memory[name] = (result, size)
+        while sum(kept for _, kept in self._memory.values()) > _MEMORY_BYTES and len(self._memory) > 1:
+            self._memory.popitem(last=False)
+
+
+class ProgressFile:
+    """Saved epochs of one unfinished stage: the newest and the one before it, each with its digest in front."""
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._folder = store.root / ".progress" / name
+        self._name, self._remote = name, store.remote
+        self._cost_s = 0.0
+        self._saved_at = time.monotonic()
+
+    def load(self) -> Progress | None:
+        """The newest undamaged save, or None."""
+        for path, content in self._saves():
+            noted, payload = content[:_SHA_LENGTH], content[_SHA_LENGTH:]
+            if _digest(payload).encode() != noted:
+                warnings.warn(f"{path} is damaged (its sha256 differs); going back to the save before it", stacklevel=2)
+                continue
+            saved = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+            return Progress(saved["state"], saved["epochs"])
+        return None
+
+    def _saves(self) -> Iterator[tuple[str, bytes]]:
+        # The store's first: another node may have gone on from where this one was.
+        if self._remote is not None and (content := self._remote.progress(self._name)) is not None:
+            yield f"the store's progress of {self._name}", content
+        for path in (self._folder / "newest", self._folder / "previous"):
+            try:
+                yield str(path), path.read_bytes()
+            except FileNotFoundError:
+                continue
+
+    def save(self, state: Callable[[], State], epochs: Sequence[Mapping[str, float]]) -> None:
+        """Save after an epoch, unless the last save was too recent for what a save costs."""
+        started = time.monotonic()
+        if started - self._saved_at < self._cost_s / _SAVE_SHARE:
+            return
+        payload = _to_bytes({"state": dict(state()), "epochs": [dict(epoch) for epoch in epochs]})
+        self._folder.mkdir(parents=True, exist_ok=True)
+        fresh = self._folder / "fresh"
+        content = _digest(payload).encode() + payload
+        _write(fresh, content)
+        if (self._folder / "newest").exists():
+            (self._folder / "newest").rename(self._folder / "previous")
+        fresh.rename(self._folder / "newest")
+        _sync_folder(self._folder)
+        if self._remote is not None:
+            self._remote.save_progress(self._name, content)
+        self._saved_at = time.monotonic()
+        self._cost_s = self._saved_at - started
+
+
+def _read(folder: Path, meta: Mapping[str, Any]) -> Result:
+    weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
+    arrays = {
+        path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted((folder / "arrays").iterdir())
+    }
+    return Result(weights=weights, arrays=arrays, facts=meta["facts"], metrics=meta["metrics"])
+
+
+def _to_bytes(content: Any) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _write(path: Path, content: bytes) -> None:
+    with open(path, "wb") as handle:
+        handle.write(content)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

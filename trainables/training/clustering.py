@@ -1,0 +1,111 @@
+"""What the clustering stages share: a model read from a stage result, judged, and turned into one again.
+
+Axes: N images, H heads, C clusters.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .. import settings
+from ..interfaces import DataShape, ImageData, Result, Split, State
+from ..maths import metrics
+from ..nets import backbones, models, precision
+
+
+def fresh(network: str, shape: DataShape, num_clusters: int, num_heads: int, seed: int) -> models.ClusteringModel:
+    """An untrained model for images of this shape."""
+    backbone = backbones.build(network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=seed)
+    return models.ClusteringModel(backbone, num_clusters, num_heads)
+
+
+def restored(start: Result, shape: DataShape, seed: int) -> models.ClusteringModel:
+    """The one-headed model that a clustering stage left behind."""
+    model = fresh(start.facts["network"], shape, start.facts["num_clusters"], 1, seed)
+    model.backbone.load_state_dict(start.weights["backbone"])
+    model.heads[0].load_state_dict(start.weights["head"])
+    return model
+
+
+def parts(model: models.ClusteringModel, head: int = 0) -> dict[str, State]:
+    """Weights as ``restored`` takes them."""
+    return {"backbone": model.backbone.state_dict(), "head": model.heads[head].state_dict()}
+
+
+def probabilities(model: models.ClusteringModel, split: Split, data: ImageData) -> Tensor:
+    """(H, N, C) float32 on the CPU, of the images as they are.
+
+    Raises:
+        FloatingPointError: the model has diverged.
+    """
+    return finite(models.predict(model, split.images_NCHW, data.mean, data.std, what="probabilities").cpu())
+
+
+def finite(rows_HNC: Tensor) -> Tensor:
+    """The same predictions.
+
+    Raises:
+        FloatingPointError: the model has diverged.
+    """
+    if not bool(rows_HNC.isfinite().all()):
+        raise FloatingPointError("the model's predictions are not finite numbers")
+    return rows_HNC
+
+
+def of_both_splits(model: models.ClusteringModel, data: ImageData, head: int = 0) -> dict[str, NDArray[Any]]:
+    """Arrays probabilities_train and probabilities_eval (N, C) of one head, as every clustering stage stores them."""
+    train_NC = probabilities(model, data.train, data)[head].numpy()
+    eval_NC = train_NC if data.is_union else probabilities(model, data.eval, data)[head].numpy()
+    return {"probabilities_train": train_NC, "probabilities_eval": eval_NC}
+
+
+def judged(eval_NC: Tensor | NDArray[np.float32], data: ImageData, confidence_threshold: float) -> dict[str, float]:
+    """The metrics of ``metrics.evaluate`` on the evaluation split."""
+    return metrics.evaluate(
+        torch.as_tensor(eval_NC), data.eval.labels_N.cpu(), confidence_threshold, num_classes=len(data.class_names)
+    )
+
+
+def closeness(points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(N, C) softmax of the negative squared distances, which ranks images by how clearly they belong to a cluster."""
+    squared_NC = (
+        (points_ND**2).sum(1, keepdims=True) - 2 * points_ND @ centroids_CD.T + (centroids_CD**2).sum(1)[None, :]
+    )
+    logits_NC = -squared_NC
+    exp_NC = np.exp(logits_NC - logits_NC.max(1, keepdims=True))
+    shares_NC: NDArray[np.float32] = (exp_NC / exp_NC.sum(1, keepdims=True)).astype(np.float32)
+    return shares_NC
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(precision.Settings):
+    """Settings of a training step; a stage's Config inherits them and may change a default."""
+
+    optimizer: str = settings.setting("adam", "adam for small sets, sgd for ImageNet", choices=("adam", "sgd"))
+    lr: float = settings.setting(1e-4, "learning rate, constant", above=0)
+    momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1, when={"optimizer": ("sgd",)})
+    weight_decay: float = settings.setting(1e-4, "L2 penalty, on every parameter", low=0)
+
+
+def optimizer(config: OptimizerConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    """Adam or SGD by ``config.optimizer``, with its lr, momentum and weight_decay (coupled L2 in both)."""
+    if config.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.SGD(
+        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+    )
+
+
+def limits_on_size(config: Any, shape: DataShape, names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """A sentence for each named setting that is above the number of training images."""
+    values: Mapping[str, int] = {name: getattr(config, name) for name in names}
+    return [
+        (name, f"{name} must be at most the number of training images ({shape.num_train}), but is {value}")
+        for name, value in values.items()
+        if value > shape.num_train
+    ]

@@ -1,0 +1,302 @@
+"""The training that DeepCluster and UAD share: cluster the features, learn the clusters as classes, and again.
+
+Each epoch: features of all images in eval mode, PCA-whitening, rows of length 1, k-means (or PIC), pseudo-labels; a
+fresh top layer; as many steps as images drawn uniformly over the clusters give. UAD adds low-level features to what is
+clustered, and weights each image's loss by how near it is to its centroid.
+
+Source: Caron et al. 2018 (DeepCluster) sections 3 and 4.1; UAD Eq. 7-15 and Alg. 1.
+Differs from DeepCluster's code: the top layer's outputs keep the clusters' numbers where some are empty; k-means starts
+from greedy k-means++ points; the features' order and all draws come from the seed.
+
+Axes: N images, B batch, C clusters, D feature width, E width of a clustered point.
+"""
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..data import augment, batches
+from ..data.batch_random import BatchRandom
+from ..interfaces import Clustering, DataShape, Epoch, ImageData, Result, Runtime
+from ..maths import cluster_sampling, metrics, uncertainty
+from ..nets import alexnet, backbones, feature_maps
+from . import clustering
+from .deepcluster_classifier import Learner
+from .deepcluster_features import Extractor, Fusion
+from .deepcluster_settings import Settings
+
+METRICS = (
+    "loss",
+    "assignment_nmi",
+    "mean_squared_distance",
+    "num_clusters",
+    "num_empty_train_clusters",
+    "num_flat_directions",
+    "pseudo_share_max",
+    "pseudo_nmi",
+    "pseudo_acc_majority",
+    "epoch_seconds",
+    *metrics.EVALUATION_METRICS,
+)
+CLUSTERS_PER_CLASS = 10
+SMALLEST_MEAN_WEIGHT = 1e-12
+JUDGED_RESTARTS, JUDGED_ITERATIONS = 5, 100
+"""Of the k-means into as many clusters as classes by which the final features are judged."""
+
+
+@dataclass(frozen=True)
+class Weighting:
+    """How images are weighted by distance; the values are those of UAD's settings of the same names."""
+
+    uncertainty_offset: float
+    distance: str
+    direction: str
+    loss_form: str
+    source_index: str
+
+
+@dataclass(frozen=True)
+class _Round:
+    """One clustering of all training images. points_NE: what was clustered."""
+
+    clustering: Clustering
+    labels_N: Tensor
+    weights_N: Tensor
+    points_NE: NDArray[np.float32]
+    eval_points_NE: NDArray[np.float32] | None
+    num_flat: int
+    weighted: bool
+
+    @property
+    def num_clusters(self) -> int:
+        return len(self.clustering.centroids_CD)
+
+
+def limits(
+    config: Settings, shape: DataShape, source: str = "top", further_width: int = 0
+) -> Iterator[tuple[str, str]]:
+    """What the data set forbids. source: the tap that is clustered; further_width: of what is put beside it."""
+    yield from clustering.limits_on_size(config, shape, ("batch_size",))
+    num_clusters = config.num_clusters or CLUSTERS_PER_CLASS * shape.num_classes
+    if shape.num_classes == 0:
+        yield "num_clusters", "the final clustering has as many clusters as there are classes, but no label is known"
+    elif config.clustering == "kmeans" and num_clusters > shape.num_train:
+        rule = f"at most the number of training images ({shape.num_train})"
+        yield "num_clusters", f"num_clusters must be {rule}, but is {num_clusters}"
+    if config.clustering == "pic" and config.pic_neighbors >= shape.num_train:
+        rule = f"below the number of training images ({shape.num_train})"
+        yield "pic_neighbors", f"pic_neighbors must be {rule}, but is {config.pic_neighbors}"
+    if config.pca_dim == 0 and config.incremental_pca:
+        yield "incremental_pca", "incremental_pca is true, but pca_dim is 0: there is no PCA to fit"
+    try:
+        network = backbones.resolve(config.network, shape)
+        backbones.check_size(network, shape.image_size_px)
+    except ValueError as error:
+        yield "network", str(error)
+        return
+    width = int(np.prod(feature_maps.shapes(network, shape, config.sobel)[source])) + further_width
+    most = min(width, shape.num_train)
+    if config.pca_dim > most:
+        rule = f"at most {most}, the smaller of the feature's width and the number of images"
+        yield "pca_dim", f"pca_dim must be {rule}, but is {config.pca_dim}"
+
+
+def train(
+    config: Settings,
+    data: ImageData,
+    runtime: Runtime,
+    fusion: Fusion | None = None,
+    weighting: Weighting | None = None,
+) -> Generator[Epoch, None, Result]:
+    """Cluster and learn in turns; see the module's docstring. fusion, weighting: None is DeepCluster.
+
+    Returns:
+        weights: backbone. facts: network, sobel. arrays of the final model's clustering: pseudo_labels,
+        distances and weights (N,) of the training images; probabilities_train and probabilities_eval of a k-means into
+        as many clusters as classes on the final features, by which acc, nmi and ari are judged. assignment_nmi: between
+        the labels of the last epoch and the final ones.
+    """
+    learner = Learner(config, data, runtime, fusion)
+    done, before_N, losses = 0, None, {}
+    saved = runtime.resume()
+    if saved is not None:
+        done, before_N, losses = saved["epoch"], saved["labels"].numpy(), dict(saved["losses"])
+        learner.backbone.load_state_dict(saved["backbone"])
+        learner.optimizer.load_state_dict(saved["optimizer"])
+    for epoch in range(done, config.epochs):
+        started = time.perf_counter()
+        found = _cluster(learner, fusion, weighting, epoch)
+        losses = _epoch(learner, found, weighting, epoch)
+        told = losses | _told(found, before_N, data) | {"epoch_seconds": time.perf_counter() - started}
+        before_N = found.clustering.labels_N
+        yield Epoch(epoch + 1, config.epochs, told, partial(_state, learner, epoch + 1, before_N, losses))
+    found = _cluster(learner, fusion, weighting, config.epochs, with_eval=True)
+    arrays, judged = _judged(learner, found)
+    return Result(
+        weights={"backbone": learner.backbone.state_dict()},
+        arrays={
+            "pseudo_labels": found.clustering.labels_N,
+            "distances": found.clustering.distances_N,
+            "weights": found.weights_N.cpu().numpy(),
+            **arrays,
+        },
+        facts={"network": learner.backbone.name, "sobel": config.sobel},
+        metrics=losses | _told(found, before_N, data) | judged,
+    )
+
+
+def _state(learner: Learner, epoch: int, labels_N: NDArray[np.int64], losses: dict[str, float]) -> dict[str, Any]:
+    # The top layer is made anew after each clustering, so it is no part of the state.
+    return {
+        "epoch": epoch,
+        "labels": torch.tensor(labels_N),
+        "losses": losses,
+        "backbone": learner.backbone.state_dict(),
+        "optimizer": learner.optimizer.state_dict(),
+    }
+
+
+def _cluster(
+    learner: Learner, fusion: Fusion | None, weighting: Weighting | None, epoch: int, with_eval: bool = False
+) -> _Round:
+    config, runtime, data = learner.config, learner.runtime, learner.data
+    extractor = Extractor(
+        learner.backbone, data, runtime, config.batch_size, fusion, config.pca_dim, config.incremental_pca
+    )
+    points_NE, points_of, num_flat = extractor.points(epoch)
+    if config.clustering == "pic":
+        found = runtime.search.pic(points_NE, config.pic_neighbors, config.pic_sigma, config.pic_damping)
+    else:
+        num_clusters = config.num_clusters or CLUSTERS_PER_CLASS * len(data.class_names)
+        found = runtime.search.kmeans(
+            points_NE, num_clusters, seed=_seed(runtime, epoch), iterations=config.kmeans_iterations, restarts=1
+        )
+    labels_N = torch.tensor(found.labels_N, device=runtime.device)
+    weights_N = torch.ones(len(labels_N), device=runtime.device)
+    if weighting is not None:
+        weights_N = _weights(weighting, torch.tensor(found.distances_N, device=runtime.device), labels_N)
+    eval_points_NE = None
+    if with_eval:
+        eval_points_NE = points_NE if data.is_union else points_of(data.eval)
+    return _Round(found, labels_N, weights_N, points_NE, eval_points_NE, num_flat, weighting is not None)
+
+
+def _seed(runtime: Runtime, epoch: int) -> int:
+    generator = runtime.generator("clusters", epoch)
+    return int(torch.randint(2**31 - 1, (1,), generator=generator, device=generator.device))
+
+
+def _weights(weighting: Weighting, squared_N: Tensor, labels_N: Tensor) -> Tensor:
+    distances_N = squared_N if weighting.distance == "squared_l2" else squared_N.sqrt()
+    weights_N = uncertainty.confidence_weights(
+        distances_N,
+        labels_N,
+        int(labels_N.max()) + 1,
+        offset=weighting.uncertainty_offset,
+        direction=weighting.direction,  # type: ignore[arg-type]
+    )
+    if weighting.source_index == "image_id":
+        return weights_N
+    # The paper's figure 5: the list of images is in the order of the clusters, the list of distances is not.
+    shuffled_N = torch.empty_like(weights_N)
+    shuffled_N[labels_N.argsort(stable=True)] = weights_N
+    return shuffled_N
+
+
+def _epoch(learner: Learner, found: _Round, weighting: Weighting | None, epoch: int) -> dict[str, float]:
+    config, data, runtime = learner.config, learner.data, learner.runtime
+    trained, top_optimizer = learner.fresh_classifier(found.num_clusters, epoch)
+    norm, strength = augment.Norm(data.mean, data.std), augment.Strength(affine=config.affine_scale)
+    views, dropped = runtime.generator("views", epoch), runtime.generator("dropout", epoch)
+    form = "weighted_nll" if weighting is None else weighting.loss_form
+    drawn = _drawn(config, found, runtime, epoch)
+    trained.train()
+    loss_sum, steps = torch.zeros((), device=runtime.device), 0
+    order = batches.batches(
+        len(drawn),
+        config.batch_size,
+        runtime.generator("order", epoch),
+        rank=runtime.rank,
+        world_size=runtime.world_size,
+        drop_last=False,
+    )
+    for batch in batches.announced(data.train, drawn, order):
+        rows_B = drawn[batch.rows_B]
+        weights_B = found.weights_N[rows_B]
+        if form == "normalized":
+            # Without an offset a batch of farthest images alone weighs nothing.
+            weights_B = weights_B / runtime.gather(weights_B).mean().clamp(min=SMALLEST_MEAN_WEIGHT)
+        draws = BatchRandom(views, batch.total, batch.start, len(rows_B))
+        alexnet.feed_dropout(trained, BatchRandom(dropped, batch.total, batch.start, len(rows_B)))
+        images = augment.AUGMENTATIONS[config.augmentation](data.train.images_NCHW[rows_B], draws, norm, strength)
+        terms_B = uncertainty.cross_entropies(trained(images), found.labels_N[rows_B], weights_B, form)  # type: ignore[arg-type]
+        # Ranks hold equal shares of the batch, so the mean of their gradients is that of the global mean.
+        for optimizer in (learner.optimizer, top_optimizer):
+            optimizer.zero_grad(set_to_none=True)
+        terms_B.mean().backward()
+        for optimizer in (learner.optimizer, top_optimizer):
+            optimizer.step()
+        loss_sum += runtime.gather(terms_B.detach()).mean()
+        steps += 1
+    alexnet.feed_dropout(trained, None)
+    return {"loss": float(loss_sum / steps)}
+
+
+def _drawn(config: Settings, found: _Round, runtime: Runtime, epoch: int) -> Tensor:
+    """The image rows that an epoch meets, on the device."""
+    num_images = len(found.labels_N)
+    count = max(2, int(num_images * config.epochs_between_reassignments))
+    generator = runtime.generator("sampler", epoch)
+    if config.uniform_sampler:
+        return cluster_sampling.uniform_over_clusters(found.labels_N, found.num_clusters, count, generator)
+    passes = [
+        torch.randperm(num_images, generator=generator, device=generator.device) for _ in range(-(-count // num_images))
+    ]
+    return torch.cat(passes)[:count]
+
+
+def _told(found: _Round, before_N: NDArray[np.int64] | None, data: ImageData) -> dict[str, float]:
+    """What a clustering is told by; what was clustered before is missing in the first epoch."""
+    labels_N, clustering = found.clustering.labels_N, found.clustering
+    told = {
+        "mean_squared_distance": clustering.inertia / len(labels_N),
+        "num_clusters": float(found.num_clusters),
+        "num_empty_train_clusters": float(clustering.num_empty),
+        "num_flat_directions": float(found.num_flat),
+        "pseudo_share_max": float(np.bincount(labels_N).max() / len(labels_N)),
+    }
+    if before_N is not None:
+        told["assignment_nmi"] = metrics.assignment_nmi(before_N, labels_N)
+    if found.weighted:
+        mean, std = torch.stack((found.weights_N.mean(), found.weights_N.std(correction=0))).tolist()
+        told |= {"weight_mean": mean, "weight_std": std}
+    true_N = data.train.labels_N.cpu().numpy()
+    if (true_N >= 0).any():
+        counts_CY = metrics.contingency(labels_N, true_N, found.num_clusters, len(data.class_names))
+        told |= {"pseudo_nmi": metrics.nmi(counts_CY), "pseudo_acc_majority": metrics.majority_accuracy(counts_CY)}
+    return told
+
+
+def _judged(learner: Learner, found: _Round) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+    """Probabilities and metrics of a k-means of the final points into as many clusters as there are classes."""
+    data, runtime = learner.data, learner.runtime
+    assert found.eval_points_NE is not None
+    final = runtime.search.kmeans(
+        found.points_NE,
+        len(data.class_names),
+        seed=runtime.seed,
+        iterations=JUDGED_ITERATIONS,
+        restarts=JUDGED_RESTARTS,
+    )
+    arrays = {
+        "probabilities_train": clustering.closeness(found.points_NE, final.centroids_CD),
+        "probabilities_eval": clustering.closeness(found.eval_points_NE, final.centroids_CD),
+    }
+    return arrays, clustering.judged(arrays["probabilities_eval"], data, confidence_threshold=0.99)

@@ -1,0 +1,229 @@
+"""What the pretexts share: common settings, the loop over epochs, and the result that later stages read.
+
+Axes: N images, B batch, C channels, H height, W width, D feature width, K neighbors.
+"""
+
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from .. import settings
+from ..data import augment, batches, view_batches
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split, State
+from ..maths import metrics
+from ..nets import backbones, models, precision
+
+METRICS = ("loss", "lr", "epoch_seconds", "knn_acc")
+MONITOR_NEIGHBORS = 100
+"""SCAN's monitor votes among this many neighbors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Views:
+    """Settings of how far views go, for a stage with a setting ``augmentation`` that can be simclr or affine."""
+
+    crop_min_area: float = settings.setting(
+        0.2, "smallest share of the image that a crop covers", above=0, high=1, when={"augmentation": ("simclr",)}
+    )
+    jitter_scale: float = settings.setting(
+        1.0, "multiplies the strengths of color jitter", low=0, high=2, when={"augmentation": ("simclr",)}
+    )
+    affine_scale: float = settings.setting(
+        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
+    )
+
+    def strength(self) -> augment.Strength:
+        return augment.Strength(crop_min_area=self.crop_min_area, jitter=self.jitter_scale, affine=self.affine_scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common(Views, precision.Settings):
+    """Settings of every pretext that trains. A stage may declare one again, with another default or other choices."""
+
+    network: str = settings.setting(
+        "auto",
+        "backbone; auto picks by image size, from small at 8 px to resnet50 at 224 px",
+        choices=("auto", *backbones.BACKBONES),
+    )
+    epochs: int = settings.setting(200, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    lr: float = settings.setting(0.03, "learning rate of SGD at the start", above=0)
+    momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1)
+    weight_decay: float = settings.setting(1e-4, "L2 penalty, on every parameter", low=0)
+    augmentation: str = settings.setting(
+        "simclr", "how a view is drawn; affine is for tiny grey images", choices=("simclr", "standard", "affine")
+    )
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+
+def limits(config: Common, shape: DataShape) -> Iterator[tuple[str, str]]:
+    """What the data set's size forbids any pretext."""
+    if config.batch_size > shape.num_train:
+        yield "batch_size", f"batch_size is {config.batch_size}, but the data set trains on {shape.num_train} images"
+    try:
+        backbones.check_size(backbones.resolve(config.network, shape), shape.image_size_px)
+    except ValueError as error:
+        yield "network", str(error)
+
+
+def backbone(network: str, shape: DataShape, seed: int) -> backbones.Backbone:
+    """An untrained backbone for images of this shape."""
+    return backbones.build(network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=seed)
+
+
+def sgd(config: Common, model: nn.Module, *, nesterov: bool = False) -> torch.optim.SGD:
+    """SGD by the common settings, over every parameter."""
+    return torch.optim.SGD(
+        model.parameters(),
+        lr=config.lr,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        nesterov=nesterov and config.momentum > 0,
+        fused=True,
+    )
+
+
+class Lasting(Protocol):
+    """Settings of a stage that trains for so many epochs."""
+
+    @property
+    def epochs(self) -> int: ...
+
+
+class Stateful(Protocol):
+    """What is saved with an epoch."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a pretext's views come from. images: ``data.pretext``, put together once and not in every epoch."""
+
+    config: Common
+    data: ImageData
+    images: Split
+    runtime: Runtime
+
+    def batches(self, epoch: int, num_views: int) -> Iterator[tuple[batches.Batch, list[Tensor]]]:
+        """(batch, ``num_views`` views (B, C, H, W) of this rank's images) for each full batch of an epoch."""
+        config, runtime = self.config, self.runtime
+        norm, strength = augment.Norm(self.data.mean, self.data.std), config.strength()
+        view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
+        order = batches.batches(
+            self.images,
+            config.batch_size,
+            runtime.generator("order", epoch),
+            rank=runtime.rank,
+            world_size=runtime.world_size,
+            drop_last=True,
+        )
+        views = runtime.generator("views", epoch)
+        for batch, seen in view_batches.of_batches(order, self.images.images_NCHW, view, views, times=num_views):
+            yield batch, seen.views
+
+
+def restore(saved: State | None, parts: Mapping[str, Stateful]) -> tuple[int, dict[str, float]]:
+    """Load ``parts`` from a saved epoch; (epochs done, their last metrics)."""
+    if saved is None:
+        return 0, {}
+    for name, part in parts.items():
+        part.load_state_dict(saved[name])
+    return saved["epoch"], dict(saved["metrics"])
+
+
+def epochs(
+    config: Lasting,
+    start: tuple[int, dict[str, float]],
+    parts: Mapping[str, Stateful],
+    lr_of: Callable[[int], float],
+    run: Callable[[int], dict[str, float]],
+) -> Generator[Epoch, None, dict[str, float]]:
+    """Yield every epoch from ``start`` (as ``restore`` gives it) on; return the last one's metrics.
+
+    parts: what is saved; "optimizer" is one of them. lr_of: the rate of an epoch. run: trains an epoch, gives metrics.
+    """
+    done, last = start
+    optimizer: Any = parts["optimizer"]
+    for epoch in range(done, config.epochs):
+        began, lr = time.perf_counter(), lr_of(epoch)
+        for group in optimizer.param_groups:
+            group["lr"] = lr
+        last = run(epoch)
+        last |= {"lr": lr, "epoch_seconds": time.perf_counter() - began}
+
+        def state(number: int = epoch + 1, found: dict[str, float] = last) -> State:
+            return {"epoch": number, "metrics": found, **{name: part.state_dict() for name, part in parts.items()}}
+
+        yield Epoch(epoch + 1, config.epochs, last, state)
+    return last
+
+
+def mean_over_ranks(sums: Tensor, steps: int, runtime: Runtime) -> list[float]:
+    """Means over an epoch and over the ranks, whose shares of a batch are equally large."""
+    found: list[float] = (runtime.gather(sums.unsqueeze(0)).mean(dim=0) / steps).tolist()
+    return found
+
+
+def features(model: nn.Module, data: ImageData, spaces: Mapping[str, models.What]) -> dict[str, NDArray[Any]]:
+    """Arrays "<space>_train" and "<space>_eval", float32 rows of length one; spaces: name -> what ``predict`` gives."""
+    arrays: dict[str, NDArray[Any]] = {}
+    for part, split in (("train", data.train), ("eval", data.eval)):
+        for space, what in spaces.items():
+            if part == "eval" and data.is_union:
+                arrays[f"{space}_eval"] = arrays[f"{space}_train"]
+                continue
+            rows_ND = models.predict(model, split.images_NCHW, data.mean, data.std, what=what)
+            arrays[f"{space}_{part}"] = nn.functional.normalize(rows_ND).cpu().numpy()
+    return arrays
+
+
+def monitor(
+    arrays: Mapping[str, NDArray[Any]], space: str, temperature: float, data: ImageData, runtime: Runtime
+) -> dict[str, float]:
+    """knn_acc: evaluation images whose nearest training images vote for the right class; empty where labels lack.
+
+    It looks at labels, to be read by people and not to choose by.
+    """
+    labels_N, labels_M = data.train.labels_N.cpu().numpy(), data.eval.labels_N.cpu().numpy()
+    k = min(MONITOR_NEIGHBORS, len(labels_N) - data.is_union)
+    if k < 1 or (labels_N < 0).all() or (labels_M < 0).all():
+        return {}
+    base_ND = np.ascontiguousarray(arrays[f"{space}_train"], dtype=np.float32)
+    if data.is_union:
+        near_MK, rows_MK = runtime.search.knn(base_ND, None, k + 1, "inner_product")
+        near_MK, rows_MK = near_MK[:, 1:], rows_MK[:, 1:]
+    else:
+        queries_MD = np.ascontiguousarray(arrays[f"{space}_eval"], dtype=np.float32)
+        near_MK, rows_MK = runtime.search.knn(base_ND, queries_MD, k, "inner_product")
+    return {"knn_acc": metrics.knn_accuracy(near_MK, labels_N[rows_MK], labels_M, temperature=temperature)}
+
+
+def result(
+    model: models.ContrastiveModel,
+    network: str,
+    mining_space: str,
+    found: Mapping[str, float],
+    source: Source,
+    *,
+    temperature: float,
+) -> Result:
+    """What a contrastive pretext leaves behind: both parts' weights, features of both spaces, and its last metrics."""
+    arrays = features(model, source.data, {"head": "embeddings", "backbone": "features"})
+    return Result(
+        weights={"backbone": model.backbone.state_dict(), "head": model.head.state_dict()},
+        arrays=arrays,
+        facts={"network": network, "mining_space": mining_space},
+        metrics={**found, **monitor(arrays, mining_space, temperature, source.data, source.runtime)},
+    )

@@ -1,0 +1,184 @@
+"""What the probes share: a frozen backbone from a stage result, its maps, and heads that learn the labels from them.
+
+A probe is the one place where labels are learned: it judges features, and nothing of it goes back into them.
+
+Axes: N images, B batch, C channels, Y classes, L layers.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..data import augment, batches, geometry
+from ..data.batch_random import BatchRandom
+from ..interfaces import DataShape, ImageData, Result, Runtime, Split
+from ..nets import alexnet, backbones, feature_maps
+
+CROP_SHARE = 7 / 8
+"""Side of a crop as a share of the kept image's: 224 of 256 px. Crops of smaller images are enlarged to their size."""
+
+
+def frozen(probed: Result, data: ImageData, runtime: Runtime) -> backbones.Backbone:
+    """The backbone that a stage left behind, on the device, in eval mode and without gradients.
+
+    Raises:
+        ValueError: the stage left none.
+    """
+    if "backbone" not in probed.weights or "network" not in probed.facts:
+        raise ValueError("the stage before the probe left no backbone behind; a probe needs one to judge")
+    backbone = backbones.build(
+        probed.facts["network"],
+        in_channels=data.shape.num_channels,
+        image_size_px=data.shape.image_size_px,
+        seed=runtime.seed,
+        sobel=bool(probed.facts.get("sobel", False)),
+    )
+    backbone.load_state_dict(probed.weights["backbone"])
+    return backbone.to(runtime.device).eval().requires_grad_(False)
+
+
+def labeled_rows(split: Split) -> Tensor:
+    """Rows with a label, on the labels' device.
+
+    Raises:
+        ValueError: there is none.
+    """
+    rows_N = (split.labels_N >= 0).nonzero().squeeze(1)
+    if not len(rows_N):
+        raise ValueError("a probe learns from labels, but no image of this data set has one; take the probe out")
+    return rows_N
+
+
+def limits(batch_size: int, shape: DataShape) -> Iterator[tuple[str, str]]:
+    """What the data set's size forbids."""
+    if batch_size > shape.num_train:
+        rule = f"at most the number of training images ({shape.num_train})"
+        yield "batch_size", f"batch_size must be {rule}, but is {batch_size}"
+
+
+class Heads(nn.Module):
+    """One classifier per layer, trained side by side on the maps of one forward pass; none knows of the others."""
+
+    def __init__(self, heads: Mapping[str, nn.Module]) -> None:
+        super().__init__()
+        self.heads = nn.ModuleDict(heads)
+
+    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """(L, B, Y) logits, in the order of the heads."""
+        return torch.stack([head(maps[layer]) for layer, head in self.heads.items()])
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What an epoch needs. heads: as the runtime wraps them. view: "crop", or "plain" for images as they are."""
+
+    backbone: backbones.Backbone
+    heads: nn.Module
+    layers: tuple[str, ...]
+    data: ImageData
+    runtime: Runtime
+    view: str
+
+    def images(self, kept_BCHW: Tensor, crops_B4: Tensor | None, flip_B: Tensor | None) -> Tensor:
+        """Normalized images, cut out and mirrored where that is asked for, and otherwise as networks see them."""
+        norm = augment.Norm(self.data.mean, self.data.std)
+        if crops_B4 is not None and flip_B is not None:
+            return norm.apply(geometry.resized_crop(kept_BCHW.float().div_(255), crops_B4, flip_B))
+        return augment.judged(kept_BCHW, norm)
+
+    def maps(self, images_BCHW: Tensor) -> dict[str, Tensor]:
+        with torch.no_grad():
+            return feature_maps.collect(self.backbone, images_BCHW, self.layers)
+
+
+def epoch(
+    probe: Probe, optimizer: torch.optim.Optimizer, batch_size: int, number: int, before_step: Callable[[], None]
+) -> dict[str, float]:
+    """One pass over the labeled training images: the mean loss of the heads, and each one's training accuracy."""
+    data, runtime, device = probe.data, probe.runtime, probe.runtime.device
+    rows_N, labels_N = labeled_rows(data.train).to(device), data.train.labels_N.to(device)
+    views, dropped = runtime.generator("views", number), runtime.generator("dropout", number)
+    probe.heads.train()
+    sums_L, loss_sum, steps = torch.zeros(len(probe.layers), device=device), torch.zeros((), device=device), 0
+    order = batches.batches(
+        len(rows_N),
+        batch_size,
+        runtime.generator("order", number),
+        rank=runtime.rank,
+        world_size=runtime.world_size,
+        drop_last=False,
+    )
+    for batch in batches.announced(data.train, rows_N, order):
+        rows_B = rows_N[batch.rows_B]
+        crops_B4 = flip_B = None
+        if probe.view == "crop":
+            draws = BatchRandom(views, batch.total, batch.start, len(rows_B))
+            crops_B4, flip_B = _random_crops(draws, data.train.images_NCHW.shape[-1]), draws.bernoulli(0.5)
+        alexnet.feed_dropout(probe.heads, BatchRandom(dropped, batch.total, batch.start, len(rows_B)))
+        kept_BCHW = data.train.images_NCHW[rows_B].to(device)
+        logits_LBY = probe.heads(probe.maps(probe.images(kept_BCHW, crops_B4, flip_B)))
+        own_B = labels_N[rows_B]
+        losses_L = torch.stack([functional.cross_entropy(logits_BY, own_B) for logits_BY in logits_LBY])
+        before_step()
+        optimizer.zero_grad(set_to_none=True)
+        # The heads share nothing, so the sum's gradient is each one's own.
+        losses_L.sum().backward()
+        optimizer.step()
+        loss_sum += runtime.gather(losses_L.detach().mean()[None]).mean()
+        right_BL = (logits_LBY.detach().argmax(2) == own_B).T.float()
+        sums_L += runtime.gather(right_BL).mean(0)
+        steps += 1
+    alexnet.feed_dropout(probe.heads, None)
+    loss, *right = (torch.cat([loss_sum[None], sums_L]) / steps).tolist()
+    return {"loss": loss} | {f"{layer}_train_acc": each for layer, each in zip(probe.layers, right, strict=True)}
+
+
+@torch.no_grad()
+def accuracies(probe: Probe, heads: nn.Module, batch_size: int, *, ten_crops: bool) -> dict[str, float]:
+    """Share of the labeled evaluation images that each head has right; ten crops vote with their mean probability.
+
+    heads: bare. Every rank judges all images, so that none of them needs the others.
+    """
+    data, device = probe.data, probe.runtime.device
+    rows_N, labels_N = labeled_rows(data.eval).to(device), data.eval.labels_N.to(device)
+    right_L = torch.zeros(len(probe.layers), device=device)
+    heads.eval()
+    batches.announce(data.eval, rows_N)
+    for rows_B in rows_N.split(batch_size):
+        kept_BCHW, share_LBY = data.eval.images_NCHW[rows_B].to(device), torch.zeros((), device=device)
+        for crop_4, mirrored in _ten_crops(data.eval.images_NCHW.shape[-1]) if ten_crops else [(None, False)]:
+            crops_B4 = flip_B = None
+            if crop_4 is not None:
+                crops_B4 = torch.tensor(crop_4, device=device).expand(len(rows_B), 4)
+                flip_B = torch.full((len(rows_B),), mirrored, device=device)
+            share_LBY = share_LBY + heads(probe.maps(probe.images(kept_BCHW, crops_B4, flip_B))).softmax(2)
+        right_L += (share_LBY.argmax(2) == labels_N[rows_B]).sum(1)
+    shares = (right_L / len(rows_N)).tolist()
+    return {f"{layer}_acc": share for layer, share in zip(probe.layers, shares, strict=True)}
+
+
+def known_layers(probed: Result, shape: DataShape, wanted: Iterable[str]) -> dict[str, tuple[int, ...]]:
+    """Layer -> shape of its map, of those in ``wanted`` that the probed network has."""
+    shapes = feature_maps.shapes(probed.facts["network"], shape, bool(probed.facts.get("sobel", False)))
+    return {layer: shapes[layer] for layer in wanted if layer in shapes}
+
+
+def _crop_px(size_px: int) -> int:
+    return max(1, round(size_px * CROP_SHARE))
+
+
+def _random_crops(draws: BatchRandom, size_px: int) -> Tensor:
+    side = _crop_px(size_px)
+    corner_B2 = draws.integers(0, size_px - side + 1, 2)
+    return torch.cat([corner_B2, torch.full_like(corner_B2, side)], dim=1)
+
+
+def _ten_crops(size_px: int) -> list[tuple[tuple[int, int, int, int], bool]]:
+    """The four corners and the middle, each also mirrored: (top, left, height, width) and whether mirrored."""
+    side = _crop_px(size_px)
+    end, middle = size_px - side, (size_px - side) // 2
+    corners = [(0, 0), (0, end), (end, 0), (end, end), (middle, middle)]
+    return [((top, left, side, side), mirrored) for mirrored in (False, True) for top, left in corners]
