@@ -45,7 +45,7 @@ _HURRIED_S = 10.0
 
 def circumstances() -> dict[str, Any]:
     """Where and from what this launch was started: commit, dirty flag, host, versions."""
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[1]
     names = ("ray", "torch", "optuna", "mlflow", "numpy")
     return {
         "commit": _git(root, "rev-parse", "HEAD"),

@@ -10,6 +10,8 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
+pytest_plugins = ["tests.fixtures.studies", "tests.fixtures.books"]
+
 # A machine that is busy with something else must not fail an example that is right.
 settings.register_profile("any_machine", deadline=None)
 settings.load_profile("any_machine")

@@ -138,7 +138,7 @@ def run(request: Request, launch_state: LaunchState) -> None:
         from . import tune
 
         with tempfile.TemporaryDirectory(prefix="clustersweep-") as scratch:
-            tune.run(request.study, launch_state, Path(scratch))
+            tune.run_trials(request.study, launch_state, Path(scratch))
     launch_state.seconds["prepare"] = max(launch_state.seconds["prepare"], launch_state.prepared_s - began)
     launch_state.seconds["total"] = time.monotonic() - began
     launch_state.seconds["trials"] = launch_state.seconds["total"] - launch_state.seconds["prepare"]

@@ -170,7 +170,7 @@ class Feed(_Unsaved, tune.Callback):  # type: ignore[misc]
                 ray.kill(trial.temporary_state.ray_actor)
 
 
-def run(study: Study, launch_state: LaunchState, scratch: Path) -> None:
+def run_trials(study: Study, launch_state: LaunchState, scratch: Path) -> None:
     """Run every cell the board has, prepare cells included, until it is finished.
 
     Raises:

@@ -28,7 +28,7 @@ import ray
 from ray.cluster_utils import Cluster
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from trainables import service
+from trainables.vector_search import service
 
 cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
 first, second = (cluster.add_node(num_cpus=1, resources={"gpu": 1}) for _ in range(2))

@@ -53,7 +53,7 @@ def test_no_write_and_no_look_for_what_is_new_goes_through_all_trials(ledger: Le
 
 HOLDS = """
 import sys, time
-from platform.run.ledger import Ledger
+from platform.ledger.ledger import Ledger
 Ledger(sys.argv[1]).open_launch("spc", {"method": "spc"}, {}, lookahead=1)
 print("held", flush=True)
 time.sleep(60)
@@ -224,11 +224,11 @@ def test_a_torn_log_costs_the_last_row_alone(tmp_path: Path, missing_bytes: int)
     # Optuna's journal, torn in the same way, cannot be read any more after the next append.
     code = """
 import os, signal, sys
-from platform.run.ledger import Ledger
+from platform.ledger.ledger import Ledger
 ledger = Ledger(sys.argv[1])
 launch = ledger.open_launch("spc", {"method": "spc"}, {}, lookahead=1).id
 for key in "abc":
-    ledger.add_trials(launch, [(key, {"kind": "trial", "seed": 0})], setting=0)
+    ledger.add_trials(launch, [(key, {"kind": "trial", "seed": 0})], configuration=0)
     ledger.finish(launch, key, {}, [], 1.0)
 os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -278,13 +278,13 @@ def test_a_damaged_file_is_refused_with_its_path_and_the_way_out(
 
 WRITES = """
 import sys
-from platform.run.ledger import Ledger
+from platform.ledger.ledger import Ledger
 ledger, launch, writer = Ledger(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 print("ready", flush=True)
 sys.stdin.readline()
 for number in range(30):
     key = f"{writer}-{number}"
-    ledger.add_trials(launch, [(key, {"kind": "trial", "seed": number})], setting=0)
+    ledger.add_trials(launch, [(key, {"kind": "trial", "seed": number})], configuration=0)
     ledger.start(launch, key)
     ledger.add_epochs(launch, key, [{"slot": "spc", "epoch": 1, "total": 1, "metrics": {}}])
     ledger.finish(launch, key, {"acc": 1.0}, [], 1.0)

@@ -151,8 +151,8 @@ def test_studies_of_one_name_in_two_storages_never_meet(server: postgres.Server,
 
 HOLDS = """
 import sys, time
-from platform.run.ledger import Ledger
-from platform.run.ledger_server import Server
+from platform.ledger.ledger import Ledger
+from platform.ledger.postgres import Server
 Ledger(Server(*sys.argv[1:3])).open_launch("spc", {"method": "spc"}, {}, lookahead=1)
 print("held", flush=True)
 time.sleep(60)

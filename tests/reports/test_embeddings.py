@@ -21,7 +21,7 @@ RESULT = Result(arrays={"probabilities_eval": np.eye(3, dtype=np.float32)[LABELS
 def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """draw(result): the pictures of a launch whose best trial ended with this result."""
     stage = {"slot": "dccm", "name": "dccm", "address": "a" * 16, "cached": False, "seconds": 1.0}
-    monkeypatch.setattr(embeddings.pictures, "best_trial", lambda summary: SimpleNamespace(stages=[stage]))
+    monkeypatch.setattr(embeddings, "best_trial", lambda summary: SimpleNamespace(stages=[stage]))
 
     def run(result: Result | None) -> list[Path]:
         monkeypatch.setattr(embeddings, "Store", lambda root: SimpleNamespace(get=lambda name: result))
@@ -52,6 +52,6 @@ def test_a_failure_costs_the_pictures_alone(draw: Any, monkeypatch: pytest.Monke
     def full(*arguments: Any) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(embeddings.figures, "save", full)
+    monkeypatch.setattr(embeddings.clusters, "save", full)
     with pytest.warns(UserWarning, match="were not drawn: OSError"):
         assert draw(RESULT) == []

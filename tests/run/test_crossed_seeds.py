@@ -50,9 +50,9 @@ def test_what_is_wrong_is_named(make_study: MakeStudy, written: str, fault: str)
     assert fault in str(caught.value)
 
 
-def finished(make_study: MakeStudy, make_board: Callable[..., TrialQueue], page: str = PAGE) -> TrialQueue:
+def finished(make_study: MakeStudy, make_queue: Callable[..., TrialQueue], page: str = PAGE) -> TrialQueue:
     """Every trial done, with an accuracy that the pretext's seed decides nearly alone."""
-    trial_queue = make_board(make_study(page))
+    trial_queue = make_queue(make_study(page))
     while (found := trial_queue.next()) is not None:
         key, trial_spec = found
         pretext, method = seeds.parts(trial_spec["seed"])
@@ -62,20 +62,20 @@ def finished(make_study: MakeStudy, make_board: Callable[..., TrialQueue], page:
     return trial_queue
 
 
-def test_pretexts_are_shared_by_all_method_seeds(make_study: MakeStudy, make_board: Callable[..., TrialQueue]) -> None:
+def test_pretexts_are_shared_by_all_method_seeds(make_study: MakeStudy, make_queue: Callable[..., TrialQueue]) -> None:
     # Nothing before spc is searched; SCAN has the method's seed, so it is shared by settings and not by seeds.
-    trial_queue = finished(make_study, make_board)
+    trial_queue = finished(make_study, make_queue)
     trials = [trial for trial in trial_queue.trials if trial.kind == "trial"]
     prepare = [trial for trial in trial_queue.trials if trial.kind == "prepare"]
     assert (len(trials), len(prepare)) == (12, 6)
     # Where SCAN is searched, only what the pretext's seed decides is shared.
-    other = finished(make_study, make_board, PAGE.replace("spc.graph_neighbors: [5, 20]", "scan.lr: [0.001, 0.01]"))
+    other = finished(make_study, make_queue, PAGE.replace("spc.graph_neighbors: [5, 20]", "scan.lr: [0.001, 0.01]"))
     assert len([trial for trial in other.trials if trial.kind == "prepare"]) == 2
     assert other.finished
 
 
-def test_both_seeds_are_shown(make_study: MakeStudy, make_board: Callable[..., TrialQueue]) -> None:
-    trial_queue = finished(make_study, make_board)
+def test_both_seeds_are_shown(make_study: MakeStudy, make_queue: Callable[..., TrialQueue]) -> None:
+    trial_queue = finished(make_study, make_queue)
     trial = next(each for each in trial_queue.trials if each.kind == "trial" and seeds.parts(each.seed) == (1, 2))
     assert trial_name(trial, trial_queue.configurations[0]).endswith("seed 1/2")
     told = parameters(trial.trial_spec)
@@ -100,8 +100,8 @@ def summarized(trial_queue: TrialQueue, study: Study) -> Any:
     return ledger, launch
 
 
-def test_the_report_says_where_the_variance_lies(make_study: MakeStudy, make_board: Callable[..., TrialQueue]) -> None:
-    ledger, launch = summarized(finished(make_study, make_board), make_study(PAGE))
+def test_the_report_says_where_the_variance_lies(make_study: MakeStudy, make_queue: Callable[..., TrialQueue]) -> None:
+    ledger, launch = summarized(finished(make_study, make_queue), make_study(PAGE))
     summary = summarize(ledger, launch.id)
     assert summary.best is not None and (summary.best.done, summary.best.wanted) == (6, 6)
     assert any("100 % between pretext seeds, 0 % between method seeds" in line for line in content.headline(summary))

@@ -83,7 +83,7 @@ def test_the_mode_is_set_before_ray_is_imported_for_a_start_and_left_alone_for_a
     def start(**options: object) -> None:
         raise Stopped
 
-    monkeypatch.setattr(cluster.access, "require_token", lambda environment, home: asked.append("token"))
+    monkeypatch.setattr(cluster.ray_auth, "require_token", lambda environment, home: asked.append("token"))
     monkeypatch.setattr("ray.init", start)
     for address in ("", "127.0.0.1:1"):
         with pytest.raises(Stopped), cluster.running(address):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 MakeStudy = Callable[[str], Study]
-MakeBoard = Callable[..., TrialQueue]
+MakeQueue = Callable[..., TrialQueue]
 
 SEARCH = """\
     method: spc
@@ -77,9 +77,9 @@ def proposed(trial_queue: TrialQueue) -> list[Mapping[str, Any]]:
 
 
 @pytest.fixture
-def reference(make_study: MakeStudy, make_board: MakeBoard) -> list[Mapping[str, Any]]:
+def reference(make_study: MakeStudy, make_queue: MakeQueue) -> list[Mapping[str, Any]]:
     """What one slot proposes, whose cells end in order."""
-    trial_queue = make_board(make_study(SEARCH), "reference.db")
+    trial_queue = make_queue(make_study(SEARCH), "reference.db")
     play(trial_queue, random.Random(0), slots=1)
     assert trial_queue.finished
     return proposed(trial_queue)
@@ -87,9 +87,9 @@ def reference(make_study: MakeStudy, make_board: MakeBoard) -> list[Mapping[str,
 
 @pytest.mark.parametrize("order", range(6))
 def test_the_settings_do_not_depend_on_which_cells_end_first(
-    make_study: MakeStudy, make_board: MakeBoard, reference: list[Mapping[str, Any]], order: int
+    make_study: MakeStudy, make_queue: MakeQueue, reference: list[Mapping[str, Any]], order: int
 ) -> None:
-    trial_queue = make_board(make_study(SEARCH))
+    trial_queue = make_queue(make_study(SEARCH))
     play(trial_queue, random.Random(order), slots=1 + order)
     assert trial_queue.finished
     assert proposed(trial_queue) == reference
@@ -97,23 +97,23 @@ def test_the_settings_do_not_depend_on_which_cells_end_first(
 
 @pytest.mark.parametrize("ends", range(1, 20, 3))
 def test_the_settings_are_the_same_after_a_restart_at_any_point(
-    make_study: MakeStudy, make_board: MakeBoard, reference: list[Mapping[str, Any]], ends: int
+    make_study: MakeStudy, make_queue: MakeQueue, reference: list[Mapping[str, Any]], ends: int
 ) -> None:
     study = make_study(SEARCH)
-    play(make_board(study), random.Random(1), ends=ends)
+    play(make_queue(study), random.Random(1), ends=ends)
     # The first driver is gone, with cells running; a new one opens the same ledger.
-    trial_queue = make_board(study)
+    trial_queue = make_queue(study)
     play(trial_queue, random.Random(2))
     assert trial_queue.finished
     assert proposed(trial_queue) == reference
 
 
 def test_a_driver_restarted_after_every_cell_proposes_the_same(
-    make_study: MakeStudy, make_board: MakeBoard, reference: list[Mapping[str, Any]]
+    make_study: MakeStudy, make_queue: MakeQueue, reference: list[Mapping[str, Any]]
 ) -> None:
     study = make_study(SEARCH)
     for _ in range(50):
-        trial_queue = make_board(study)
+        trial_queue = make_queue(study)
         if trial_queue.finished:
             break
         play(trial_queue, random.Random(3), ends=1)
@@ -121,10 +121,10 @@ def test_a_driver_restarted_after_every_cell_proposes_the_same(
     assert proposed(trial_queue) == reference
 
 
-def test_a_board_made_again_writes_nothing(make_study: MakeStudy, make_board: MakeBoard, tmp_path: Path) -> None:
+def test_a_board_made_again_writes_nothing(make_study: MakeStudy, make_queue: MakeQueue, tmp_path: Path) -> None:
     # Ten thousand settings that are done already would be ten thousand waits for the disk.
     study = make_study(SEARCH)
-    play(make_board(study), random.Random(1))
+    play(make_queue(study), random.Random(1))
     ledger = Ledger(tmp_path / "l.db")
     launch = ledger.open_launch(study.name, {}, {}, lookahead=3)
     written: list[str] = []
@@ -137,12 +137,12 @@ def test_a_board_made_again_writes_nothing(make_study: MakeStudy, make_board: Ma
 
 
 def test_what_has_ended_is_known_in_its_order_also_after_a_restart(
-    make_study: MakeStudy, make_board: MakeBoard
+    make_study: MakeStudy, make_queue: MakeQueue
 ) -> None:
     study = make_study(SEARCH)
-    first = make_board(study)
+    first = make_queue(study)
     play(first, random.Random(1), ends=9)
-    again = make_board(study)
+    again = make_queue(study)
     assert [trial.key for trial in first.ended] == [trial.key for trial in again.ended]
     assert len(again.ended) == 9
     play(again, random.Random(2))
@@ -150,26 +150,26 @@ def test_what_has_ended_is_known_in_its_order_also_after_a_restart(
     assert [trial.sequence for trial in again.ended] == sorted(trial.sequence or 0 for trial in again.trials)
 
 
-def test_a_cell_that_is_done_is_never_handed_out_again(make_study: MakeStudy, make_board: MakeBoard) -> None:
+def test_a_cell_that_is_done_is_never_handed_out_again(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     study = make_study(SEARCH)
-    first = make_board(study)
+    first = make_queue(study)
     play(first, random.Random(1), ends=11)
     done = {trial.key for trial in first.trials if trial.state == DONE}
     assert len(done) == 11
-    again = set(play(make_board(study), random.Random(2)))
+    again = set(play(make_queue(study), random.Random(2)))
     assert done.isdisjoint(again)
 
 
-def test_every_cell_is_handed_out_once(make_study: MakeStudy, make_board: MakeBoard) -> None:
-    trial_queue = make_board(make_study(SEARCH))
+def test_every_cell_is_handed_out_once(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+    trial_queue = make_queue(make_study(SEARCH))
     keys = play(trial_queue, random.Random(4))
     # 9 settings with 2 seeds, and one prepare cell a seed.
     assert len(keys) == len(set(keys)) == 9 * 2 + 2
 
 
-def test_a_setting_is_not_drawn_before_its_lookahead_allows(make_study: MakeStudy, make_board: MakeBoard) -> None:
+def test_a_setting_is_not_drawn_before_its_lookahead_allows(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     # Setting i needs settings 0 .. i - 3 to have ended: with none ended there are three.
-    trial_queue = make_board(make_study(SEARCH), lookahead=3)
+    trial_queue = make_queue(make_study(SEARCH), lookahead=3)
     for key, trial_spec in trial_queue.prepare_cells:
         trial_queue.started(key)
         end(trial_queue, key, trial_spec)
@@ -186,9 +186,9 @@ def test_a_setting_is_not_drawn_before_its_lookahead_allows(make_study: MakeStud
 
 
 def test_another_sampler_seed_proposes_other_settings(
-    make_study: MakeStudy, make_board: MakeBoard, reference: list[Mapping[str, Any]]
+    make_study: MakeStudy, make_queue: MakeQueue, reference: list[Mapping[str, Any]]
 ) -> None:
-    trial_queue = make_board(make_study(SEARCH.replace("seed: 3", "seed: 4")))
+    trial_queue = make_queue(make_study(SEARCH.replace("seed: 3", "seed: 4")))
     play(trial_queue, random.Random(0))
     assert proposed(trial_queue) != reference
 
@@ -198,8 +198,8 @@ def test_no_setting_is_proposed_twice(reference: list[Mapping[str, Any]]) -> Non
     assert len(set(texts)) == len(texts) == 9
 
 
-def test_a_finite_space_is_exhausted_and_then_finished(make_study: MakeStudy, make_board: MakeBoard) -> None:
-    trial_queue = make_board(make_study(FINITE))
+def test_a_finite_space_is_exhausted_and_then_finished(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+    trial_queue = make_queue(make_study(FINITE))
     play(trial_queue, random.Random(0))
     assert trial_queue.finished
     found = {(params["spc.graph_neighbors"], params["spc.mix"]) for params in proposed(trial_queue)}
@@ -207,7 +207,7 @@ def test_a_finite_space_is_exhausted_and_then_finished(make_study: MakeStudy, ma
     assert len(proposed(trial_queue)) == 4
 
 
-def test_settings_that_differ_in_nothing_that_counts_are_one_cell(make_study: MakeStudy, make_board: MakeBoard) -> None:
+def test_settings_that_differ_in_nothing_that_counts_are_one_cell(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     # Without refinement its learning rate does not count.
     text = """\
         method: spc
@@ -216,7 +216,7 @@ def test_settings_that_differ_in_nothing_that_counts_are_one_cell(make_study: Ma
           spc.lr: {choice: [0.01, 0.02]}
         sampler: grid
         """
-    trial_queue = make_board(make_study(text))
+    trial_queue = make_queue(make_study(text))
     keys = play(trial_queue, random.Random(0))
     assert trial_queue.finished
     assert len(trial_queue.configurations) == 4
@@ -224,8 +224,8 @@ def test_settings_that_differ_in_nothing_that_counts_are_one_cell(make_study: Ma
     assert len(keys) == len(set(keys)) == 4
 
 
-def test_rows_of_an_ablation_come_in_the_order_of_the_file(make_study: MakeStudy, make_board: MakeBoard) -> None:
-    trial_queue = make_board(make_study(ABLATION))
+def test_rows_of_an_ablation_come_in_the_order_of_the_file(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+    trial_queue = make_queue(make_study(ABLATION))
     play(trial_queue, random.Random(5))
     assert [configuration.variant for configuration in trial_queue.configurations] == [
         "whole",
@@ -235,8 +235,8 @@ def test_rows_of_an_ablation_come_in_the_order_of_the_file(make_study: MakeStudy
     assert trial_queue.finished
 
 
-def test_a_study_without_search_is_one_setting_with_every_seed(make_study: MakeStudy, make_board: MakeBoard) -> None:
-    trial_queue = make_board(make_study("method: spc\nseeds: [0, 1, 2]\n"))
+def test_a_study_without_search_is_one_setting_with_every_seed(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+    trial_queue = make_queue(make_study("method: spc\nseeds: [0, 1, 2]\n"))
     play(trial_queue, random.Random(0))
     assert trial_queue.finished
     assert [(trial.kind, trial.seed) for trial in trial_queue.trials] == [("trial", 0), ("trial", 1), ("trial", 2)]
@@ -245,8 +245,8 @@ def test_a_study_without_search_is_one_setting_with_every_seed(make_study: MakeS
 # Prepare
 
 
-def test_no_trial_starts_before_its_seed_is_prepared(make_study: MakeStudy, make_board: MakeBoard) -> None:
-    trial_queue = make_board(make_study(SEARCH))
+def test_no_trial_starts_before_its_seed_is_prepared(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+    trial_queue = make_queue(make_study(SEARCH))
     first, second = trial_queue.next(), trial_queue.next()
     assert first is not None and second is not None
     assert [first[1]["kind"], second[1]["kind"]] == ["prepare", "prepare"]
@@ -258,14 +258,14 @@ def test_no_trial_starts_before_its_seed_is_prepared(make_study: MakeStudy, make
 
 
 def test_a_prepare_cell_ends_at_the_last_stage_that_nothing_touches(
-    make_study: MakeStudy, make_board: MakeBoard
+    make_study: MakeStudy, make_queue: MakeQueue
 ) -> None:
-    ((_, first), (_, second)) = make_board(make_study(SEARCH)).prepare_cells
+    ((_, first), (_, second)) = make_queue(make_study(SEARCH)).prepare_cells
     assert (first["until"], second["until"]) == ("scan", "scan")
 
 
-def test_a_failed_prepare_fails_its_seed_s_trials_with_the_reason(make_study: MakeStudy, make_board: MakeBoard) -> None:
-    trial_queue = make_board(make_study(SEARCH))
+def test_a_failed_prepare_fails_its_seed_s_trials_with_the_reason(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+    trial_queue = make_queue(make_study(SEARCH))
     found = trial_queue.next()
     assert found is not None
     key, trial_spec = found
@@ -285,9 +285,9 @@ def test_a_failed_prepare_fails_its_seed_s_trials_with_the_reason(make_study: Ma
 
 
 def test_when_every_prepare_fails_the_launch_is_finished_without_a_trial(
-    make_study: MakeStudy, make_board: MakeBoard
+    make_study: MakeStudy, make_queue: MakeQueue
 ) -> None:
-    trial_queue = make_board(make_study(SEARCH))
+    trial_queue = make_queue(make_study(SEARCH))
     for key, _ in trial_queue.prepare_cells:
         trial_queue.started(key)
         trial_queue.failed(key, "no")
@@ -295,14 +295,14 @@ def test_when_every_prepare_fails_the_launch_is_finished_without_a_trial(
     assert trial_queue.finished
 
 
-def test_a_new_driver_tries_failed_cells_again(make_study: MakeStudy, make_board: MakeBoard) -> None:
+def test_a_new_driver_tries_failed_cells_again(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     study = make_study(SEARCH)
-    first = make_board(study)
+    first = make_queue(study)
     for key, _ in first.prepare_cells:
         first.started(key)
         first.failed(key, "no")
     assert first.next() is None
-    trial_queue = make_board(study)
+    trial_queue = make_queue(study)
     assert {trial.state for trial in trial_queue.trials} == {PENDING}
     play(trial_queue, random.Random(0))
     assert {trial.state for trial in trial_queue.trials} == {DONE}
@@ -312,9 +312,9 @@ def test_a_new_driver_tries_failed_cells_again(make_study: MakeStudy, make_board
 
 
 def test_a_setting_with_a_failed_seed_counts_with_the_mean_of_the_others(
-    make_study: MakeStudy, make_board: MakeBoard
+    make_study: MakeStudy, make_queue: MakeQueue
 ) -> None:
-    trial_queue = make_board(make_study(SEARCH), lookahead=1)
+    trial_queue = make_queue(make_study(SEARCH), lookahead=1)
     for key, trial_spec in trial_queue.prepare_cells:
         trial_queue.started(key)
         end(trial_queue, key, trial_spec)
@@ -326,8 +326,8 @@ def test_a_setting_with_a_failed_seed_counts_with_the_mean_of_the_others(
     assert trial_queue.next() is not None
 
 
-def test_a_cell_that_failed_is_not_handed_out_by_the_same_driver(make_study: MakeStudy, make_board: MakeBoard) -> None:
-    trial_queue = make_board(make_study("method: spc\n"))
+def test_a_cell_that_failed_is_not_handed_out_by_the_same_driver(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+    trial_queue = make_queue(make_study("method: spc\n"))
     found = trial_queue.next()
     assert found is not None
     trial_queue.started(found[0])
@@ -337,7 +337,7 @@ def test_a_cell_that_failed_is_not_handed_out_by_the_same_driver(make_study: Mak
 
 
 def test_a_setting_without_the_objective_s_metric_does_not_stop_the_search(
-    make_study: MakeStudy, make_board: MakeBoard
+    make_study: MakeStudy, make_queue: MakeQueue
 ) -> None:
     # Without refinement there is no spc/loss.
     text = """\
@@ -347,7 +347,7 @@ def test_a_setting_without_the_objective_s_metric_does_not_stop_the_search(
         objective: {metric: spc/loss, mode: min}
         trials: 2
         """
-    trial_queue = make_board(make_study(text), lookahead=1)
+    trial_queue = make_queue(make_study(text), lookahead=1)
     while (found := trial_queue.next()) is not None:
         key, trial_spec = found
         refined = trial_spec["changes"].get("spc.refine") is True
@@ -356,8 +356,8 @@ def test_a_setting_without_the_objective_s_metric_does_not_stop_the_search(
     assert trial_queue.finished
 
 
-def test_epochs_are_in_the_ledger_before_the_cell_ends(make_study: MakeStudy, make_board: MakeBoard) -> None:
-    trial_queue = make_board(make_study("method: spc\n"))
+def test_epochs_are_in_the_ledger_before_the_cell_ends(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+    trial_queue = make_queue(make_study("method: spc\n"))
     found = trial_queue.next()
     assert found is not None
     trial_queue.started(found[0])

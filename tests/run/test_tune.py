@@ -6,7 +6,7 @@ from platform.ledger.rows import DONE, FAILED, PENDING, RUNNING
 from platform.ledger.schema import LedgerFull
 from platform.run.launch_state import LaunchState
 from platform.run.trial_queue import TrialQueue
-from platform.run.tune import Cells, Feed, Stops, _own, report_every_s, run
+from platform.run.tune import Cells, Feed, Stops, _own, report_every_s
 from platform.study.study import Study
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,7 @@ from ray import tune
 from trainables import cuda_errors
 
 MakeStudy = Callable[[str], Study]
-MakeBoard = Callable[..., TrialQueue]
+MakeQueue = Callable[..., TrialQueue]
 ROOT = Path(__file__).resolve().parents[2]
 
 PAGE = """\
@@ -56,9 +56,9 @@ def killed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.fixture
-def launch_state(make_study: MakeStudy, make_board: MakeBoard) -> LaunchState:
+def launch_state(make_study: MakeStudy, make_queue: MakeQueue) -> LaunchState:
     """A launch whose shared stages are there, with one trial running."""
-    trial_queue = make_board(make_study(PAGE))
+    trial_queue = make_queue(make_study(PAGE))
     for key, _ in trial_queue.prepare_cells:
         trial_queue.done(key, {"metrics": {}, "stages": [], "seconds": 1.0})
     return LaunchState(trial_queue.launch, trial_queue, 1)
@@ -120,9 +120,9 @@ def test_a_trial_that_waits_for_a_new_process_is_not_over_its_time(
 
 
 def test_stages_that_trials_share_have_no_time_limit(
-    make_study: MakeStudy, make_board: MakeBoard, clock: Clock, killed: list[Any]
+    make_study: MakeStudy, make_queue: MakeQueue, clock: Clock, killed: list[Any]
 ) -> None:
-    trial_queue = make_board(make_study(PAGE))
+    trial_queue = make_queue(make_study(PAGE))
     key, trial, feed, _ = running(LaunchState(trial_queue.launch, trial_queue, 1))
     assert trial_queue.trial(key).kind == "prepare"
     feed.on_trial_result(0, [], trial, {"epochs": [], "outcome": None})
@@ -186,8 +186,8 @@ ON_GPUS = """\
     """
 
 
-def on_gpus(make_study: MakeStudy, make_board: MakeBoard, slots: int) -> LaunchState:
-    trial_queue = make_board(make_study(ON_GPUS))
+def on_gpus(make_study: MakeStudy, make_queue: MakeQueue, slots: int) -> LaunchState:
+    trial_queue = make_queue(make_study(ON_GPUS))
     for key, _ in trial_queue.prepare_cells:
         trial_queue.done(key, {"metrics": {}, "stages": [], "seconds": 1.0})
     return LaunchState(trial_queue.launch, trial_queue, slots)
@@ -221,7 +221,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
             tune_entry.runner = lambda storage, threads: PipelineRunner()  # type: ignore[assignment,return-value]
             tune_entry.run_cell(json.loads(config["cell"]), tune_entry.Reporter(tune.report))
 
-        monkeypatch.setattr("platform.run.tune.entry.run_trial", trial)
+        monkeypatch.setattr("platform.run.tune.tune_entry.run_trial", trial)
         ray.init(num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
 
     yield begin
@@ -231,11 +231,11 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
 @pytest.mark.slow
 @pytest.mark.parametrize("bad", ["", "0", "1"])
 def test_a_gpu_that_has_failed_gets_no_other_trial(
-    make_study: MakeStudy, make_board: MakeBoard, failing: Any, tmp_path: Path, bad: str
+    make_study: MakeStudy, make_queue: MakeQueue, failing: Any, tmp_path: Path, bad: str
 ) -> None:
-    launch_state = on_gpus(make_study, make_board, slots=2)
+    launch_state = on_gpus(make_study, make_queue, slots=2)
     failing(bad)
-    run(launch_state.trial_queue.study, launch_state, tmp_path / "scratch")
+    run_trials(launch_state.trial_queue.study, launch_state, tmp_path / "scratch")
     trials = [trial for trial in launch_state.trial_queue.trials if trial.kind == "trial"]
     assert [trial.state for trial in trials] == [DONE] * 5
     began = (tmp_path / "began").read_text()
@@ -247,19 +247,19 @@ def test_a_gpu_that_has_failed_gets_no_other_trial(
 
 @pytest.mark.slow
 def test_without_any_gpu_left_the_sweep_stops_and_keeps_its_trials(
-    make_study: MakeStudy, make_board: MakeBoard, failing: Any, tmp_path: Path
+    make_study: MakeStudy, make_queue: MakeQueue, failing: Any, tmp_path: Path
 ) -> None:
-    launch_state = on_gpus(make_study, make_board, slots=2)
+    launch_state = on_gpus(make_study, make_queue, slots=2)
     failing("01")
-    run(launch_state.trial_queue.study, launch_state, tmp_path / "scratch")
+    run_trials(launch_state.trial_queue.study, launch_state, tmp_path / "scratch")
     assert sorted((tmp_path / "began").read_text()) == ["0", "1"]
     assert launch_state.trial_queue.halted and launch_state.trial_queue.devices_gone
     assert {trial.state for trial in launch_state.trial_queue.trials if trial.kind == "trial"} == {PENDING}
     assert launch_state.status == "failed"
 
 
-def test_a_trial_fails_that_every_gpu_it_gets_fails_with(make_study: MakeStudy, make_board: MakeBoard) -> None:
-    launch_state = on_gpus(make_study, make_board, slots=8)
+def test_a_trial_fails_that_every_gpu_it_gets_fails_with(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+    launch_state = on_gpus(make_study, make_queue, slots=8)
     key, _ = launch_state.trial_queue.next() or ("", {})
     for attempt in range(launch_state.trial_queue.study.retries + 1):
         assert launch_state.trial_queue.trial(key).state == PENDING, attempt

@@ -150,11 +150,12 @@ def copied(done: Walked, storage: Path, *without: str) -> Path:
 COLD = """
 import json, sys, torch
 torch.set_num_threads(1)
-from trainables.faiss_search import FaissSearch
-from trainables.session import Alone
-from trainables.walk import Walker
+from trainables.vector_search.faiss_search import FaissSearch
+from trainables.runner.runtime import SingleProcess
+from trainables.runner.pipeline_runner import PipelineRunner
 cell = json.loads(sys.argv[1])
-done = PipelineRunner(cell["storage"], Alone(torch.device("cpu")), FaissSearch(1)).walk(cell, lambda slot, epoch: None)
+runner = PipelineRunner(cell["storage"], SingleProcess(torch.device("cpu")), FaissSearch(1))
+done = runner.walk(cell, lambda slot, epoch: None)
 print(json.dumps(done.as_dict()))
 """
 
@@ -334,7 +335,7 @@ def test_a_figure_that_cannot_be_drawn_does_not_cost_the_result(
         raise RuntimeError("no font")
 
     copied(undisturbed("spc"), tmp_path, "spc")
-    monkeypatch.setattr(pipeline_runner.figures, "cluster_sheet", fail)
+    monkeypatch.setattr(pipeline_runner.clusters, "cluster_sheet", fail)
     with pytest.warns(UserWarning, match="figures of this stage were not drawn: RuntimeError\\('no font'\\)"):
         outcome = runner(tmp_path).walk(trial_spec(tmp_path), silent)
     assert timeless(outcome.metrics) == timeless(undisturbed("spc").outcome.metrics)

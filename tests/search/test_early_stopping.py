@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 MakeStudy = Callable[[str], Study]
-MakeBoard = Callable[..., TrialQueue]
+MakeQueue = Callable[..., TrialQueue]
 
 ASHA = Asha(grace_epochs=1, reduction_factor=3)
 
@@ -136,10 +136,10 @@ def start(launch_state: LaunchState) -> tuple[str, dict[str, Any]]:
 
 
 def test_a_pruned_trial_keeps_its_last_metrics_and_is_not_run_again(
-    make_study: MakeStudy, make_board: MakeBoard
+    make_study: MakeStudy, make_queue: MakeQueue
 ) -> None:
     study = make_study(PAGE)
-    trial_queue = make_board(study)
+    trial_queue = make_queue(study)
     prepared(trial_queue)
     launch_state = course_of(trial_queue, trial_queue._ledger)
     first, second, other = start(launch_state)[0], start(launch_state)[0], start(launch_state)[0]
@@ -150,7 +150,7 @@ def test_a_pruned_trial_keeps_its_last_metrics_and_is_not_run_again(
     pruned = trial_queue.trial(other)
     assert (pruned.state, pruned.metrics) == (PRUNED, {"spc/selection_loss": 2.0})
     assert pruned.error == "asha after epoch 1 of spc: selection_loss: 2 is not among the best 1 of 2"
-    again = make_board(study)
+    again = make_queue(study)
     assert again.trial(other).state == PRUNED
     handed = set()
     while (found := again.next()) is not None:
@@ -159,22 +159,22 @@ def test_a_pruned_trial_keeps_its_last_metrics_and_is_not_run_again(
     assert {first, second} <= handed
 
 
-def test_a_restarted_judge_decides_by_the_epochs_in_the_ledger(make_study: MakeStudy, make_board: MakeBoard) -> None:
+def test_a_restarted_judge_decides_by_the_epochs_in_the_ledger(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     study = make_study(PAGE)
-    trial_queue = make_board(study)
+    trial_queue = make_queue(study)
     prepared(trial_queue)
     launch_state = course_of(trial_queue, trial_queue._ledger)
     first = start(launch_state)[0]
     start(launch_state)
     other = start(launch_state)[0]
     assert not hear(launch_state, first, 1, 1.0)
-    again = make_board(study)
+    again = make_queue(study)
     launch_state = course_of(again, again._ledger)
     assert hear(launch_state, other, 1, 2.0)
 
 
-def test_a_setting_with_a_pruned_seed_is_told_as_pruned(make_study: MakeStudy, make_board: MakeBoard) -> None:
-    trial_queue = make_board(make_study(PAGE.replace("seeds: [0, 1]", "seeds: [0]")))
+def test_a_setting_with_a_pruned_seed_is_told_as_pruned(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+    trial_queue = make_queue(make_study(PAGE.replace("seeds: [0, 1]", "seeds: [0]")))
     prepared(trial_queue)
     launch_state = course_of(trial_queue, trial_queue._ledger)
     first, second = start(launch_state)[0], start(launch_state)[0]
@@ -186,21 +186,21 @@ def test_a_setting_with_a_pruned_seed_is_told_as_pruned(make_study: MakeStudy, m
     assert [(told.values, dict(told.seen)) for told in trial_queue._told] == [((0.5,), {}), (None, {1: 3.0})]
 
 
-def test_a_collapsed_trial_has_an_outcome_of_its_own(make_study: MakeStudy, make_board: MakeBoard) -> None:
+def test_a_collapsed_trial_has_an_outcome_of_its_own(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     study = make_study(PAGE)
-    trial_queue = make_board(study)
+    trial_queue = make_queue(study)
     prepared(trial_queue)
     launch_state = course_of(trial_queue, trial_queue._ledger)
     key = start(launch_state)[0]
     outcome = {"status": "collapsed", "error": "spc: collapsed", "metrics": {"spc/cluster_entropy": 0.0}}
     launch_state.hears(key, {"epochs": [], "outcome": outcome})
     assert (trial_queue.trial(key).state, trial_queue.trial(key).error) == (COLLAPSED, "spc: collapsed")
-    assert make_board(study).trial(key).state == COLLAPSED
+    assert make_queue(study).trial(key).state == COLLAPSED
 
 
-def test_after_the_last_allowed_failure_nothing_more_starts(make_study: MakeStudy, make_board: MakeBoard) -> None:
+def test_after_the_last_allowed_failure_nothing_more_starts(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     study = make_study(PAGE + "max_failures: 2\n")
-    trial_queue = make_board(study)
+    trial_queue = make_queue(study)
     prepared(trial_queue)
     launch_state = course_of(trial_queue, trial_queue._ledger)
     keys = [start(launch_state)[0] for _ in range(3)]
@@ -214,7 +214,7 @@ def test_after_the_last_allowed_failure_nothing_more_starts(make_study: MakeStud
     trial_queue.done(keys[2], {"metrics": {}, "stages": [], "seconds": 1.0})
     assert trial_queue.finished
     assert [trial_queue.trial(key).state for key in [*keys, waiting]] == [FAILED, FAILED, DONE, PENDING]
-    again = make_board(study)
+    again = make_queue(study)
     assert not again.finished
     assert again.trial(keys[0]).state == PENDING
 
@@ -223,11 +223,11 @@ def test_after_the_last_allowed_failure_nothing_more_starts(make_study: MakeStud
     "error", ["OSError: [Errno 28] No space left on device", "OSError: [Errno 122] Disk quota exceeded"]
 )
 def test_a_full_disk_stops_the_sweep_until_there_is_room(
-    make_study: MakeStudy, make_board: MakeBoard, error: str
+    make_study: MakeStudy, make_queue: MakeQueue, error: str
 ) -> None:
     # Tune goes on, and every trial of the night fails.
     study = make_study(PAGE)
-    trial_queue = make_board(study)
+    trial_queue = make_queue(study)
     prepared(trial_queue)
     launch_state = course_of(trial_queue, trial_queue._ledger)
     keys = [start(launch_state)[0] for _ in range(2)]
@@ -236,22 +236,22 @@ def test_a_full_disk_stops_the_sweep_until_there_is_room(
     assert trial_queue.halted
     trial_queue.done(keys[1], {"metrics": {}, "stages": [], "seconds": 1.0})
     assert trial_queue.finished
-    again = make_board(study)  # after room was made, the same command
+    again = make_queue(study)  # after room was made, the same command
     assert again.next() is not None
     assert again.trial(keys[0]).state == PENDING
 
 
-def test_a_failed_shared_stage_counts_as_one_failure(make_study: MakeStudy, make_board: MakeBoard) -> None:
-    trial_queue = make_board(make_study(PAGE + "max_failures: 2\n"))
+def test_a_failed_shared_stage_counts_as_one_failure(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+    trial_queue = make_queue(make_study(PAGE + "max_failures: 2\n"))
     key = (trial_queue.next() or ("",))[0]
     trial_queue.started(key)
     trial_queue.failed(key, "no")
     assert trial_queue.num_failures == 1
 
 
-def test_cells_say_how_they_are_watched(make_study: MakeStudy, make_board: MakeBoard) -> None:
+def test_cells_say_how_they_are_watched(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     page = PAGE + "guard: {collapse: {patience_epochs: 2}}\n    time_limit: 20m\n"
-    trial_queue = make_board(make_study(page))
+    trial_queue = make_queue(make_study(page))
     prepared(trial_queue)
     _, trial_spec = trial_queue.next() or ("", {})
     assert trial_spec["judged"] == "spc"

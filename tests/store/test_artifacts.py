@@ -222,8 +222,8 @@ KILLED_WHILE_PUTTING = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np, torch
-from trainables.artifacts import Store
-from trainables.contract import Result
+from trainables.store.artifacts import Store
+from trainables.interfaces import Result
 
 die_at, seen = int(sys.argv[2]), 0
 
@@ -257,7 +257,7 @@ EVERY_STEP = """
 import os, signal, sys
 code, folder = sys.argv[1], sys.argv[2]
 import numpy, torch
-import trainables.artifacts, trainables.contract
+import trainables.store.artifacts, trainables.interfaces
 torch.set_num_threads(1)
 step = 0
 while True:
@@ -386,7 +386,7 @@ def test_a_save_that_would_cost_too_much_of_the_time_is_left_out(store: Store, m
 
 HOLDER = """
 import sys, time
-from trainables.artifacts import Store
+from trainables.store.artifacts import Store
 with Store(sys.argv[1]).flight("scan-0"):
     print("held", flush=True)
     time.sleep(60)
@@ -395,8 +395,8 @@ with Store(sys.argv[1]).flight("scan-0"):
 COMPUTES_ONCE = """
 import sys, time
 import numpy as np
-from trainables.artifacts import Store
-from trainables.contract import Result
+from trainables.store.artifacts import Store
+from trainables.interfaces import Result
 store = Store(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()

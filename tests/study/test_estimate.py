@@ -26,6 +26,11 @@ ABLATION = (
 )
 
 
+@pytest.fixture(autouse=True)
+def _small_pipeline() -> None:
+    """The real pipelines, in place of this folder's small one."""
+
+
 @pytest.fixture
 def shown() -> synthetic.Shown:
     return synthetic.real(datasets.load(datasets.Spec(name="digits")))

@@ -28,6 +28,11 @@ ablate:
 """
 
 
+@pytest.fixture(autouse=True)
+def _small_pipeline() -> None:
+    """The real pipelines, in place of this folder's small one."""
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[[str], Path]:
     def written(text: str) -> Path:

@@ -267,7 +267,7 @@ def test_a_deleted_experiment_is_named_with_the_way_out(finished: Tracker, tmp_p
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from platform.run import tracking
+from platform.tracking import mlflow as tracking
 calls = 0
 log = tracking.MlflowRuns.log
 def log_and_die(self, run, points=(), tags=None):

@@ -105,7 +105,7 @@ class Failing:
 
 
 def said(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[dict[str, Any]]:
-    monkeypatch.setattr(tune_entry, "walker", lambda storage, threads: Failing(error))
+    monkeypatch.setattr(tune_entry, "runner", lambda storage, threads: Failing(error))
     parcels: list[dict[str, Any]] = []
     tune_entry.run_cell({"storage": "", "threads": 1}, tune_entry.Reporter(parcels.append))
     return parcels
