@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
+    from .data.batches import Batch
     from .nets import precision
 
 State = Mapping[str, Any]
@@ -285,6 +286,22 @@ class Runtime(Protocol):
 
     def generator(self, purpose: str, epoch: int = 0) -> torch.Generator:
         """A fresh generator on the device, fixed by (seed, stage, purpose, epoch) alone: the same on every rank."""
+        ...
+
+    def batches(
+        self, rows: int | Split, size: int, epoch: int, *, purpose: str = "order", drop_last: bool = True
+    ) -> "Iterator[Batch]":
+        """This rank's part of each batch of one pass over ``rows`` in random order.
+
+        Args:
+            rows: how many there are, or a Split, which then decodes ahead those of its images that lie in files.
+            size: rows in a batch, over all ranks.
+            epoch, purpose: what the order is drawn for; see ``generator``.
+            drop_last: leave out what is left over at the end.
+
+        Raises:
+            ValueError: size is not a multiple of the ranks, or drop_last leaves no batch at all.
+        """
         ...
 
     def gather(self, rows: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "dccm": ("dccm",),
     "kmeans": ("simclr", "kmeans"),
     "scan": ("simclr", "neighbors", "scan", "selflabel"),
+    "scan_loss": ("simclr", "neighbors", "scan"),
     "spc": ("simclr", "neighbors", "scan", "spc"),
     "deepcluster": ("deepcluster",),
     "uad": ("uad",),

@@ -8,7 +8,7 @@ import dataclasses
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 Plain = bool | int | float | str
 
@@ -62,19 +62,27 @@ class SettingsError(ValueError):
 
 
 def setting(default: Plain, meaning: str, **rule: Any) -> Any:
-    """A dataclass field with its rule; the keyword arguments are Rule's fields."""
+    """A dataclass field with its rule: keyword arguments are Rule's fields, a Literal annotation gives the choices."""
     return dataclasses.field(default=default, metadata={"rule": Rule(meaning, **rule)})
 
 
 def rules(config: type[Any]) -> dict[str, Rule]:
     """The rule of every setting of a Config class, in the order in which they are declared."""
-    return {field.name: field.metadata["rule"] for field in dataclasses.fields(config)}
+    return {field.name: _rule(field) for field in dataclasses.fields(config)}
+
+
+def _rule(field: dataclasses.Field[Any]) -> Rule:
+    """The field's rule; a Literal that it is declared as gives the choices."""
+    rule: Rule = field.metadata["rule"]
+    return dataclasses.replace(rule, choices=get_args(field.type)) if get_origin(field.type) is Literal else rule
 
 
 def kind_of(config: type[Any], name: str) -> type[Plain]:
-    """The declared type of a setting: bool, int, float or str."""
+    """The declared type of a setting: bool, int, float or str; of a Literal that of its values."""
     kinds = {field.name: field.type for field in dataclasses.fields(config)}
     kind = kinds[name]
+    if get_origin(kind) is Literal:
+        kind = type(get_args(kind)[0])
     assert kind in (bool, int, float, str), f"{config.__qualname__}.{name} is declared as {kind}"
     return kind
 

@@ -32,7 +32,7 @@ def test_two_parameters_with_one_symbol_keep_their_full_names() -> None:
 
 
 def test_an_ablation_row_has_its_own_name() -> None:
-    assert setting_label("spc", "", {"spc.refine": False}, "without refinement") == "without refinement"
+    assert setting_label("spc", "", {"spc.mix": "code"}, "mixed as in the code") == "mixed as in the code"
 
 
 def test_a_setting_that_changes_nothing_says_so() -> None:

@@ -97,11 +97,11 @@ def test_seeds_that_the_study_no_longer_asks_for_are_left_out(book: Any) -> None
 
 
 def test_settings_that_come_to_the_same_share_their_trials(book: Any) -> None:
-    # mix counts only while refine is true, so the second row is the first one again; its trials are in the ledger once.
+    # lambda_scope counts only while mix is hierarchical, so the second row is the first one again; its trials are in the ledger once.
     made = book(seeds=[0])
-    made.configuration(0, {0: _scores(1.0, 0.5)}, {"spc.refine": False}, "off")
-    made.configuration(1, {}, {"spc.refine": False, "spc.mix": "code"}, "off, other mix")
-    made.configuration(2, {}, {"spc.refine": True}, "on")
+    made.configuration(0, {0: _scores(1.0, 0.5)}, {"spc.mix": "code"}, "code")
+    made.configuration(1, {}, {"spc.mix": "code", "spc.lambda_scope": "batch"}, "code, other scope")
+    made.configuration(2, {}, {"spc.mix": "hierarchical"}, "hierarchical")
     assert [row.done for row in _summary(made).configurations] == [1, 1, 0]
 
 

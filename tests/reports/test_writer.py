@@ -110,8 +110,8 @@ def test_trials_csv_opens_in_pandas_with_the_types_of_its_columns(sweep: Any) ->
 
 def test_switches_of_an_ablation_open_in_pandas_as_true_and_false(ablation: Any) -> None:
     table = pandas.read_csv(_written(ablation)["trials.csv"])
-    assert table[table["variant"] == "without"]["spc.refine"].tolist() == [False, False]
-    assert table[table["variant"] == "with"]["spc.refine"].isna().all()
+    assert table[table["variant"] == "without"]["spc.intersection_requires_label_agreement"].tolist() == [True, True]
+    assert table[table["variant"] == "with"]["spc.intersection_requires_label_agreement"].isna().all()
 
 
 def test_a_failed_trial_has_its_error_and_no_numbers(sweep: Any) -> None:

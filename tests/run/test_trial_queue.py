@@ -40,7 +40,7 @@ ABLATION = """\
     seeds: [0, 1]
     ablate:
       whole: {}
-      "without refinement": {spc.refine: false}
+      "mixed as in the code": {spc.mix: code}
       "without balance": {scan.entropy_weight: 0.0}
     """
 
@@ -208,12 +208,12 @@ def test_a_finite_space_is_exhausted_and_then_finished(make_study: MakeStudy, ma
 
 
 def test_settings_that_differ_in_nothing_that_counts_are_one_cell(make_study: MakeStudy, make_queue: MakeQueue) -> None:
-    # Without refinement its learning rate does not count.
+    # Where images are mixed within a batch, the scope of the mixing share does not count.
     text = """\
         method: spc
         search:
-          spc.refine: {choice: [true, false]}
-          spc.lr: {choice: [0.01, 0.02]}
+          spc.mix: {choice: [hierarchical, code]}
+          spc.lambda_scope: {choice: [sample, batch]}
         sampler: grid
         """
     trial_queue = make_queue(make_study(text))
@@ -339,20 +339,19 @@ def test_a_cell_that_failed_is_not_handed_out_by_the_same_driver(make_study: Mak
 def test_a_setting_without_the_objective_s_metric_does_not_stop_the_search(
     make_study: MakeStudy, make_queue: MakeQueue
 ) -> None:
-    # Without refinement there is no spc/loss.
     text = """\
         method: spc
         search:
-          spc.refine: {choice: [true, false]}
+          spc.mix: {choice: [hierarchical, code]}
         objective: {metric: spc/loss, mode: min}
         trials: 2
         """
     trial_queue = make_queue(make_study(text), lookahead=1)
     while (found := trial_queue.next()) is not None:
         key, trial_spec = found
-        refined = trial_spec["changes"].get("spc.refine") is True
+        has_loss = trial_spec["changes"]["spc.mix"] == "code"
         trial_queue.started(key)
-        trial_queue.done(key, {"metrics": {"spc/loss": 1.0} if refined else {}, "stages": [], "seconds": 1.0})
+        trial_queue.done(key, {"metrics": {"spc/loss": 1.0} if has_loss else {}, "stages": [], "seconds": 1.0})
     assert trial_queue.finished
 
 

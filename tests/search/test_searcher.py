@@ -157,9 +157,14 @@ def test_a_finite_space_gives_every_setting_once(make_study: MakeStudy) -> None:
 
 
 def test_an_ablation_gives_its_rows_by_name(make_study: MakeStudy) -> None:
-    searcher = Searcher(make_study("method: spc\nablate:\n  a: {}\n  b: {spc.refine: false}\n"))
+    searcher = Searcher(
+        make_study("method: spc\nablate:\n  a: {}\n  b: {spc.intersection_requires_label_agreement: true}\n")
+    )
     assert searcher.total == 2
-    assert [searcher.draw(number, [], []) for number in range(2)] == [("a", {}), ("b", {"spc.refine": False})]
+    assert [searcher.draw(number, [], []) for number in range(2)] == [
+        ("a", {}),
+        ("b", {"spc.intersection_requires_label_agreement": True}),
+    ]
 
 
 def test_without_search_there_is_the_fixed_setting_alone(make_study: MakeStudy) -> None:

@@ -167,7 +167,3 @@ def test_weak_labels_of_every_kind_are_refined(train: Train, data: ImageData, un
 @pytest.mark.parametrize("name", SMALL)
 def test_without_refinement_its_settings_do_not_count(name: str) -> None:
     assert {key for key in settings.effective(config(name)) if key.startswith("an")} == {"an"}
-
-
-def test_without_spc_s_refinement_there_is_none_of_an() -> None:
-    assert "an" not in settings.effective(config("spc", refine=False))

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from trainables.interfaces import ImageData, Result
 from trainables.stages import spc
@@ -25,21 +24,6 @@ SMALL = {
 
 def trained(train: Callable[..., Any], data: ImageData, finished: dict[str, Result], **changes: Any) -> Any:
     return train(spc, Config(**{**SMALL, **changes}), data, {slot: finished[slot] for slot in spc.INPUTS})
-
-
-def test_without_refinement_scan_s_model_is_left_as_it_is(
-    train: Callable[..., Any], data: ImageData, finished: dict[str, Result]
-) -> None:
-    done = trained(train, data, finished, refine=False)
-    before = finished["scan"]
-    assert done.epochs == []
-    for name, rows_NC in before.arrays.items():
-        np.testing.assert_array_equal(done.result.arrays[name], rows_NC)
-    for part, weights in before.weights.items():
-        for name, value in weights.items():
-            assert torch.equal(done.result.weights[part][name], value)
-    assert done.result.metrics["acc"] == before.metrics["acc"]
-    assert done.result.metrics["selection_loss"] == pytest.approx(before.metrics["selection_loss"], abs=1e-6)
 
 
 def test_the_strong_set_holds_the_leaders_of_each_class(

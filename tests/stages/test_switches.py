@@ -162,4 +162,4 @@ def test_every_switch_trains(
     reported = set(done.result.metrics) | {key for each in done.epochs for key in each.metrics}
     assert reported <= set(stage.METRICS)
     alone = 3 if getattr(config, "pretraining", "") == "layerwise" else 0  # an epoch for each layer of 64-64-10
-    assert len(done.epochs) == getattr(config, "epochs", 0) * getattr(config, "refine", 1) + alone
+    assert len(done.epochs) == getattr(config, "epochs", 0) + alone

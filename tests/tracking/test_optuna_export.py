@@ -117,13 +117,13 @@ def test_the_direction_is_the_objectives(ledger: Ledger, tmp_path: Path, mode: s
 
 def test_an_ablation_row_keeps_its_changes_as_attributes(ledger: Ledger, tmp_path: Path) -> None:
     launch = launch_of(ledger, {**RESOLVED, "search": {}})
-    ledger.add_setting(launch.id, Configuration(0, "no refinement", {"spc.refine": False}))
+    ledger.add_setting(launch.id, Configuration(0, "agreeing", {"spc.intersection_requires_label_agreement": True}))
     ledger.add_trials(launch.id, [("k0-0", {"kind": "trial", "seed": 0})], configuration=0)
     finish(ledger, launch, "k0-0", -2.0)
     mirror(ledger, launch.id, tmp_path / "optuna.db")
     (trial,) = load(tmp_path).trials
-    assert (trial.params, trial.user_attrs["variant"]) == ({}, "no refinement")
-    assert trial.user_attrs["changes"] == {"spc.refine": False}
+    assert (trial.params, trial.user_attrs["variant"]) == ({}, "agreeing")
+    assert trial.user_attrs["changes"] == {"spc.intersection_requires_label_agreement": True}
 
 
 @pytest.mark.parametrize(

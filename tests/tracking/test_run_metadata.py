@@ -67,7 +67,7 @@ def test_parameters_stop_at_the_last_stage_that_is_walked() -> None:
 
 
 def test_true_and_false_stand_as_in_a_study_file() -> None:
-    assert run_metadata.parameters(CELL)["spc.refine"] == "true"
+    assert run_metadata.parameters(CELL)["spc.intersection_requires_label_agreement"] == "false"
 
 
 @pytest.mark.parametrize(

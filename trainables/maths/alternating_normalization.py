@@ -25,6 +25,9 @@ _LARGEST_EXPONENT = 8.0
 _ELEMENTS_AT_ONCE = 2**24
 
 
+EmptyReference = Literal["skip", "identity", "queue"]
+
+
 @dataclass(frozen=True)
 class Options:
     """How assignments are refined.
@@ -46,7 +49,7 @@ class Options:
     iterations: int = 3
     each_time: bool = False
     frozen: bool = False
-    empty: Literal["skip", "identity", "queue"] = "skip"
+    empty: EmptyReference = "skip"
     min_reference: int = 1
 
 

@@ -13,6 +13,8 @@ from torch.nn import functional
 
 SMALLEST_DIVISOR = 1e-6
 
+LabelLoss = Literal["bce", "ce"]
+
 
 def cosine_similarities(predictions_BC: Tensor) -> Tensor:
     """(B, B) cosines between the rows; in [0, 1] for probabilities, up to rounding."""
@@ -45,9 +47,7 @@ def graph_loss(predictions_BC: Tensor, linked_BB: Tensor, *, normalize_similarit
     return functional.binary_cross_entropy(similarity_BB.clamp(0, 1), linked_BB.to(similarity_BB.dtype))
 
 
-def label_loss(
-    predictions_BC: Tensor, label_B: Tensor, confident_B: Tensor, *, form: Literal["bce", "ce"] = "bce"
-) -> Tensor:
+def label_loss(predictions_BC: Tensor, label_B: Tensor, confident_B: Tensor, *, form: LabelLoss = "bce") -> Tensor:
     """Loss of the confident images against their labels, over all B images; in nats, 0 where none is confident.
 
     Args:

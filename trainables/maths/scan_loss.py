@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+Agreement = Literal["dot", "ce"]
+
 SMALLEST_LOG_AGREEMENT = -100.0
 """log of the agreement never counts below this, so that a pair's loss is at most 100 and its gradient finite."""
 
@@ -74,7 +76,7 @@ def scan_loss(
     entropy_weight: float,
     prior_C: Tensor | None = None,
     weights: Sequence[Tensor] | None = None,
-    agreement: Literal["dot", "ce"] = "dot",
+    agreement: Agreement = "dot",
 ) -> tuple[Tensor, Tensor, Tensor]:
     """SCAN's loss of a batch of anchors with one or more neighbors each.
 

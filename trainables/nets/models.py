@@ -21,6 +21,8 @@ from .backbones import Backbone
 
 SMALLEST_NORM = 1e-12
 
+Head = Literal["mlp", "linear"]
+
 
 class ContrastiveModel(nn.Module):
     """Backbone and a head to the unit sphere (Chen et al. 2020, SimCLR).
@@ -36,7 +38,7 @@ class ContrastiveModel(nn.Module):
         self,
         backbone: Backbone,
         feature_dim: int = 128,
-        head: Literal["mlp", "linear"] = "mlp",
+        head: Head = "mlp",
         *,
         seed: int | None = None,
     ) -> None:

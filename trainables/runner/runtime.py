@@ -4,13 +4,15 @@ Ray's own context raises outside of its worker groups, so stages talk to this in
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from ..interfaces import Runtime, Search, State
+from ..data.batches import Batch, batches
+from ..interfaces import Runtime, Search, Split, State
 from ..nets import precision
 from ..vector_search.faiss_search import FaissSearch
 
@@ -121,6 +123,12 @@ class StageRuntime:
         generator = torch.Generator(self.device)
         generator.manual_seed(int.from_bytes(digest[:8], "big") >> 1)
         return generator
+
+    def batches(
+        self, rows: int | Split, size: int, epoch: int, *, purpose: str = "order", drop_last: bool = True
+    ) -> Iterator[Batch]:
+        order = self.generator(purpose, epoch)
+        return batches(rows, size, order, rank=self.rank, world_size=self.world_size, drop_last=drop_last)
 
     def gather(self, rows: Tensor) -> Tensor:
         return self.process_group.gather(rows)

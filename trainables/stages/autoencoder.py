@@ -9,21 +9,18 @@ Pixels are scaled to [0, 1]; features by the smallest and largest value of the w
 Axes: N images, B batch, D values of an image, E embedding width.
 """
 
-import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import settings
-from ..data import batches
 from ..data.batch_random import BatchRandom
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..nets import autoencoder
-from ..training import clustering
+from ..training import clustering, loop
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -77,48 +74,47 @@ def train(
     """
     facts = _facts(config, data)
     model = autoencoder.built(facts, runtime.seed).to(runtime.device)
-    done, losses, saved = 0, {}, runtime.resume()
-    if saved is not None:
-        done, losses = saved["epoch"], dict(saved["losses"])
-        model.load_state_dict(saved["model"])
-    phase, num_layers = -1, len(model.encoder)
-    total = config.epochs + (config.layer_epochs * num_layers if config.pretraining == "layerwise" else 0)
-    for epoch in range(done, total):
-        started = time.perf_counter()
-        first_joint = total - config.epochs
-        if phase != (now := num_layers if epoch >= first_joint else epoch // config.layer_epochs):
-            phase = now
-            part: nn.Module = model if phase == num_layers else autoencoder.LayerPair(model, phase)
-            trained = runtime.prepare(part, config)
-            optimizer = clustering.optimizer(config, list(part.parameters()))
-            if saved is not None and saved["phase"] == phase:
-                optimizer.load_state_dict(saved["optimizer"])
-            saved = None
-        losses = _epoch(_Phase(config, data, model, trained, optimizer, runtime, phase), epoch)
-        state = partial(_state, model, optimizer, {"epoch": epoch + 1, "phase": phase, "losses": losses})
-        yield Epoch(epoch + 1, total, losses | {"epoch_seconds": time.perf_counter() - started}, state)
+    phase = _Phase(config, data, model, runtime)
+    num_layers = len(model.encoder)
+    first_joint = config.layer_epochs * num_layers if config.pretraining == "layerwise" else 0
+
+    def run(epoch: int) -> dict[str, float]:
+        phase.enter(num_layers if epoch >= first_joint else epoch // config.layer_epochs)
+        return _epoch(phase, epoch)
+
+    parts: dict[str, loop.Stateful] = {"model": model, "phase": phase}
+    last = yield from loop.epochs(first_joint + config.epochs, runtime, parts, run)
     arrays = {"embedding_train": autoencoder.embedded(model, data.train).cpu().numpy()}
     arrays["embedding_eval"] = (
         arrays["embedding_train"] if data.is_union else autoencoder.embedded(model, data.eval).cpu().numpy()
     )
-    return Result({"autoencoder": model.state_dict()}, arrays, facts, losses)
+    return Result({"autoencoder": model.state_dict()}, arrays, facts, {"loss": last["loss"]})
 
 
-@dataclass(frozen=True)
 class _Phase:
-    """What an epoch needs. number: the layer that is trained, or one past the last for all. trained: wrapped."""
+    """What is trained at present, as a part of a saved state. number: the layer, or one past the last for all."""
 
-    config: Config
-    data: ImageData
-    model: autoencoder.Autoencoder
-    trained: nn.Module
-    optimizer: torch.optim.Optimizer
-    runtime: Runtime
-    number: int
+    def __init__(self, config: Config, data: ImageData, model: autoencoder.Autoencoder, runtime: Runtime) -> None:
+        self.config, self.data, self.model, self.runtime = config, data, model, runtime
+        self.number = -1
+        self.trained: nn.Module
+        self.optimizer: torch.optim.Optimizer
 
+    def enter(self, number: int) -> None:
+        """Turn to this layer, or to all of them, with a fresh optimizer; no change where it is trained already."""
+        if number == self.number:
+            return
+        self.number = number
+        part = self.model if number == len(self.model.encoder) else autoencoder.LayerPair(self.model, number)
+        self.trained = self.runtime.prepare(part, self.config)
+        self.optimizer = clustering.optimizer(self.config, list(part.parameters()))
 
-def _state(model: nn.Module, optimizer: torch.optim.Optimizer, progress: dict[str, Any]) -> dict[str, Any]:
-    return progress | {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+    def state_dict(self) -> dict[str, Any]:
+        return {"number": self.number, "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.enter(state_dict["number"])
+        self.optimizer.load_state_dict(state_dict["optimizer"])
 
 
 def _facts(config: Config, data: ImageData) -> dict[str, Any]:
@@ -141,23 +137,14 @@ def _epoch(phase: _Phase, epoch: int) -> dict[str, float]:
     noise = runtime.generator("noise", epoch)
     phase.trained.train()
     total, steps = torch.zeros((), device=runtime.device), 0
-    for batch in batches.batches(
-        split,
-        config.batch_size,
-        runtime.generator("order", epoch),
-        rank=runtime.rank,
-        world_size=runtime.world_size,
-        drop_last=True,
-    ):
+    for batch in runtime.batches(split, config.batch_size, epoch):
         scaled_BD = phase.model.scaled(split.images_NCHW[batch.rows_B])
         if phase.number < len(phase.model.encoder):
             draws = BatchRandom(noise, batch.total, batch.start, len(batch.rows_B))
             loss = _layer_loss(phase, scaled_BD, draws)
         else:
             loss = (phase.trained(scaled_BD)[1] - scaled_BD).square().mean()
-        phase.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        phase.optimizer.step()
+        loop.step(loss, phase.optimizer)
         total += runtime.gather(loss.detach()[None]).mean()
         steps += 1
     return {"loss": float(total) / steps}
@@ -169,5 +156,5 @@ def _layer_loss(phase: _Phase, scaled_BD: Tensor, draws: BatchRandom) -> Tensor:
     kept = 1 - phase.config.noise
     sizes = (input_BI.shape[1], phase.model.widths[phase.number])
     input_mask, code_mask = (draws.bernoulli(kept, size) / kept for size in sizes)
-    found_BI: Tensor = phase.trained(input_BI * input_mask, code_mask)
-    return (found_BI - input_BI).square().mean()
+    decoded_BI: Tensor = phase.trained(input_BI * input_mask, code_mask)
+    return (decoded_BI - input_BI).square().mean()

@@ -12,11 +12,9 @@ left out, since cosines do not see it. Differs: DCCM's code keeps the epoch of t
 Axes: N images, B inner batch, O outer batch, C clusters, D feature width.
 """
 
-import time
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +25,7 @@ from ..data import augment, batches, view_batches
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import correlation, metrics, mutual_information
 from ..nets import dccm, precision, rmsprop
-from ..training import clustering
+from ..training import clustering, loop
 
 NAMESPACE = "dccm"
 INPUTS: tuple[str, ...] = ()
@@ -80,8 +78,8 @@ class Config(precision.Settings):
         0.9, "probability from which a prediction becomes a label", above=0, below=1, symbol="thres₂"
     )
     normalize_similarity: bool = settings.setting(True, "divide the trained cosines by the largest of the batch")
-    label_loss: str = settings.setting(
-        "bce", "binary cross entropy per cluster (code) or cross entropy (text)", choices=("bce", "ce")
+    label_loss: correlation.LabelLoss = settings.setting(
+        "bce", "binary cross entropy per cluster (code) or cross entropy (text)"
     )
     graph_loss_weight: float = settings.setting(1.0, "weight of the pairs", low=0)
     label_loss_weight: float = settings.setting(5.0, "weight of the labels", low=0, symbol="α")
@@ -163,22 +161,19 @@ def train(
         after the first and the last epoch. facts: network, num_clusters.
     """
     setup = _set_up(config, data, runtime)
-    done, found, first_N, saved = 0, {}, torch.empty(0), runtime.resume()
-    if saved is not None:
-        done, found, first_N = saved["epoch"], dict(saved["found"]), saved["confidence_first"]
-        setup.model.load_state_dict(saved["model"])
-        setup.critic.load_state_dict(saved["critic"])
-        setup.optimizer.load_state_dict(saved["optimizer"])
-    for epoch in range(done, config.epochs):
-        started = time.perf_counter()
-        found = _epoch(setup, epoch)
+    first = loop.Values(confidence_N=torch.empty(0))
+
+    def run(epoch: int) -> dict[str, float]:
+        terms = _epoch(setup, epoch)
         eval_NC, _ = _outputs(setup, data.eval)
-        found |= _judged(setup, eval_NC, found["graph_threshold"])
         if epoch == 0:
-            first_N = eval_NC.amax(dim=1)
-        found["epoch_seconds"] = time.perf_counter() - started
-        progress = {"epoch": epoch + 1, "found": found, "confidence_first": first_N}
-        yield Epoch(epoch + 1, config.epochs, found, partial(_state, setup, progress))
+            first["confidence_N"] = eval_NC.amax(dim=1)
+        return terms | _evaluate(setup, eval_NC, terms["graph_threshold"])
+
+    parts: dict[str, loop.Stateful] = {
+        "model": setup.model, "critic": setup.critic, "optimizer": setup.optimizer, "first": first
+    }  # fmt: skip
+    last = yield from loop.epochs(config.epochs, runtime, parts, run)
     eval_NC, features_ND = _outputs(setup, data.eval)
     train_NC = eval_NC if data.is_union else _outputs(setup, data.train)[0]
     return Result(
@@ -187,11 +182,11 @@ def train(
             "probabilities_train": train_NC.numpy(),
             "probabilities_eval": eval_NC.numpy(),
             "features_eval": features_ND.numpy(),
-            "confidence_first": first_N.numpy(),
+            "confidence_first": first["confidence_N"].numpy(),
             "confidence_last": eval_NC.amax(dim=1).numpy(),
         },
         facts={"network": setup.model.name, "num_clusters": eval_NC.shape[1]},
-        metrics=found,
+        metrics=last,
     )
 
 
@@ -203,14 +198,6 @@ def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
     optimizer = rmsprop.fused(parameters, lr=config.lr, alpha=config.rmsprop_decay)
     trained, trained_critic = (runtime.prepare(part, config) for part in (model, critic))
     return _Setup(config, data, model, critic, trained, trained_critic, optimizer, runtime)
-
-
-def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
-    return progress | {
-        "model": setup.model.state_dict(),
-        "critic": setup.critic.state_dict(),
-        "optimizer": setup.optimizer.state_dict(),
-    }
 
 
 def graph_threshold(config: Config, epoch: int) -> float:
@@ -301,9 +288,7 @@ def _step(setup: _Setup, images: Sequence[Tensor], targets: _Targets, triplets: 
         + config.mi_loss_weight * mi
         + config.consistency_loss_weight * consistent
     )
-    setup.optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    setup.optimizer.step()
+    loop.step(loss, setup.optimizer)
     return torch.stack([loss, graph, label, mi, consistent]).detach()
 
 
@@ -319,7 +304,7 @@ def _supervised(config: Config, predictions_BC: Tensor, targets: _Targets) -> Te
         predictions_BC,
         targets.label_B,
         targets.confident_B,
-        form=config.label_loss,  # type: ignore[arg-type]
+        form=config.label_loss,
     )
     consistent = functional.binary_cross_entropy(predictions_BC, targets.predictions_BC)
     return torch.stack([graph, label, consistent])
@@ -346,17 +331,16 @@ def _outputs(setup: _Setup, split: Split) -> tuple[Tensor, Tensor]:
         outputs = setup.model(split.images_NCHW[rows].float() / 255)
         parts.append((outputs.predictions_BC, outputs.features_BD))
     predictions_NC, features_ND = (torch.cat(each)[order_N.argsort()].cpu() for each in zip(*parts, strict=True))
-    if not bool(predictions_NC.isfinite().all()):
-        raise FloatingPointError("the model's predictions are not finite numbers")
-    return predictions_NC, features_ND
+    return clustering.finite(predictions_NC), features_ND
 
 
-def _judged(setup: _Setup, eval_NC: Tensor, threshold: float) -> dict[str, float]:
-    found = clustering.judged(eval_NC, setup.data, setup.config.label_threshold)
+def _evaluate(setup: _Setup, eval_NC: Tensor, threshold: float) -> dict[str, float]:
+    """Metrics of the evaluation images, of their confidence, and of the graph that ``threshold`` makes of them."""
+    evaluated = clustering.evaluate(eval_NC, setup.data, setup.config.label_threshold)
     fair = SMALLEST_SHARE / eval_NC.shape[1]
-    guarded = float(eval_NC.amax(dim=1).mean()) if found["cluster_share_min"] >= fair else 0.0
+    guarded = float(eval_NC.amax(dim=1).mean()) if evaluated["cluster_share_min"] >= fair else 0.0
     order_N = torch.randperm(len(eval_NC), generator=torch.Generator().manual_seed(0))
     graph = metrics.bcubed_of_predictions(
         eval_NC, setup.data.eval.labels_N.cpu(), lambda rows_NC: correlation.pseudo_graph(rows_NC, threshold), order_N
     )
-    return found | {"guarded_confidence": guarded} | graph
+    return evaluated | {"guarded_confidence": guarded} | graph

@@ -5,16 +5,14 @@ weights are 0.1 and 1. Centers start from k-means on the autoencoder's embedding
 training images every ``target_update_interval`` steps, in float64, and stays fixed in between; training ends when fewer
 than ``tolerance`` of the images change their cluster between two updates. The loss is the mean over a batch.
 
-Refined assignments (see ``refining``) take the place of q before it is sharpened, or of the target after it, in batches
-of ``an_batch_size`` drawn anew at each update.
+With alternating normalization (AN, see ``training.alternating_normalization``) corrected rows replace q before it is
+sharpened, or the target after it, in batches of ``an_batch_size`` drawn anew at each update.
 
 Axes: N images, B batch, D values of an image, E embedding width, C clusters.
 """
 
-import time
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,7 +24,7 @@ from ..data import batches
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, soft_assignment
 from ..nets import autoencoder
-from ..training import alternating_normalization, clustering
+from ..training import alternating_normalization, clustering, loop
 
 NAMESPACE = "dec"
 INPUTS = ("pretext",)
@@ -43,7 +41,7 @@ METRICS = (
 )
 CRITERION = ("selection_loss", "min")
 
-_REFINES = ("correction", "reweight", "both")
+_AN = ("correction", "reweight", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +64,11 @@ class Config(alternating_normalization.Settings, clustering.OptimizerConfig):
     )
     an_site: str = settings.setting(
         "before_sharpening",
-        "what is refined: the soft assignments, or the target made of them",
+        "what is normalized: the soft assignments, or the target made of them",
         choices=("before_sharpening", "after_sharpening"),
-        when={"an": _REFINES},
+        when={"an": _AN},
     )
-    an_batch_size: int = settings.setting(256, "images refined together", low=2, unit="images", when={"an": _REFINES})
+    an_batch_size: int = settings.setting(256, "images normalized together", low=2, unit="images", when={"an": _AN})
     confidence_threshold: float = settings.setting(
         0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
     )
@@ -98,23 +96,26 @@ class _Setup:
 
 @dataclass
 class _Progress:
-    """What lasts from step to step. target_NC float32, entropy_N: of the last update; labels_N: the clusters then."""
+    """What lasts from step to step. target_NC float32, entropy_N: of the last update; labels_N: the clusters then.
+
+    losses: of the last epoch that made a step.
+    """
 
     target_NC: Tensor
     entropy_N: Tensor
     labels_N: Tensor
-    epoch: int = 0
     steps: int = 0
     updates: int = 0
     label_change: float = 1.0
     is_settled: bool = False
+    losses: dict[str, float] = field(default_factory=dict)
 
-    def tensors(self) -> dict[str, Tensor]:
-        return {"target": self.target_NC, "entropy": self.entropy_N, "labels": self.labels_N}
+    def state_dict(self) -> dict[str, Any]:
+        return dict(vars(self))
 
-    def numbers(self) -> dict[str, Any]:
-        names = ("epoch", "steps", "updates", "label_change", "is_settled")
-        return {name: getattr(self, name) for name in names}
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        for name, value in state_dict.items():
+            setattr(self, name, value.to(self.labels_N.device) if isinstance(value, Tensor) else value)
 
 
 def train(
@@ -127,23 +128,17 @@ def train(
         embedding_train, embedding_eval (N, E), float32; where assignments were corrected also refined_eval (N, C).
         facts: those of the autoencoder, num_clusters, is_settled.
     """
-    saved = runtime.resume()
-    setup, progress = _set_up(config, data, inputs["pretext"], runtime, is_fresh=saved is None)
-    losses: dict[str, float] = {}
-    if saved is not None:
-        setup.model.load_state_dict(saved["model"])
-        setup.optimizer.load_state_dict(saved["optimizer"])
-        setup.normalizer.load_state_dict(saved["refiner"])
-        tensors = (saved["progress"][name].to(runtime.device) for name in ("target", "entropy", "labels"))
-        progress, losses = _Progress(*tensors, **saved["numbers"]), dict(saved["losses"])
-    while progress.epoch < config.epochs and not progress.is_settled:
-        started = time.perf_counter()
-        losses = _epoch(setup, progress) or losses
-        progress.epoch += 1
-        found = losses | _judged(setup, _assignments(setup, data.eval), progress)
-        found |= setup.normalizer.report() | {"epoch_seconds": time.perf_counter() - started}
-        numbers = progress.numbers()
-        yield Epoch(progress.epoch, config.epochs, found, partial(_state, setup, progress.tensors(), numbers, losses))
+    setup, progress = _set_up(config, data, inputs["pretext"], runtime, is_fresh=runtime.resume() is None)
+
+    def run(epoch: int) -> dict[str, float]:
+        progress.losses = _epoch(setup, progress, epoch) or progress.losses
+        evaluated = _evaluate(setup, _assignments(setup, data.eval), progress)
+        return progress.losses | evaluated | setup.normalizer.report()
+
+    parts: dict[str, loop.Stateful] = {
+        "model": setup.model, "optimizer": setup.optimizer, "normalizer": setup.normalizer, "progress": progress
+    }  # fmt: skip
+    yield from loop.epochs(config.epochs, runtime, parts, run, stop=lambda _: progress.is_settled)
     q_train_NC = _assignments(setup, data.train)
     q_eval_NC = q_train_NC if data.is_union else _assignments(setup, data.eval)
     embedding = {"train": autoencoder.embedded(setup.model.autoencoder, data.train).cpu().numpy()}
@@ -162,7 +157,7 @@ def train(
             "num_clusters": q_eval_NC.shape[1],
             "is_settled": progress.is_settled,
         },
-        metrics=losses | _judged(setup, q_eval_NC, progress) | setup.normalizer.report(),
+        metrics=progress.losses | _evaluate(setup, q_eval_NC, progress) | setup.normalizer.report(),
     )
 
 
@@ -195,19 +190,6 @@ def _set_up(
     return setup, _Progress(nothing, nothing, torch.tensor(labels_N, device=runtime.device))
 
 
-def _state(
-    setup: _Setup, tensors: dict[str, Tensor], numbers: dict[str, Any], losses: dict[str, float]
-) -> dict[str, Any]:
-    return {
-        "progress": tensors,
-        "numbers": numbers,
-        "losses": losses,
-        "model": setup.model.state_dict(),
-        "optimizer": setup.optimizer.state_dict(),
-        "refiner": setup.normalizer.state_dict(),
-    }
-
-
 @torch.no_grad()
 def _assignments(setup: _Setup, split: Split) -> Tensor:
     """(N, C) float64 soft assignments of a split.
@@ -223,7 +205,7 @@ def _assignments(setup: _Setup, split: Split) -> Tensor:
     return q_NC
 
 
-def _update(setup: _Setup, progress: _Progress) -> None:
+def _update(setup: _Setup, progress: _Progress, epoch: int) -> None:
     """A new target for every training image, and whether the clusters have settled. Every rank computes all of it."""
     config = setup.config
     q_NC = _assignments(setup, setup.data.train)
@@ -232,71 +214,63 @@ def _update(setup: _Setup, progress: _Progress) -> None:
     progress.is_settled = progress.updates > 0 and progress.label_change < config.tolerance
     progress.labels_N = labels_N
     entropy_N = torch.zeros(len(q_NC), dtype=torch.float64, device=q_NC.device)
-    if not setup.normalizer.is_active(progress.epoch):
+    if not setup.normalizer.is_active(epoch):
         target_NC = soft_assignment.target(q_NC)
     elif config.an_site == "before_sharpening":
-        refined_NC, entropy_N = _refined(setup, q_NC, progress)
-        target_NC = soft_assignment.target(refined_NC)
+        normalized_NC, entropy_N = _normalized(setup, q_NC, progress, epoch)
+        target_NC = soft_assignment.target(normalized_NC)
     else:
-        target_NC, entropy_N = _refined(setup, soft_assignment.target(q_NC), progress)
+        target_NC, entropy_N = _normalized(setup, soft_assignment.target(q_NC), progress, epoch)
     progress.target_NC, progress.entropy_N = target_NC.float(), entropy_N
     progress.updates += 1
 
 
-def _refined(setup: _Setup, rows_NC: Tensor, progress: _Progress) -> tuple[Tensor, Tensor]:
-    """Refined rows (N, C) and entropies (N,), in batches drawn anew."""
+def _normalized(setup: _Setup, rows_NC: Tensor, progress: _Progress, epoch: int) -> tuple[Tensor, Tensor]:
+    """Rows (N, C) after alternating normalization, and entropies (N,), in batches drawn anew."""
     generator = setup.runtime.generator("refined together", progress.updates)
     order_N = torch.randperm(len(rows_NC), generator=generator, device=generator.device)
-    return setup.normalizer.in_batches(rows_NC, setup.data.train.labels_N, progress.epoch, order_N)
+    return setup.normalizer.in_batches(rows_NC, setup.data.train.labels_N, epoch, order_N)
 
 
-def _epoch(setup: _Setup, progress: _Progress) -> dict[str, float]:
+def _epoch(setup: _Setup, progress: _Progress, epoch: int) -> dict[str, float]:
+    """Mean losses of one pass; empty where the clusters settled before its first step."""
     config, runtime, split = setup.config, setup.runtime, setup.data.train
     sums, steps = torch.zeros(3, device=runtime.device), 0
-    for batch in batches.batches(
-        split,
-        config.batch_size,
-        runtime.generator("order", progress.epoch),
-        rank=runtime.rank,
-        world_size=runtime.world_size,
-        drop_last=True,
-    ):
+    for batch in runtime.batches(split, config.batch_size, epoch):
         if progress.steps % config.target_update_interval == 0:
-            _update(setup, progress)
+            _update(setup, progress, epoch)
             if progress.is_settled:
                 break
-        terms_3 = _loss(setup, progress, batch)
-        setup.optimizer.zero_grad(set_to_none=True)
-        terms_3[0].backward()
-        setup.optimizer.step()
+        terms_3 = _loss(setup, progress, batch, epoch)
+        loop.step(terms_3[0], setup.optimizer)
         sums += runtime.gather(terms_3.detach()[None]).mean(0)
         steps += 1
         progress.steps += 1
     if not steps:  # Settled at the first step: the loss is that of the epoch before.
         return {}
     loss, divergence, reconstruction = (sums / steps).tolist()
-    found = {"loss": loss, "divergence": divergence}
-    return found | ({"reconstruction": reconstruction} if config.reconstruction_weight else {})
+    losses = {"loss": loss, "divergence": divergence}
+    return losses | ({"reconstruction": reconstruction} if config.reconstruction_weight else {})
 
 
-def _loss(setup: _Setup, progress: _Progress, batch: batches.Batch) -> Tensor:
+def _loss(setup: _Setup, progress: _Progress, batch: batches.Batch, epoch: int) -> Tensor:
     """This rank's part of (loss, divergence, reconstruction error)."""
     config = setup.config
     scaled_BD = setup.model.autoencoder.scaled(setup.data.train.images_NCHW[batch.rows_B])
-    q_BC, found_BD = setup.trained(scaled_BD)
+    q_BC, decoded_BD = setup.trained(scaled_BD)
     divergence_B = soft_assignment.divergence(progress.target_NC[batch.rows_B], q_BC)
-    if setup.normalizer.weighs(progress.epoch):
+    if setup.normalizer.weighs(epoch):
         entropy_T = setup.runtime.gather(progress.entropy_N[batch.rows_B])
         own = slice(batch.start, batch.start + len(batch.rows_B))
         divergence_B = divergence_B * setup.normalizer.weights(entropy_T)[own]
     divergence = divergence_B.mean()
-    error = torch.zeros_like(divergence) if found_BD is None else (found_BD - scaled_BD).square().mean()
+    error = torch.zeros_like(divergence) if decoded_BD is None else (decoded_BD - scaled_BD).square().mean()
     total = config.clustering_weight * divergence + config.reconstruction_weight * error
     return torch.stack((total, divergence, error))
 
 
-def _judged(setup: _Setup, q_NC: Tensor, progress: _Progress) -> dict[str, float]:
+def _evaluate(setup: _Setup, q_NC: Tensor, progress: _Progress) -> dict[str, float]:
     """The evaluation's metrics, and what chooses: how far assignments are from their own target, and how unsettled."""
     own = float(soft_assignment.divergence(soft_assignment.target(q_NC), q_NC).mean())
-    found = clustering.judged(q_NC.float().cpu(), setup.data, setup.config.confidence_threshold)
-    return found | {"label_change": progress.label_change, "selection_loss": own + progress.label_change}
+    evaluated = clustering.evaluate(q_NC.float().cpu(), setup.data, setup.config.confidence_threshold)
+    return evaluated | {"label_change": progress.label_change, "selection_loss": own + progress.label_change}

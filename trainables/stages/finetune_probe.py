@@ -7,10 +7,8 @@ fall once an epoch.
 Axes: N images, B batch, Y classes.
 """
 
-import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +20,7 @@ from ..data.batch_random import BatchRandom
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import schedules
 from ..nets import models, precision
-from ..training import clustering, probing
+from ..training import clustering, loop, probing
 
 NAMESPACE = "finetune_probe"
 INPUTS = ("probed",)
@@ -72,27 +70,17 @@ def train(
         weight_decay=config.weight_decay,
         fused=True,
     )
-    done, found, saved = 0, {}, runtime.resume()
-    if saved is not None:
-        done, found = saved["epoch"], dict(saved["found"])
-        model.load_state_dict(saved["model"])
-        optimizer.load_state_dict(saved["optimizer"])
     trained = runtime.prepare(model, config)
 
-    def state() -> dict[str, Any]:
-        return {"epoch": done, "found": found, "model": model.state_dict(), "optimizer": optimizer.state_dict()}
-
-    for epoch in range(done, config.epochs):
-        started = time.perf_counter()
+    def run(epoch: int) -> dict[str, float]:
         for group, lr in zip(optimizer.param_groups, (config.lr, config.head_lr), strict=True):
             group["lr"] = schedules.cosine(lr, epoch, epochs=config.epochs)
         loss = _epoch(config, data, trained, optimizer, runtime, epoch)
-        found = {"loss": loss, "output_acc": _accuracy(model, data.eval, data)}
-        found |= {"lr": optimizer.param_groups[0]["lr"], "epoch_seconds": time.perf_counter() - started}
-        done = epoch + 1
-        yield Epoch(done, config.epochs, found, state)
+        return {"loss": loss, "output_acc": _accuracy(model, data.eval, data), "lr": optimizer.param_groups[0]["lr"]}
+
+    last = yield from loop.epochs(config.epochs, runtime, {"model": model, "optimizer": optimizer}, run)
     return Result(
-        weights=clustering.parts(model), metrics={**found, "output_train_acc": _accuracy(model, data.train, data)}
+        weights=clustering.parts(model), metrics={**last, "output_train_acc": _accuracy(model, data.train, data)}
     )
 
 
@@ -109,22 +97,13 @@ def _epoch(
     norm, views = augment.Norm(data.mean, data.std), runtime.generator("views", epoch)
     trained.train()
     total, steps = torch.zeros((), device=runtime.device), 0
-    order = batches.batches(
-        len(rows_N),
-        config.batch_size,
-        runtime.generator("order", epoch),
-        rank=runtime.rank,
-        world_size=runtime.world_size,
-        drop_last=False,
-    )
+    order = runtime.batches(len(rows_N), config.batch_size, epoch, drop_last=False)
     for batch in batches.announced(data.train, rows_N, order):
         rows_B = rows_N[batch.rows_B]
         draws = BatchRandom(views, batch.total, batch.start, len(rows_B))
         images_BCHW = augment.AUGMENTATIONS[config.augmentation](data.train.images_NCHW[rows_B], draws, norm)
         loss = functional.cross_entropy(trained(images_BCHW)[0], data.train.labels_N[rows_B])
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        loop.step(loss, optimizer)
         total += runtime.gather(loss.detach()[None]).mean()
         steps += 1
     return float(total / steps)

@@ -18,7 +18,7 @@ from ..data.batch_random import BatchRandom
 from ..interfaces import Epoch, ImageData, Result, Runtime
 from ..maths import instance_discrimination, schedules
 from ..nets import backbones, models
-from ..training import pretext
+from ..training import loop, pretext
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -35,7 +35,7 @@ DROPS_AT = (0.6, 0.8)
 class Config(pretext.Common):
     temperature: float = settings.setting(0.1, "divides the cosine similarities", above=0, high=10, symbol="τ")
     feature_dim: int = settings.setting(128, "width of the feature and of the memory", low=2, high=4096)
-    head: str = settings.setting("linear", "projection head: none, or one hidden layer", choices=("linear", "mlp"))
+    head: models.Head = settings.setting("linear", "projection head: none, or one hidden layer")
     negatives: int = settings.setting(
         0, "images drawn as noise for each image; 0 is the full softmax over all of them", low=0, symbol="m"
     )
@@ -72,27 +72,21 @@ def train(
     """
     network = backbones.resolve(config.network, data.shape)
     source = pretext.Source(config, data, data.pretext, runtime)
-    model = models.ContrastiveModel(
-        pretext.backbone(network, data.shape, runtime.seed),
-        config.feature_dim,
-        config.head,  # type: ignore[arg-type]
-    ).to(runtime.device)
+    model = pretext.contrastive_model(config, network, data, runtime)
     memory = Memory(
         instance_discrimination.fresh_memory(len(source.images), config.feature_dim, runtime.generator("memory"))
     )
     optimizer = pretext.sgd(config, model)
-    parts: dict[str, pretext.Stateful] = {"model": model, "optimizer": optimizer, "memory": memory}
-    start = pretext.restore(runtime.resume(), parts)
     trained = runtime.prepare(model, config)
     milestones = [round(share * config.epochs) for share in DROPS_AT]
-    found = yield from pretext.epochs(
-        config,
-        start,
-        parts,
-        lambda epoch: schedules.step(config.lr, epoch, milestones=milestones, decay=0.1),
+    last = yield from loop.epochs(
+        config.epochs,
+        runtime,
+        {"model": model, "optimizer": optimizer, "memory": memory},
         lambda epoch: _epoch(config, source, trained, memory, optimizer, epoch),
+        lr_of=lambda epoch: schedules.step(config.lr, epoch, milestones=milestones, decay=0.1),
     )
-    return pretext.result(model, network, "head", found, source, temperature=config.temperature)
+    return pretext.result(model, network, "head", last, source, temperature=config.temperature)
 
 
 def _epoch(
@@ -119,9 +113,7 @@ def _epoch(
             loss = instance_discrimination.full_softmax(
                 features_BD, memory.memory_ND, batch.rows_B, temperature=config.temperature
             )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        loop.step(loss, optimizer)
         instance_discrimination.remember(
             memory.memory_ND,
             source.runtime.gather(batch.rows_B),

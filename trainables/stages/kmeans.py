@@ -66,7 +66,7 @@ def train(
         features["train"], num_clusters, seed=runtime.seed, iterations=config.iterations, restarts=config.restarts
     )
     probabilities = {part: clustering.closeness(points_ND, found.centroids_CD) for part, points_ND in features.items()}
-    scores = clustering.judged(probabilities["eval"], data, confidence_threshold=0.99)
+    scores = clustering.evaluate(probabilities["eval"], data, confidence_threshold=0.99)
     scores |= {
         "mean_squared_distance": found.inertia / len(features["train"]),
         "num_empty_train_clusters": float(found.num_empty),

@@ -11,10 +11,8 @@ Axes: B batch, C channels, H height, W width, Y classes.
 """
 
 import math
-import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import nn
@@ -92,36 +90,14 @@ def train(
     optimizer = torch.optim.SGD(
         heads.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
     )
-    progress: dict[str, Any] = {"epoch": 0, "steps": 0, "told": {}}
-    saved = runtime.resume()
-    if saved is not None:
-        progress = {name: saved[name] for name in progress}
-        heads.load_state_dict(saved["heads"])
-        optimizer.load_state_dict(saved["optimizer"])
     probe = probing.Probe(backbone, runtime.prepare(heads), tuple(shapes), data, runtime, config.augmentation)
 
-    def before_step() -> None:
-        lr = config.lr / math.sqrt(1 + config.lr * config.weight_decay * progress["steps"])
+    def lr_of(epoch: int, step: int) -> float:
         if config.schedule == "cosine":
-            lr = schedules.cosine(config.lr, progress["epoch"], epochs=config.epochs)
-        optimizer.param_groups[0]["lr"] = lr
-        progress["steps"] += 1
+            return schedules.cosine(config.lr, epoch, epochs=config.epochs)
+        return config.lr / math.sqrt(1 + config.lr * config.weight_decay * step)
 
-    def state() -> dict[str, Any]:
-        return {**progress, "heads": heads.state_dict(), "optimizer": optimizer.state_dict()}
-
-    for epoch in range(progress["epoch"], config.epochs):
-        started = time.perf_counter()
-        found = probing.epoch(probe, optimizer, config.batch_size, epoch, before_step)
-        found |= {"lr": optimizer.param_groups[0]["lr"], "epoch_seconds": time.perf_counter() - started}
-        progress |= {"epoch": epoch + 1, "told": found}
-        yield Epoch(epoch + 1, config.epochs, found, state)
-    judged = probing.accuracies(probe, heads, config.batch_size, ten_crops=config.ten_crops)
-    return Result(
-        weights={"heads": heads.state_dict()},
-        facts={"layers": list(shapes)},
-        metrics={**progress["told"], **judged},
-    )
+    return (yield from probing.trained(config, probe, heads, optimizer, ten_crops=config.ten_crops, lr_of=lr_of))
 
 
 def _head(network: str, layer: str, shape: tuple[int, ...], num_classes: int) -> nn.Sequential:

@@ -6,10 +6,8 @@ was optimized is not published: Adam with 1e-3 and no decay here. The last epoch
 Axes: B batch.
 """
 
-import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -68,25 +66,8 @@ def train(
         heads = probing.Heads({layer: _head(config, shape, len(data.class_names)) for layer, shape in shapes.items()})
     heads.to(runtime.device)
     optimizer = torch.optim.Adam(heads.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    done, told = 0, {}
-    saved = runtime.resume()
-    if saved is not None:
-        done, told = saved["epoch"], dict(saved["told"])
-        heads.load_state_dict(saved["heads"])
-        optimizer.load_state_dict(saved["optimizer"])
     probe = probing.Probe(backbone, runtime.prepare(heads), tuple(shapes), data, runtime, "plain")
-
-    def state() -> dict[str, Any]:
-        return {"epoch": done, "told": told, "heads": heads.state_dict(), "optimizer": optimizer.state_dict()}
-
-    for epoch in range(done, config.epochs):
-        started = time.perf_counter()
-        told = probing.epoch(probe, optimizer, config.batch_size, epoch, lambda: None)
-        told["epoch_seconds"] = time.perf_counter() - started
-        done = epoch + 1
-        yield Epoch(done, config.epochs, told, state)
-    judged = probing.accuracies(probe, heads, config.batch_size, ten_crops=False)
-    return Result(weights={"heads": heads.state_dict()}, facts={"layers": list(shapes)}, metrics={**told, **judged})
+    return (yield from probing.trained(config, probe, heads, optimizer, ten_crops=False))
 
 
 def _head(config: Config, shape: tuple[int, ...], num_classes: int) -> nn.Sequential:

@@ -22,7 +22,7 @@ from .. import settings
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import contrastive, schedules
 from ..nets import backbones, models, momentum
-from ..training import pretext
+from ..training import loop, pretext
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -39,7 +39,7 @@ DROPS_AT = (0.6, 0.8)
 class Config(pretext.Common):
     temperature: float = settings.setting(0.2, "divides the cosine similarities", above=0, high=10, symbol="τ")
     feature_dim: int = settings.setting(128, "width of queries and keys", low=2, high=4096)
-    head: str = settings.setting("mlp", "projection head: one hidden layer (v2), or none", choices=("mlp", "linear"))
+    head: models.Head = settings.setting("mlp", "projection head: one hidden layer (v2), or none")
     schedule: str = settings.setting("cosine", "how the rate falls; v1 has steps", choices=("cosine", "step"))
     queue_size: int = settings.setting(
         65536, "keys to be told from; trimmed to a multiple of the batch", low=2, unit="keys", symbol="K"
@@ -90,18 +90,12 @@ def train(
         )
     network = backbones.resolve(config.network, data.shape)
     source = pretext.Source(config, data, data.pretext, runtime)
-    model = models.ContrastiveModel(
-        pretext.backbone(network, data.shape, runtime.seed),
-        config.feature_dim,
-        config.head,  # type: ignore[arg-type]
-    ).to(runtime.device)
+    model = pretext.contrastive_model(config, network, data, runtime)
     momentum.split_batch_norms(model, config.bn_splits // runtime.world_size)
     length = config.queue_size // config.batch_size * config.batch_size
     queue = momentum.KeyQueue(length, config.feature_dim, runtime.generator("queue"))
     slow = Pair(model, queue)
     optimizer = pretext.sgd(config, model)
-    parts: dict[str, pretext.Stateful] = {"model": model, "optimizer": optimizer, "slow": slow}
-    start = pretext.restore(runtime.resume(), parts)
     trained = runtime.prepare(model, config)
     milestones = [round(share * config.epochs) for share in DROPS_AT]
 
@@ -110,14 +104,14 @@ def train(
             return schedules.cosine(config.lr, epoch, epochs=config.epochs)
         return schedules.step(config.lr, epoch, milestones=milestones, decay=0.1)
 
-    found = yield from pretext.epochs(
-        config,
-        start,
-        parts,
-        rate,
+    last = yield from loop.epochs(
+        config.epochs,
+        runtime,
+        {"model": model, "optimizer": optimizer, "slow": slow},
         lambda epoch: _epoch(config, source, trained, slow, optimizer, epoch),
+        lr_of=rate,
     )
-    return pretext.result(model, network, "backbone", found, source, temperature=config.temperature)
+    return pretext.result(model, network, "backbone", last, source, temperature=config.temperature)
 
 
 def _epoch(
@@ -138,9 +132,7 @@ def _epoch(
         order_T = torch.randperm(batch.total, generator=shuffle, device=source.runtime.device)
         key_TD = shuffled_keys(slow.keys, view1_BCHW, order_T, source.runtime)
         loss = contrastive.queue_nce(query_TD, key_TD, slow.queue.keys_QD, temperature=config.temperature)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        loop.step(loss, optimizer)
         slow.queue.put(key_TD)
         sums += torch.stack((loss.detach(), contrastive.alignment(query_TD, key_TD).detach()))
         steps += 1

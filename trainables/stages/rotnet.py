@@ -18,7 +18,7 @@ from .. import settings
 from ..interfaces import Epoch, ImageData, Result, Runtime
 from ..maths import schedules
 from ..nets import backbones, models
-from ..training import pretext
+from ..training import loop, pretext
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -73,23 +73,21 @@ def train(
     model = models.ClusteringModel(pretext.backbone(network, data.shape, runtime.seed), config.rotations)
     model = model.to(runtime.device)
     optimizer = pretext.sgd(config, model, nesterov=True)
-    parts: dict[str, pretext.Stateful] = {"model": model, "optimizer": optimizer}
-    start = pretext.restore(runtime.resume(), parts)
     trained = runtime.prepare(model, config)
     milestones = [round(share * config.epochs) for share in DROPS_AT]
-    found = yield from pretext.epochs(
-        config,
-        start,
-        parts,
-        lambda epoch: schedules.step(config.lr, epoch, milestones=milestones, decay=DROP),
+    last = yield from loop.epochs(
+        config.epochs,
+        runtime,
+        {"model": model, "optimizer": optimizer},
         lambda epoch: _epoch(config, source, trained, optimizer, epoch),
+        lr_of=lambda epoch: schedules.step(config.lr, epoch, milestones=milestones, decay=DROP),
     )
     arrays = pretext.features(model, data, {"backbone": "features"})
     return Result(
         weights={"backbone": model.backbone.state_dict(), "head": model.heads[0].state_dict()},
         arrays=arrays,
         facts={"network": network, "mining_space": "backbone"},
-        metrics={**found, **pretext.monitor(arrays, "backbone", MONITOR_TEMPERATURE, data, runtime)},
+        metrics={**last, **pretext.monitor(arrays, "backbone", MONITOR_TEMPERATURE, data, runtime)},
     )
 
 
@@ -107,9 +105,7 @@ def _epoch(
         (logits_BR,) = model(all_BCHW)
         # Ranks hold equal shares, so the mean of their gradients is that of the whole batch.
         loss = functional.cross_entropy(logits_BR, directions_B)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        loop.step(loss, optimizer)
         sums += torch.stack((loss.detach(), (logits_BR.argmax(dim=1) == directions_B).float().mean()))
         steps += 1
     loss_mean, right = pretext.mean_over_ranks(sums, steps, source.runtime)

@@ -7,19 +7,17 @@ selection loss: the same two terms, entropy weight 1, on mined neighbors of the 
 With a frozen backbone and ``augmentation: eval`` an image has the same features in every epoch: they are computed once
 and the heads train on them, with the losses that the whole network would have had.
 
-Refined assignments (see ``refining``) take the place of the neighbors' predictions, for each head its own, and weights
-by uncertainty multiply the pairs' terms; the entropy of the anchors' mean prediction stays as it is.
+With alternating normalization (AN, see ``training.alternating_normalization``) corrected rows replace the neighbors'
+predictions, for each head its own, and weights by uncertainty multiply the pairs' terms; the entropy of the anchors'
+mean prediction stays as it is.
 
 Axes: N images, B batch, H heads, C clusters, D feature width, K neighbors, M neighbors drawn per image.
 """
 
-import copy
 import math
-import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,15 +28,14 @@ from ..data.batch_random import BatchRandom
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, neighbor_pairs, scan_loss
 from ..nets import models
-from ..training import alternating_normalization, clustering
+from ..training import alternating_normalization, clustering, loop
 
 NAMESPACE = "scan"
 INPUTS = ("pretext", "neighbors")
 VERSION = 4
+LOSSES = ("loss", "consistency", "entropy")
 METRICS = (
-    "loss",
-    "consistency",
-    "entropy",
+    *LOSSES,
     "selection_loss",
     "epoch_seconds",
     *alternating_normalization.METRICS,
@@ -118,10 +115,9 @@ class Config(alternating_normalization.Settings, clustering.OptimizerConfig):
     affine_scale: float = settings.setting(
         1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
     )
-    an_agreement: str = settings.setting(
+    an_agreement: scan_loss.Agreement = settings.setting(
         "dot",
-        "how a prediction is held against a refined one: -log of the dot product, or cross entropy",
-        choices=("dot", "ce"),
+        "how a prediction is held against a corrected one: -log of the dot product, or cross entropy",
         when={"an": ("correction", "both")},
     )
     selection_split: str = settings.setting(
@@ -169,8 +165,8 @@ class _Setup:
     """What an epoch needs.
 
     model: the bare one. trained: the same, or its heads alone where there are features; wrapped for several ranks.
-    table_NK, count_N: partners of each training image, of which the first ``count`` columns may be met.
-    prior_C: the known shares of the clusters, or None. refiners: one for each head.
+    table_NK, count_N: partners of each training image; the first ``count`` columns may be drawn.
+    prior_C: the known shares of the clusters, or None. normalizers: one for each head.
     train_ND, eval_ND: features that never change, or None.
     """
 
@@ -188,6 +184,11 @@ class _Setup:
     train_ND: Tensor | None
     eval_ND: Tensor | None
 
+    def parts(self) -> dict[str, loop.Stateful]:
+        """What is saved with an epoch."""
+        normalizers = {f"normalizer_{head}": normalizer for head, normalizer in enumerate(self.normalizers)}
+        return {"model": self.model, "optimizer": self.optimizer, **normalizers}
+
 
 def train(
     config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
@@ -200,43 +201,35 @@ def train(
         looks_at_labels (whether labels chose its pairs).
     """
     setup = _set_up(config, data, inputs, runtime)
-    best: dict[str, Any] = {"selection_loss": float("inf")}
-    done, losses, saved = 0, {}, runtime.resume()
-    if saved is not None:
-        done, losses, best = saved["epoch"], dict(saved["losses"]), saved["best"]
-        setup.model.load_state_dict(saved["model"])
-        setup.optimizer.load_state_dict(saved["optimizer"])
-        for normalizer, state in zip(setup.normalizers, saved["refiners"], strict=True):
-            normalizer.load_state_dict(state)
-    for epoch in range(done, config.epochs):
-        started = time.perf_counter()
+    best = loop.Best(setup.model, float("inf"))
+
+    def run(epoch: int) -> dict[str, float]:
         losses = _epoch(setup, epoch)
         selection_H, eval_HNC = _selection(setup)
         head = int(selection_H.argmin())
         selection = float(selection_H[head])
-        if selection < best["selection_loss"]:
-            kept = copy.deepcopy(setup.model.state_dict())
-            best = {"selection_loss": selection, "epoch": epoch + 1, "head": head, "model": kept}
-        found = clustering.judged(eval_HNC[head], data, config.confidence_threshold)
-        found |= losses | [normalizer.report() for normalizer in setup.normalizers][head]
-        found |= {"selection_loss": selection, "epoch_seconds": time.perf_counter() - started}
-        state = partial(_state, setup, {"epoch": epoch + 1, "losses": losses, "best": best})
-        yield Epoch(epoch + 1, config.epochs, found, state)
-    setup.model.load_state_dict(best["model"])
-    arrays = clustering.of_both_splits(setup.model, data, best["head"])
-    normalizer = setup.normalizers[best["head"]]
-    found = clustering.judged(arrays["probabilities_eval"], data, config.confidence_threshold)
+        if selection < best.value:
+            best.keep(epoch + 1, selection, head=head)
+        reports = [normalizer.report() for normalizer in setup.normalizers]
+        evaluated = clustering.evaluate(eval_HNC[head], data, config.confidence_threshold)
+        return evaluated | losses | reports[head] | {"selection_loss": selection}
+
+    last = yield from loop.epochs(config.epochs, runtime, setup.parts() | {"best": best}, run)
+    best.restore()
+    head, losses = best.facts["head"], {name: last[name] for name in LOSSES}
+    arrays, normalizer = clustering.of_both_splits(setup.model, data, head), setup.normalizers[head]
+    evaluated = clustering.evaluate(arrays["probabilities_eval"], data, config.confidence_threshold)
     return Result(
-        weights=clustering.parts(setup.model, best["head"]),
+        weights=clustering.parts(setup.model, head),
         arrays=arrays | normalizer.arrays(torch.tensor(arrays["probabilities_eval"])),
         facts={
             "network": setup.model.backbone.name,
             "num_clusters": arrays["probabilities_eval"].shape[1],
-            "best_epoch": best["epoch"],
-            "best_head": best["head"],
+            "best_epoch": best.epoch,
+            "best_head": head,
             "looks_at_labels": _is_oracle(config),
         },
-        metrics=found | losses | normalizer.report() | {"selection_loss": best["selection_loss"]},
+        metrics=evaluated | losses | normalizer.report() | {"selection_loss": best.value},
     )
 
 
@@ -283,16 +276,8 @@ def _table(config: Config, data: ImageData, neighbors: Result, device: torch.dev
     return table_NK, torch.full((len(table_NK),), table_NK.shape[1], device=device)
 
 
-def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
-    return progress | {
-        "model": setup.model.state_dict(),
-        "optimizer": setup.optimizer.state_dict(),
-        "refiners": [normalizer.state_dict() for normalizer in setup.normalizers],
-    }
-
-
 def _partners(setup: _Setup, batch: batches.Batch, generator: torch.Generator) -> Tensor:
-    """(B, M) rows met by the anchors. Drawn for the global batch, so that ranks agree on every pair."""
+    """(B, M) rows of the anchors' partners. Drawn for the global batch, so that ranks agree on every pair."""
     config, own_BK = setup.config, setup.table_NK[batch.rows_B]
     if config.num_neighbors == 0:
         return own_BK
@@ -303,33 +288,27 @@ def _partners(setup: _Setup, batch: batches.Batch, generator: torch.Generator) -
     return neighbor_pairs.draw_one(own_BK, setup.count_N[batch.rows_B], unit_B, with_self=with_self)
 
 
-def _met(setup: _Setup, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], list[Tensor]]]:
-    """Of each step this rank's rows, of the anchors and of each kind of partner, and their views or their features."""
+def _steps(setup: _Setup, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], list[Tensor]]]:
+    """For each step this rank's rows (B,) of anchors and of each kind of partner, and the views or features of each."""
     config, data, runtime = setup.config, setup.data, setup.runtime
-    order = batches.batches(
-        len(data.train) if setup.train_ND is not None else data.train,
-        config.batch_size,
-        runtime.generator("order", epoch),
-        rank=runtime.rank,
-        world_size=runtime.world_size,
-        drop_last=True,
-    )
+    images = len(data.train) if setup.train_ND is not None else data.train
+    order = runtime.batches(images, config.batch_size, epoch)
     pairs = runtime.generator("pairs", epoch)
 
     def rows_of(batch: batches.Batch) -> tuple[Tensor, ...]:
         return batch.rows_B, *_partners(setup, batch, pairs).unbind(1)
 
     if setup.train_ND is not None:
-        for met in map(rows_of, order):
-            yield met, [setup.train_ND[rows_B] for rows_B in met]
+        for rows in map(rows_of, order):
+            yield rows, [setup.train_ND[rows_B] for rows_B in rows]
         return
     strength = augment.Strength(
         num_strong_ops=config.num_strong_ops, cutout_max_length=config.cutout_max_length, affine=config.affine_scale
     )
     norm, views = augment.Norm(data.mean, data.std), runtime.generator("views", epoch)
     view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
-    for _, seen in view_batches.of_batches(order, data.train.images_NCHW, view, views, rows_of=rows_of):
-        yield seen.rows, seen.views
+    for _, step in view_batches.of_batches(order, data.train.images_NCHW, view, views, rows_of=rows_of):
+        yield step.rows, step.views
 
 
 def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
@@ -338,12 +317,10 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     if config.update_head_only:
         setup.model.backbone.eval()
     sums, steps = torch.zeros(3, device=runtime.device), 0
-    for met, seen in _met(setup, epoch):
-        logits = [runtime.gather(setup.trained(each).transpose(0, 1)).transpose(0, 1) for each in seen]
-        terms = _terms(setup, logits, met[1:], epoch)
-        setup.optimizer.zero_grad(set_to_none=True)
-        terms[0].sum().backward()
-        setup.optimizer.step()
+    for (_, *partner_rows), inputs in _steps(setup, epoch):
+        logits = [runtime.gather(setup.trained(each).transpose(0, 1)).transpose(0, 1) for each in inputs]
+        terms = _terms(setup, logits, partner_rows, epoch)
+        loop.step(terms[0].sum(), setup.optimizer)
         sums += torch.stack([each_H.detach().mean() for each_H in terms])
         steps += 1
     total, consistent, entropy = (sums / steps).tolist()
@@ -351,7 +328,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
 
 
 def _terms(
-    setup: _Setup, logits: list[Tensor], partner_rows: tuple[Tensor, ...], epoch: int
+    setup: _Setup, logits: list[Tensor], partner_rows: Sequence[Tensor], epoch: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     """(total, consistency, entropy), each (H,), of the anchors' logits (H, T, C) and then the partners'.
 
@@ -376,7 +353,7 @@ def _terms(
         entropy_weight=config.entropy_weight,
         prior_C=setup.prior_C,
         weights=weights,
-        agreement=config.an_agreement if corrects else "dot",  # type: ignore[arg-type]
+        agreement=config.an_agreement if corrects else "dot",
     )
 
 
@@ -392,11 +369,11 @@ def _selection(setup: _Setup) -> tuple[Tensor, Tensor]:
     """(H,) selection losses and the (H, N, C) probabilities of the evaluation images, both on the CPU."""
     data, tables = setup.data, setup.neighbors.arrays
     eval_HNC = _probabilities(setup, data.eval, setup.eval_ND)
-    judged_HNC, table_NK = eval_HNC, tables["neighbors_eval"]
+    selecting_HNC, table_NK = eval_HNC, tables["neighbors_eval"]
     if setup.config.selection_split == "train":
-        judged_HNC = _probabilities(setup, data.train, setup.train_ND)
+        selecting_HNC = _probabilities(setup, data.train, setup.train_ND)
         table_NK = tables["neighbors_train"][:, : table_NK.shape[1]]
     rows_NK = torch.tensor(table_NK)
     weight = setup.config.selection_entropy_weight
-    losses = [scan_loss.selection_loss(judged_NC, rows_NK, entropy_weight=weight) for judged_NC in judged_HNC]
+    losses = [scan_loss.selection_loss(rows_NC, rows_NK, entropy_weight=weight) for rows_NC in selecting_HNC]
     return torch.tensor(losses), eval_HNC

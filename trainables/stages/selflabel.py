@@ -5,28 +5,27 @@ Source: SCAN §2.3 and §3.1. As in SCAN's code the plain view is predicted in t
 a smaller learning rate. The last epoch is kept, or with ``stop_rule: plateau`` the one after which the number of
 confident images no longer grew.
 
-Refined assignments (see ``refining``) take the place of the predictions on plain images before the threshold is asked;
-weights by uncertainty multiply the class weights, so that they are shared out among the confident images of a batch.
+With alternating normalization (AN, see ``training.alternating_normalization``) corrected rows replace the predictions
+on plain images before they are held against the threshold; weights by uncertainty multiply the class weights, so that
+they are shared out among the confident images of a batch.
 
 Axes: N images, B batch, H heads (one here), C clusters.
 """
 
 import copy
-import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .. import settings
-from ..data import augment, batches, view_batches
+from ..data import augment, view_batches
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import metrics, selflabel
 from ..nets import models
-from ..training import alternating_normalization, clustering
+from ..training import alternating_normalization, clustering, loop
 
 NAMESPACE = "selflabel"
 INPUTS = ("scan",)
@@ -64,7 +63,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
 """What SCAN's code ran and what the paper says: they differ in STL-10's epochs and in which epoch is kept."""
 
 SMOKE: Mapping[str, settings.Plain] = {"confidence_threshold": 0.01}
-"""After two epochs of everything no prediction is confident, and nothing of this stage would be rehearsed."""
+"""After two epochs of everything no prediction is confident, and nothing of this stage would run."""
 
 SMALLEST_SHARE = 0.25
 """Clusters below this share of their fair size void the confidence as a criterion: a collapsed model is sure too."""
@@ -125,10 +124,15 @@ class _Setup:
     runtime: Runtime
 
     @property
-    def judged(self) -> models.ClusteringModel:
+    def evaluated(self) -> models.ClusteringModel:
         """The model that is evaluated and kept."""
         aside = self.config.ema_mode == "shadow_eval" and self.average is not None
         return self.average if aside and self.average is not None else self.model
+
+    def parts(self) -> dict[str, loop.Stateful]:
+        """What is saved with an epoch."""
+        average = {} if self.average is None else {"average": self.average}
+        return {"model": self.model, "optimizer": self.optimizer, "normalizer": self.normalizer, **average}
 
 
 def train(
@@ -146,38 +150,34 @@ def train(
     start = inputs["scan"]
     setup = _set_up(config, data, start, runtime)
     normalizer = setup.normalizer
-    best: dict[str, Any] = {"confident": -1.0, "epoch": 0}
-    done, saved = 0, runtime.resume()
-    if saved is not None:
-        done, best = saved["epoch"], saved["best"]
-        setup.model.load_state_dict(saved["model"])
-        setup.optimizer.load_state_dict(saved["optimizer"])
-        normalizer.load_state_dict(saved["refiner"])
-        if setup.average is not None:
-            setup.average.load_state_dict(saved["average"])
-    for epoch in range(done, config.epochs):
-        if config.stop_rule == "plateau" and epoch - best["epoch"] >= config.patience_epochs:
-            break
-        started = time.perf_counter()
-        found = _epoch(setup, epoch) | _evaluate(setup) | normalizer.report()
-        if config.stop_rule == "last" or found["train_confident_fraction"] > best["confident"] * (1 + PLATEAU_GAIN):
-            best = {"confident": found["train_confident_fraction"], "epoch": epoch + 1, "found": dict(found)}
-            if config.stop_rule == "plateau":
-                best["model"] = copy.deepcopy(setup.judged.state_dict())
-        found["epoch_seconds"] = time.perf_counter() - started
-        yield Epoch(epoch + 1, config.epochs, found, partial(_state, setup, {"epoch": epoch + 1, "best": best}))
-    if "model" in best:
-        setup.judged.load_state_dict(best["model"])
-    arrays = clustering.of_both_splits(setup.judged, data)
+    stops = config.stop_rule == "plateau"
+    best = loop.Best(setup.evaluated if stops else None, -1.0)
+
+    def run(epoch: int) -> dict[str, float]:
+        metrics = _epoch(setup, epoch) | _evaluate(setup) | normalizer.report()
+        confident = metrics["train_confident_fraction"]
+        if not stops or confident > best.value * (1 + PLATEAU_GAIN):
+            best.keep(epoch + 1, confident, metrics=metrics)
+        return metrics
+
+    yield from loop.epochs(
+        config.epochs,
+        runtime,
+        setup.parts() | {"best": best},
+        run,
+        stop=lambda epoch: stops and epoch - best.epoch >= config.patience_epochs,
+    )
+    best.restore()
+    arrays = clustering.of_both_splits(setup.evaluated, data)
     return Result(
-        weights=clustering.parts(setup.judged),
+        weights=clustering.parts(setup.evaluated),
         arrays=arrays | normalizer.arrays(torch.tensor(arrays["probabilities_eval"])),
         facts={
             "network": start.facts["network"],
             "num_clusters": start.facts["num_clusters"],
-            "kept_epoch": best["epoch"],
+            "kept_epoch": best.epoch,
         },
-        metrics=best["found"],
+        metrics=best.facts["metrics"],
     )
 
 
@@ -192,36 +192,19 @@ def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) ->
     return _Setup(config, data, model, runtime.prepare(model, config), average, optimizer, normalizer, runtime)
 
 
-def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
-    average = setup.average.state_dict() if setup.average is not None else {}
-    return progress | {
-        "model": setup.model.state_dict(),
-        "optimizer": setup.optimizer.state_dict(),
-        "average": average,
-        "refiner": setup.normalizer.state_dict(),
-    }
-
-
 def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     config, data, model, runtime = setup.config, setup.data, setup.model, setup.runtime
     norm, strength = augment.Norm(data.mean, data.std), augment.Strength(affine=config.affine_scale)
     strong_view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
     views = runtime.generator("views", epoch)
-    order = batches.batches(
-        data.train,
-        config.batch_size,
-        runtime.generator("order", epoch),
-        rank=runtime.rank,
-        world_size=runtime.world_size,
-        drop_last=True,
-    )
+    order = runtime.batches(data.train, config.batch_size, epoch)
     loss_sum, steps, skipped = torch.zeros((), device=runtime.device), 0, 0
-    for batch, seen in view_batches.of_batches(order, data.train.images_NCHW, strong_view, views):
+    for batch, step in view_batches.of_batches(order, data.train.images_NCHW, strong_view, views):
         model.train(config.pseudo_label_bn == "train")
         with torch.no_grad():
-            weak_BC = runtime.gather(model(augment.judged(seen.images[0], norm))[0].softmax(1))
+            weak_BC = runtime.gather(model(augment.judged(step.images[0], norm))[0].softmax(1))
         setup.trained.train()
-        strong_BC = runtime.gather(setup.trained(seen.views[0])[0])
+        strong_BC = runtime.gather(setup.trained(step.views[0])[0])
         weights_B = None
         if setup.normalizer.is_active(epoch):
             weak_BC, entropy_B = setup.normalizer(weak_BC, runtime.gather(data.train.labels_N[batch.rows_B]), epoch)
@@ -284,11 +267,11 @@ def _average(setup: _Setup) -> None:
 
 def _evaluate(setup: _Setup) -> dict[str, float]:
     data, threshold = setup.data, setup.config.confidence_threshold
-    eval_NC = clustering.probabilities(setup.judged, data.eval, data)[0]
-    train_NC = eval_NC if data.is_union else clustering.probabilities(setup.judged, data.train, data)[0]
+    eval_NC = clustering.probabilities(setup.evaluated, data.eval, data)[0]
+    train_NC = eval_NC if data.is_union else clustering.probabilities(setup.evaluated, data.train, data)[0]
     confident = float((train_NC.max(1).values > threshold).float().mean())
-    found = clustering.judged(eval_NC, data, threshold)
-    return found | {"train_confident_fraction": confident, "guarded_confidence": _guarded(confident, train_NC)}
+    evaluated = clustering.evaluate(eval_NC, data, threshold)
+    return evaluated | {"train_confident_fraction": confident, "guarded_confidence": _guarded(confident, train_NC)}
 
 
 def _guarded(confident: float, probabilities_NC: Tensor) -> float:

@@ -16,7 +16,7 @@ from .. import settings
 from ..interfaces import Epoch, ImageData, Result, Runtime
 from ..maths import contrastive, schedules
 from ..nets import backbones, models
-from ..training import pretext
+from ..training import loop, pretext
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -30,7 +30,7 @@ SPACES = ("head", "backbone")
 class Config(pretext.Common):
     temperature: float = settings.setting(0.1, "divides the cosine similarities", above=0, high=10, symbol="τ")
     feature_dim: int = settings.setting(128, "width of the contrastive feature", low=2, high=4096)
-    head: str = settings.setting("mlp", "projection head: one hidden layer, or none", choices=("mlp", "linear"))
+    head: models.Head = settings.setting("mlp", "projection head: one hidden layer, or none")
     symmetry: str = settings.setting(
         "one_sided", "which views are anchors: the first, or both", choices=("one_sided", "symmetric")
     )
@@ -53,23 +53,17 @@ def train(
     """
     network = backbones.resolve(config.network, data.shape)
     source = pretext.Source(config, data, data.pretext, runtime)
-    model = models.ContrastiveModel(
-        pretext.backbone(network, data.shape, runtime.seed),
-        config.feature_dim,
-        config.head,  # type: ignore[arg-type]
-    ).to(runtime.device)
+    model = pretext.contrastive_model(config, network, data, runtime)
     optimizer = pretext.sgd(config, model)
-    parts: dict[str, pretext.Stateful] = {"model": model, "optimizer": optimizer}
-    start = pretext.restore(runtime.resume(), parts)
     trained = runtime.prepare(model, config)
-    found = yield from pretext.epochs(
-        config,
-        start,
-        parts,
-        lambda epoch: schedules.cosine_scan(config.lr, epoch, epochs=config.epochs),
+    last = yield from loop.epochs(
+        config.epochs,
+        runtime,
+        {"model": model, "optimizer": optimizer},
         lambda epoch: _epoch(config, source, trained, optimizer, epoch),
+        lr_of=lambda epoch: schedules.cosine_scan(config.lr, epoch, epochs=config.epochs),
     )
-    return pretext.result(model, network, "head", found, source, temperature=config.temperature)
+    return pretext.result(model, network, "head", last, source, temperature=config.temperature)
 
 
 def _epoch(
@@ -86,9 +80,7 @@ def _epoch(
         loss = contrastive.nt_xent(
             z0_BD, z1_BD, temperature=config.temperature, symmetric=config.symmetry == "symmetric"
         )
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
+        loop.step(loss, optimizer)
         sums += torch.stack((loss.detach(), contrastive.alignment(z0_BD, z1_BD).detach()))
         steps += 1
     loss_mean, alignment = (sums / steps).tolist()

@@ -13,17 +13,18 @@ acc, acc_old (known classes), acc_new and the other metrics of a clustering are 
 one map of clusters to classes. Predictions kept for figures are of the evaluation split, which under
 ``protocol: union`` holds the labeled images too. Images of ``data.unlabeled`` have no part.
 
-Refined assignments (see ``refining``) take the place of the sharpened predictions of the unlabeled images of a batch,
-view by view; weights by uncertainty multiply the terms in which these are targets.
+With alternating normalization (AN, see ``training.alternating_normalization``) corrected rows replace the sharpened
+predictions of the unlabeled images of a batch, view by view; weights by uncertainty multiply the terms in which these
+are targets.
 
-Not in the paper: ``view_agreement``, by which settings are chosen without labels (see ``agreement``).
+Not in the paper: ``view_agreement``, by which settings are chosen without labels (see ``training.view_agreement``).
 
 Axes: N images, B batch of this rank, T of all ranks, U unlabeled images, V views, C categories, D feature width,
 E embedding width, X rows of all views (V times B or T).
 """
 
 from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ from ..maths import contrastive, metrics, schedules, sinkhorn
 from ..maths import simgcd as maths
 from ..nets import freezing, models, precision
 from ..nets import simgcd as nets
-from ..training import alternating_normalization, clustering, pretext, view_agreement
+from ..training import alternating_normalization, clustering, loop, pretext, view_agreement
 
 NAMESPACE = "simgcd"
 INPUTS = ("pretext",)
@@ -79,9 +80,7 @@ class Config(alternating_normalization.Settings, pretext.Views, precision.Settin
     num_clusters: int = settings.setting(
         0, "categories, known and new; 0 means as many as there are classes", low=0, symbol="K"
     )
-    trained_part: str = settings.setting(
-        "last_block", "part of the backbone that is trained", choices=("all", "last_block", "none")
-    )
+    trained_part: freezing.Part = settings.setting("last_block", "part of the backbone that is trained")
     hidden_dim: int = settings.setting(2048, "width of the projection's two hidden layers", low=2, high=65_536)
     feature_dim: int = settings.setting(256, "width of the embedding", low=2, high=4096)
     sup_weight: float = settings.setting(
@@ -150,7 +149,7 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
 class _Setup:
     """What an epoch needs. model: the bare one; trained: the same, wrapped for several ranks.
 
-    labeled_N: which training images have a label that may be seen. labels_N: that label, -1 for all other images.
+    labeled_N: which training images have a label to learn from. labels_N: that label, -1 for all other images.
     """
 
     config: Config
@@ -190,17 +189,12 @@ def train(
         ValueError: no image has a label, or all have.
     """
     setup = _set_up(config, data, inputs["pretext"], runtime)
-    parts: dict[str, pretext.Stateful] = {
-        "model": setup.model, "optimizer": setup.optimizer, "refiner": setup.normalizer
-    }  # fmt: skip
-    start = pretext.restore(runtime.resume(), parts)
-    setup = replace(setup, trained=runtime.prepare(setup.model, config))
-    found = yield from pretext.epochs(
-        config,
-        start,
-        parts,
-        lambda epoch: schedules.cosine_scan(config.lr, epoch, epochs=config.epochs),
-        lambda epoch: _epoch(setup, epoch) | _judged(setup),
+    last = yield from loop.epochs(
+        config.epochs,
+        runtime,
+        {"model": setup.model, "optimizer": setup.optimizer, "normalizer": setup.normalizer},
+        lambda epoch: _epoch(setup, epoch) | _evaluate(setup),
+        lr_of=lambda epoch: schedules.cosine_scan(config.lr, epoch, epochs=config.epochs),
     )
     train_NC, _ = _predicted(setup, "train")
     eval_NC, features_ND = _predicted(setup, "eval")
@@ -224,17 +218,16 @@ def train(
             "num_labeled": int(setup.labeled_N.sum()),
             "looks_at_labels": True,
         },
-        metrics=found,
+        metrics=last,
     )
 
 
 def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) -> _Setup:
-    """Everything at its start; the model not yet wrapped, so that a saved state can be loaded."""
     num_classes = len(data.class_names)
     num_clusters = config.num_clusters or num_classes
     backbone = pretext.backbone(start.facts["network"], data.shape, runtime.seed)
     backbone.load_state_dict(start.weights["backbone"])
-    freezing.train_part(backbone, config.trained_part)  # type: ignore[arg-type]
+    freezing.train_part(backbone, config.trained_part)
     model = nets.CategoryModel(backbone, config.feature_dim, config.hidden_dim, num_clusters).to(runtime.device)
     labels_N = data.train.labels_N
     labeled_N = gcd_split.labeled_part(
@@ -244,7 +237,7 @@ def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) ->
         config,
         data,
         model,
-        model,
+        runtime.prepare(model, config),
         _optimizer(config, model),
         alternating_normalization.Normalizer(config, num_clusters, num_classes, config.batch_size, runtime.device),
         runtime,
@@ -272,11 +265,9 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     for step in steps:
         batch, images_BCHW = step.batch, data.train.images_NCHW[step.batch.rows_B]
         draws = BatchRandom(views, batch.total, batch.start, len(batch.rows_B))
-        seen = torch.cat([view(images_BCHW, draws, norm, strength) for _ in range(NUM_VIEWS)])
-        terms = _terms(setup, seen, step, epoch)
-        setup.optimizer.zero_grad(set_to_none=True)
-        terms[0].backward()
-        setup.optimizer.step()
+        views_XCHW = torch.cat([view(images_BCHW, draws, norm, strength) for _ in range(NUM_VIEWS)])
+        terms = _terms(setup, views_XCHW, step, epoch)
+        loop.step(terms[0], setup.optimizer)
         sums += torch.stack(terms).detach()
     return dict(zip(TERMS, (sums / len(steps)).tolist(), strict=True))
 
@@ -296,10 +287,10 @@ def _steps(setup: _Setup, epoch: int) -> list[_Step]:
     return [_Step(batch, count) for batch, count in zip(own, num_unlabeled, strict=True)]
 
 
-def _terms(setup: _Setup, seen_XCHW: Tensor, step: _Step, epoch: int) -> list[Tensor]:
-    """TERMS of a global batch, of whose views this rank has ``seen``, view after view."""
+def _terms(setup: _Setup, views_XCHW: Tensor, step: _Step, epoch: int) -> list[Tensor]:
+    """TERMS of a global batch. views_XCHW: this rank's views of it, all first views, then all second ones."""
     config, runtime, first = setup.config, setup.runtime, step.num_unlabeled
-    embeddings_XE, cosines_XC = setup.trained(seen_XCHW, "trained")
+    embeddings_XE, cosines_XC = setup.trained(views_XCHW, "trained")
     embeddings_VTE, cosines_VTC = (
         [runtime.gather(rows) for rows in outputs.chunk(NUM_VIEWS)] for outputs in (embeddings_XE, cosines_XC)
     )
@@ -338,17 +329,17 @@ def _targets(
     targets = [maths.teacher(rows_TC, temperature=temperature) for rows_TC in cosines_VTC]
     if not normalizer.is_active(epoch) or first == 0:
         return targets, None
-    # Also of images whose labels nothing here may see: for the refiner's report alone.
+    # Also of images whose labels nothing here may learn from: for the normalizer's report alone.
     labels_U = setup.runtime.gather(setup.data.train.labels_N[step.batch.rows_B])[:first]
-    refined, weights = [], []
+    corrected, weights = [], []
     for rows_TC in targets:
         rows_UC, entropy_U = normalizer(rows_TC[:first], labels_U, epoch)
-        refined.append(torch.cat((rows_UC, rows_TC[first:])))
+        corrected.append(torch.cat((rows_UC, rows_TC[first:])))
         weights.append(torch.cat((normalizer.weights(entropy_U), torch.ones_like(rows_TC[first:, 0]))))
-    return refined, weights if normalizer.weighs(epoch) else None
+    return corrected, weights if normalizer.weighs(epoch) else None
 
 
-def _judged(setup: _Setup) -> dict[str, float]:
+def _evaluate(setup: _Setup) -> dict[str, float]:
     """The metrics of an epoch: on the unlabeled training images, and by agreement on the evaluation images."""
     data = setup.data
     train_NC, _ = _predicted(setup, "train")
@@ -356,12 +347,12 @@ def _judged(setup: _Setup) -> dict[str, float]:
     rows_U = (~setup.labeled_N).nonzero().squeeze(1).cpu()
     unlabeled_UC, labels_U = train_NC[rows_U], data.train.labels_N.cpu()[rows_U]
     num_classes = len(data.class_names)
-    found = metrics.evaluate(unlabeled_UC, labels_U, setup.config.confidence_threshold, num_classes=num_classes)
+    evaluated = metrics.evaluate(unlabeled_UC, labels_U, setup.config.confidence_threshold, num_classes=num_classes)
     counts_CY = metrics.contingency(
         unlabeled_UC.argmax(1).numpy(), labels_U.numpy(), unlabeled_UC.shape[1], num_classes
     )
-    found |= metrics.old_and_new_accuracy(counts_CY, setup.num_known)
-    return found | {"view_agreement": _agreement(setup, eval_NC.argmax(1))} | setup.normalizer.report()
+    evaluated |= metrics.old_and_new_accuracy(counts_CY, setup.num_known)
+    return evaluated | {"view_agreement": _agreement(setup, eval_NC.argmax(1))} | setup.normalizer.report()
 
 
 @torch.no_grad()
@@ -374,9 +365,8 @@ def _predicted(setup: _Setup, part: str) -> tuple[Tensor, Tensor]:
     return clustering.finite(logits_NC.softmax(1).cpu()), features_ND
 
 
-@torch.no_grad()
 def _agreement(setup: _Setup, clusters_N: Tensor) -> float:
-    """See ``agreement``. Views are drawn at SimCLR's strength whatever the training's is, so that settings compare."""
+    """See ``view_agreement``. Views have SimCLR's strength whatever the training's is, so that settings compare."""
     drawn = augment.AUGMENTATIONS["affine" if setup.config.augmentation == "affine" else "simclr"]
 
     def clusters_of(view_BCHW: Tensor) -> Tensor:
@@ -384,5 +374,4 @@ def _agreement(setup: _Setup, clusters_N: Tensor) -> float:
         assert isinstance(features_BD, Tensor)
         return setup.model.cosines(features_BD).argmax(1)
 
-    setup.model.eval()
-    return view_agreement.of_views(setup.data, clusters_N, drawn, clusters_of, setup.runtime)
+    return view_agreement.of_views(setup.model, setup.data, clusters_N, drawn, clusters_of, setup.runtime)

@@ -1,4 +1,4 @@
-"""SPC refinement: label propagation sorts pseudo-labels into strong and weak ones, and the two are mixed.
+"""SPC after SCAN: label propagation sorts pseudo-labels into strong and weak ones, and the two are mixed.
 
 Source: SPC §4.2-§4.3. SCAN's confident predictions (above δ) that also lead their class in the propagated labels (the
 top r of all images per class) are the strong set; every other image gets its propagated label anew each epoch.
@@ -8,17 +8,15 @@ Differs, each behind a setting: the text mixes strong with weak (Eq. 11-16, ``mi
 printed code mixes within one batch (``mix: code``); the text intersects (image, label) pairs, the code images
 (``intersection_requires_label_agreement``); λ_M is unpublished (1 here); no selection rule is published (last epoch).
 
-Not in the paper: refined assignments (see ``refining``) take the place of the labels that reach an image before they
-become its weak label, in batches of ``an_batch_size`` drawn anew each epoch; weights by uncertainty multiply the weak
-labels' cross entropies. The strong set is drawn without them.
+Not in the paper: with alternating normalization (AN, see ``training.alternating_normalization``) corrected rows replace
+the labels that reach an image before they become its weak label, in batches of ``an_batch_size`` drawn anew each epoch;
+weights by uncertainty multiply the weak labels' cross entropies. The strong set is drawn without them.
 
 Axes: N images, B batch, C clusters, K graph neighbors, D feature width, S strong, W weak.
 """
 
-import time
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -29,7 +27,7 @@ from ..data import batches
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import metrics, propagation, scan_loss, schedules, spc_labels
 from ..nets import models, precision
-from ..training import alternating_normalization, clustering, spc_mixing
+from ..training import alternating_normalization, clustering, loop, spc_mixing
 
 NAMESPACE = "spc"
 INPUTS = ("neighbors", "scan")
@@ -50,102 +48,98 @@ METRICS = (
 )
 CRITERION = ("selection_loss", "min")  # The training loss means something else at every δ and r.
 
-_REFINED: Mapping[str, tuple[settings.Plain, ...]] = {"refine": (True,)}
-_REFINES = ("correction", "reweight", "both")
+_AN = ("correction", "reweight", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config(alternating_normalization.Settings, precision.Settings):
-    refine: bool = settings.setting(True, "false leaves SCAN's model as it is (the ablation without L_p)")
     strong_threshold: float = settings.setting(
-        0.95, "a prediction above it may be a strong label", above=0, below=1, unit="as a probability", symbol="δ",
-        when=_REFINED,
-    )  # fmt: skip
-    graph_neighbors: int = settings.setting(
-        20, "neighbors an image is linked to", low=1, unit="neighbors", symbol="k2", when=_REFINED
+        0.95, "a prediction above it may be a strong label", above=0, below=1, unit="as a probability", symbol="δ"
     )
+    graph_neighbors: int = settings.setting(20, "neighbors an image is linked to", low=1, unit="neighbors", symbol="k2")
     top_fraction_per_class: float = settings.setting(
-        0.03, "images per class that lead the propagated labels", above=0, high=1, unit="as a share of all images",
-        symbol="r", when=_REFINED,
-    )  # fmt: skip
-    top_fraction_basis: str = settings.setting(
+        0.03,
+        "images per class that lead the propagated labels",
+        above=0,
+        high=1,
+        unit="as a share of all images",
+        symbol="r",
+    )
+    top_fraction_basis: spc_labels.FractionBasis = settings.setting(
         "dataset",
         "what the share is of: all images, or the images a class would hold if all were alike",
-        choices=("dataset", "class_expected"),
-        when=_REFINED,
     )
-    propagation_decay: float = settings.setting(
-        0.99, "how far labels spread; 1 / (1 + μ)", low=0, below=1, symbol="γ", when=_REFINED
-    )
-    cg_max_iterations: int = settings.setting(30, "conjugate gradient steps at most", low=1, high=10000, when=_REFINED)
+    propagation_decay: float = settings.setting(0.99, "how far labels spread; 1 / (1 + μ)", low=0, below=1, symbol="γ")
+    cg_max_iterations: int = settings.setting(30, "conjugate gradient steps at most", low=1, high=10000)
     graph_space: str = settings.setting(
-        "backbone", "features that the graph links", choices=("backbone", "probabilities"), when=_REFINED
+        "backbone", "features that the graph links", choices=("backbone", "probabilities")
     )
     intersection_requires_label_agreement: bool = settings.setting(
-        False, "a strong label must also be the propagated one (Eq. 9 read literally)", when=_REFINED
+        False, "a strong label must also be the propagated one (Eq. 9 read literally)"
     )
     refresh: str = settings.setting(
-        "epoch0_only", "when the strong set is drawn", choices=("epoch0_only", "every_epoch"), when=_REFINED
+        "epoch0_only", "when the strong set is drawn", choices=("epoch0_only", "every_epoch")
     )
-    weak_label: str = settings.setting(
+    weak_label: spc_labels.WeakLabel = settings.setting(
         "lp_hard",
         "label of a weak image: propagated, hard or soft, or SCAN's own soft prediction",
-        choices=("lp_hard", "lp_soft", "model_soft"),
-        when=_REFINED,
     )
     mix: str = settings.setting(
-        "hierarchical", "strong with weak (text), or within one batch (code)", choices=("hierarchical", "code"),
-        when=_REFINED,
-    )  # fmt: skip
+        "hierarchical", "strong with weak (text), or within one batch (code)", choices=("hierarchical", "code")
+    )
     mixup_beta: float = settings.setting(
-        1.0, "parameter of the Beta distribution of the mixing share", above=0, high=100, symbol="α", when=_REFINED
+        1.0, "parameter of the Beta distribution of the mixing share", above=0, high=100, symbol="α"
     )
     mixed_loss_weight: float = settings.setting(
-        1.0, "weight of the mixed images' loss", low=0, symbol="λ_M", when={**_REFINED, "mix": ("hierarchical",)}
+        1.0, "weight of the mixed images' loss", low=0, symbol="λ_M", when={"mix": ("hierarchical",)}
     )
     lambda_scope: str = settings.setting(
-        "sample", "one mixing share per image or per batch", choices=("sample", "batch"),
-        when={**_REFINED, "mix": ("hierarchical",)},
-    )  # fmt: skip
-    num_augs: int = settings.setting(
-        1, "draws of the same batch whose losses are averaged", low=1, high=10, when=_REFINED
+        "sample",
+        "one mixing share per image or per batch",
+        choices=("sample", "batch"),
+        when={"mix": ("hierarchical",)},
     )
+    num_augs: int = settings.setting(1, "draws of the same batch whose losses are averaged", low=1, high=10)
     batch_size: int = settings.setting(
-        256, "weak images in a step, and as many strong ones; with mix: code both together",
-        low=4, unit="images", symbol="B", when=_REFINED,
-    )  # fmt: skip
+        256,
+        "weak images in a step, and as many strong ones; with mix: code both together",
+        low=4,
+        unit="images",
+        symbol="B",
+    )
     labeled_batch_size: int = settings.setting(
-        48, "strong images within the batch", low=1, unit="images", when={**_REFINED, "mix": ("code",)}
+        48, "strong images within the batch", low=1, unit="images", when={"mix": ("code",)}
     )
     strong_augmentation: str = settings.setting(
-        "spc_weak", "how images of the strong set are drawn (weakly)", choices=("spc_weak", "eval", "affine"),
-        when=_REFINED,
-    )  # fmt: skip
-    weak_augmentation: str = settings.setting(
-        "spc_strong", "how images of the weak set are drawn (strongly)", choices=("spc_strong", "simclr", "affine"),
-        when=_REFINED,
-    )  # fmt: skip
-    strong_affine_scale: float = settings.setting(
-        0.5, "multiplies the ranges of affine views of strong images", low=0, high=2,
-        when={**_REFINED, "strong_augmentation": ("affine",)},
-    )  # fmt: skip
-    weak_affine_scale: float = settings.setting(
-        1.0, "multiplies the ranges of affine views of weak images", low=0, high=2,
-        when={**_REFINED, "weak_augmentation": ("affine",)},
-    )  # fmt: skip
-    epochs: int = settings.setting(50, "passes over the weak images", low=1, unit="epochs", when=_REFINED)
-    lr: float = settings.setting(
-        0.03, "learning rate of SGD at the start; falls along a cosine", above=0, when=_REFINED
+        "spc_weak", "how images of the strong set are drawn (weakly)", choices=("spc_weak", "eval", "affine")
     )
-    momentum: float = settings.setting(0.9, "Nesterov momentum of SGD", low=0, below=1, when=_REFINED)
-    weight_decay: float = settings.setting(5e-4, "L2 penalty, on every parameter", low=0, when=_REFINED)
+    weak_augmentation: str = settings.setting(
+        "spc_strong", "how images of the weak set are drawn (strongly)", choices=("spc_strong", "simclr", "affine")
+    )
+    strong_affine_scale: float = settings.setting(
+        0.5,
+        "multiplies the ranges of affine views of strong images",
+        low=0,
+        high=2,
+        when={"strong_augmentation": ("affine",)},
+    )
+    weak_affine_scale: float = settings.setting(
+        1.0,
+        "multiplies the ranges of affine views of weak images",
+        low=0,
+        high=2,
+        when={"weak_augmentation": ("affine",)},
+    )
+    epochs: int = settings.setting(50, "passes over the weak images", low=1, unit="epochs")
+    lr: float = settings.setting(0.03, "learning rate of SGD at the start; falls along a cosine", above=0)
+    momentum: float = settings.setting(0.9, "Nesterov momentum of SGD", low=0, below=1)
+    weight_decay: float = settings.setting(5e-4, "L2 penalty, on every parameter", low=0)
     an: str = settings.setting(
         "none",
         "alternating normalization: correct unsure weak labels, weigh them by how unsure they are, or both",
-        choices=("none", *_REFINES),
-        when=_REFINED,
+        choices=("none", *_AN),
     )
-    an_batch_size: int = settings.setting(256, "images refined together", low=2, unit="images", when={"an": _REFINES})
+    an_batch_size: int = settings.setting(256, "images normalized together", low=2, unit="images", when={"an": _AN})
     confidence_threshold: float = settings.setting(
         0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
     )
@@ -155,8 +149,6 @@ class Config(alternating_normalization.Settings, precision.Settings):
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
-    if not config.refine:
-        return
     yield from clustering.limits_on_size(config, shape, ("batch_size",))
     if config.graph_neighbors >= shape.num_train:
         yield (
@@ -182,7 +174,7 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
 class _Labels:
     """Pseudo-labels of one epoch: who is strong, every image's target distribution, its hard label.
 
-    entropy_N: how unsure each image's label was before it was refined; empty where nothing is refined.
+    entropy_N: how unsure each image's label was before it was normalized; empty where nothing is.
     """
 
     strong: spc_labels.Strong
@@ -196,6 +188,19 @@ class _Labels:
     @staticmethod
     def of(state: Mapping[str, Any]) -> "_Labels":
         return _Labels(**{**state, "strong": spc_labels.Strong(**state["strong"])})
+
+
+@dataclass
+class _Kept:
+    """The labels of the last epoch, as a part of a saved state."""
+
+    labels: _Labels | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {} if self.labels is None else self.labels.state()
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        self.labels = _Labels.of(state_dict)
 
 
 @dataclass(frozen=True)
@@ -216,40 +221,36 @@ class _Setup:
 def train(
     config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
 ) -> Generator[Epoch, None, Result]:
-    """Refine SCAN's model; see the module's docstring.
+    """Train SCAN's model further; see the module's docstring.
 
     Returns:
-        weights: backbone, head. arrays: probabilities_train, probabilities_eval (N, C), float32; where refined also
-        strong_train (N,) bool and targets_train (N, C), and where labels were corrected refined_eval (N, C).
-        facts: network, num_clusters.
+        weights: backbone, head. arrays: probabilities_train, probabilities_eval, targets_train (N, C), float32, and
+        strong_train (N,) bool; where labels were corrected also refined_eval (N, C). facts: network, num_clusters.
     """
     setup = _set_up(config, data, inputs, runtime)
-    extra: dict[str, Any] = {}
-    found = _evaluate(setup)
-    done, labels, saved = 0, None, runtime.resume()
-    if saved is not None:
-        done, labels, found = saved["epoch"], _Labels.of(saved["labels"]), dict(saved["found"])
-        setup.model.load_state_dict(saved["model"])
-        setup.optimizer.load_state_dict(saved["optimizer"])
-        setup.normalizer.load_state_dict(saved["refiner"])
-    for epoch in range(done, config.epochs if config.refine else 0):
-        started = time.perf_counter()
-        labels, sorting = _sort(setup, labels, epoch)
-        found = sorting | _epoch(setup, labels, epoch) | _evaluate(setup)
-        timed = found | {"epoch_seconds": time.perf_counter() - started}
-        state = partial(_state, setup, {"epoch": epoch + 1, "labels": labels.state(), "found": found})
-        yield Epoch(epoch + 1, config.epochs, timed, state)
-    if labels is not None:
-        extra = {"strong_train": labels.strong.mask_N.numpy(), "targets_train": labels.targets_NC.numpy()}
+    kept = _Kept()
+
+    def run(epoch: int) -> dict[str, float]:
+        kept.labels, sorting = _sort(setup, kept.labels, epoch)
+        return sorting | _epoch(setup, kept.labels, epoch) | _evaluate(setup)
+
+    parts: dict[str, loop.Stateful] = {
+        "model": setup.model, "optimizer": setup.optimizer, "normalizer": setup.normalizer, "labels": kept
+    }  # fmt: skip
+    last = yield from loop.epochs(config.epochs, runtime, parts, run)
+    assert kept.labels is not None
     start = inputs["scan"].facts
     arrays = clustering.of_both_splits(setup.model, data)
-    if config.refine:
-        extra |= setup.normalizer.arrays(torch.tensor(arrays["probabilities_eval"]))
+    arrays |= setup.normalizer.arrays(torch.tensor(arrays["probabilities_eval"]))
     return Result(
         weights=clustering.parts(setup.model),
-        arrays=arrays | extra,
+        arrays={
+            **arrays,
+            "strong_train": kept.labels.strong.mask_N.numpy(),
+            "targets_train": kept.labels.targets_NC.numpy(),
+        },
         facts={"network": start["network"], "num_clusters": start["num_clusters"]},
-        metrics=found,
+        metrics=last,
     )
 
 
@@ -273,14 +274,6 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
     return _Setup(config, data, model, trained, optimizer, normalizer, runtime, scan_NC, neighbors_eval_NK)
 
 
-def _state(setup: _Setup, progress: dict[str, Any]) -> dict[str, Any]:
-    return progress | {
-        "model": setup.model.state_dict(),
-        "optimizer": setup.optimizer.state_dict(),
-        "refiner": setup.normalizer.state_dict(),
-    }
-
-
 def _sort(setup: _Setup, before: _Labels | None, epoch: int) -> tuple[_Labels, dict[str, float]]:
     """Propagate labels over the present features; draw the strong set where it is due."""
     config, scan_NC = setup.config, setup.scan_NC
@@ -293,29 +286,30 @@ def _sort(setup: _Setup, before: _Labels | None, epoch: int) -> tuple[_Labels, d
         max_iterations=config.cg_max_iterations,
     )
     if draw:
-        leaders_NC = spc_labels.top_fraction(propagated_NC, config.top_fraction_per_class, config.top_fraction_basis)  # type: ignore[arg-type]
+        leaders_NC = spc_labels.top_fraction(propagated_NC, config.top_fraction_per_class, config.top_fraction_basis)
         strong = spc_labels.intersect(
             strong, leaders_NC, require_label_agreement=config.intersection_requires_label_agreement
         )
-    propagated_NC, scan_NC, entropy_N = _refined(setup, propagated_NC, epoch)
+    propagated_NC, scan_NC, entropy_N = _normalized(setup, propagated_NC, epoch)
     hard_N = spc_labels.hard_labels(propagated_NC, scan_NC, strong)
-    targets_NC = spc_labels.targets(propagated_NC, scan_NC, strong, config.weak_label)  # type: ignore[arg-type]
-    found = {
+    targets_NC = spc_labels.targets(propagated_NC, scan_NC, strong, config.weak_label)
+    sorting = {
         "strong_fraction": float(strong.mask_N.float().mean()),
         "label_changes": 1.0 if before is None else float((hard_N != before.hard_N).float().mean()),
         "cg_iterations": float(report.iterations),
         "delta_effective": strong.threshold,
     }
     true_N = setup.data.train.labels_N.cpu()
-    judged_N = strong.mask_N & (true_N >= 0)
-    if bool(judged_N.any()):
+    known_N = strong.mask_N & (true_N >= 0)
+    if bool(known_N.any()):
         sizes = (scan_NC.shape[1], len(setup.data.class_names))
-        found["strong_acc"] = metrics.evaluate_labels(hard_N[judged_N].numpy(), true_N[judged_N].numpy(), *sizes)["acc"]
-    return _Labels(strong, targets_NC, hard_N, entropy_N), found | setup.normalizer.report()
+        strong_labels = hard_N[known_N].numpy(), true_N[known_N].numpy()
+        sorting["strong_acc"] = metrics.evaluate_labels(*strong_labels, *sizes)["acc"]
+    return _Labels(strong, targets_NC, hard_N, entropy_N), sorting | setup.normalizer.report()
 
 
-def _refined(setup: _Setup, propagated_NC: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Propagated labels and SCAN's probabilities, those refined that weak labels are made of; and entropies (N,).
+def _normalized(setup: _Setup, propagated_NC: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Propagated labels and SCAN's probabilities, those normalized that weak labels are made of; and entropies (N,).
 
     An image that no label reached takes SCAN's prediction instead.
     """
@@ -327,10 +321,10 @@ def _refined(setup: _Setup, propagated_NC: Tensor, epoch: int) -> tuple[Tensor, 
     labels_N, is_own = setup.data.train.labels_N.cpu(), config.weak_label == "model_soft"
     reached_N1 = (propagated_NC > 0).any(dim=1, keepdim=True)
     rows_NC = scan_NC if is_own else torch.where(reached_N1, propagated_NC, scan_NC.to(propagated_NC))
-    refined_NC, entropy_N = setup.normalizer.in_batches(rows_NC, labels_N, epoch, order_N)
+    normalized_NC, entropy_N = setup.normalizer.in_batches(rows_NC, labels_N, epoch, order_N)
     if not setup.normalizer.corrects(epoch):
         return propagated_NC, scan_NC, entropy_N
-    return (propagated_NC, refined_NC, entropy_N) if is_own else (refined_NC, scan_NC, entropy_N)
+    return (propagated_NC, normalized_NC, entropy_N) if is_own else (normalized_NC, scan_NC, entropy_N)
 
 
 def _graph(setup: _Setup) -> Any:
@@ -364,29 +358,20 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
     entropy_N = labels.entropy_N.to(runtime.device)
     mixer = spc_mixing.Mixer(config, setup.data, setup.trained, runtime)
     mix = mixer.hierarchical if hierarchical else mixer.within_batch
-    order = batches.batches(
-        len(weak_W),
-        num_weak,
-        runtime.generator("order", epoch),
-        rank=runtime.rank,
-        world_size=runtime.world_size,
-        drop_last=True,
-    )
+    order = runtime.batches(len(weak_W), num_weak, epoch)
     setup.trained.train()
     sums, steps, num_steps = torch.zeros(3, device=runtime.device), 0, len(weak_W) // num_weak
     for batch in order:
         weak = batches.Batch(weak_W[batch.rows_B], batch.start, batch.total)
         if weighs:
-            # Cross entropy is linear in its target: a weak image is met once an epoch, so its target takes the weight.
+            # Cross entropy is linear in its target: a weak image comes once an epoch, so its target takes the weight.
             weights_B = setup.normalizer.weights(runtime.gather(entropy_N[weak.rows_B]))[
                 batch.start : batch.start + len(batch.rows_B)
             ]
             targets_NC[weak.rows_B] *= weights_B[:, None]
         strong = spc_mixing.strong_batch(strong_S, num_strong, draws["strong"], runtime)
-        for group in setup.optimizer.param_groups:
-            group["lr"] = schedules.cosine_rampdown_spc(
-                config.lr, epoch, steps, epochs=config.epochs, iterations=num_steps
-            )
+        lr = schedules.cosine_rampdown_spc(config.lr, epoch, steps, epochs=config.epochs, iterations=num_steps)
+        loop.set_lr(setup.optimizer, lr)
         setup.optimizer.zero_grad(set_to_none=True)
         for _ in range(config.num_augs):
             terms_3 = mix(targets_NC, strong, weak, draws)
@@ -401,5 +386,5 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
 def _evaluate(setup: _Setup) -> dict[str, float]:
     """Label metrics, and SCAN's selection loss: its neighbors are the pretext's, so every setting has one scale."""
     eval_NC = clustering.probabilities(setup.model, setup.data.eval, setup.data)[0]
-    found = clustering.judged(eval_NC, setup.data, setup.config.confidence_threshold)
-    return found | {"selection_loss": float(scan_loss.selection_loss(eval_NC, setup.neighbors_eval_NK))}
+    evaluated = clustering.evaluate(eval_NC, setup.data, setup.config.confidence_threshold)
+    return evaluated | {"selection_loss": float(scan_loss.selection_loss(eval_NC, setup.neighbors_eval_NK))}

@@ -7,8 +7,8 @@ ones too. Clusters are the prototypes: an image belongs to the nearest. With mor
 over-clustering, of which ``acc_majority`` is to be read, and what was learned is better judged by
 ``probes: [linear_probe]``. The last epoch is kept.
 
-Refined assignments (see ``refining``) take the place of the codes of a batch, without its queue; weights by uncertainty
-multiply each of the cross entropies in which a code is the target.
+With alternating normalization (AN, see ``training.alternating_normalization``) corrected rows replace the codes of a
+batch, without its queue; weights by uncertainty multiply each of the cross entropies in which a code is the target.
 
 Not in the paper: ``view_agreement``, by which settings are chosen. The loss means something else at every temperature,
 epsilon and number of prototypes.
@@ -30,7 +30,7 @@ from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, schedules, sinkhorn
 from ..nets import backbones, larc, models
 from ..nets import swav as nets
-from ..training import alternating_normalization, clustering, pretext, view_agreement
+from ..training import alternating_normalization, clustering, loop, pretext, view_agreement
 
 NAMESPACE = "swav"
 INPUTS: tuple[str, ...] = ()
@@ -202,17 +202,15 @@ def train(
         length 1; where codes were corrected also refined_eval (N, K). facts: network, num_clusters.
     """
     setup = _set_up(config, data, runtime)
-    parts: dict[str, pretext.Stateful] = {
-        "model": setup.model, "optimizer": setup.optimizer, "queue": setup.queue, "refiner": setup.normalizer
+    parts: dict[str, loop.Stateful] = {
+        "model": setup.model, "optimizer": setup.optimizer, "queue": setup.queue, "normalizer": setup.normalizer
     }  # fmt: skip
-    start = pretext.restore(runtime.resume(), parts)
-    setup = replace(setup, trained=runtime.prepare(setup.model, config))
-    found = yield from pretext.epochs(
-        config,
-        start,
+    last = yield from loop.epochs(
+        config.epochs,
+        runtime,
         parts,
-        lambda epoch: _rate(setup, epoch * setup.steps),
-        lambda epoch: _epoch(setup, epoch) | _judged(setup),
+        lambda epoch: _epoch(setup, epoch) | _evaluate(setup),
+        lr_of=lambda epoch: _rate(setup, epoch * setup.steps),
     )
     setup.model.normalize_prototypes()
     embeddings_NE, eval_NK = _predicted(setup)
@@ -228,12 +226,11 @@ def train(
             **setup.normalizer.arrays(eval_NK),
         },
         facts={"network": setup.model.backbone.name, "num_clusters": config.num_prototypes},
-        metrics=found,
+        metrics=last,
     )
 
 
 def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
-    """Everything at its start; the model not yet wrapped, so that a saved state can be loaded."""
     network = backbones.resolve(config.network, data.shape)
     hidden_dim = config.hidden_dim if config.head == "mlp" else 0
     model = nets.PrototypeModel(
@@ -244,7 +241,9 @@ def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
     normalizer = alternating_normalization.Normalizer(
         config, config.num_prototypes, len(data.class_names), config.batch_size, runtime.device
     )
-    return _Setup(config, data, data.pretext, model, model, _optimizer(config, model), queue, normalizer, runtime)
+    optimizer = _optimizer(config, model)
+    trained = runtime.prepare(model, config)
+    return _Setup(config, data, data.pretext, model, trained, optimizer, queue, normalizer, runtime)
 
 
 def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
@@ -275,16 +274,8 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     views = runtime.generator("views", epoch)
     setup.trained.train()
     total, step = torch.zeros(1, device=runtime.device), epoch * setup.steps
-    for batch in batches.batches(
-        setup.images,
-        config.batch_size,
-        runtime.generator("order", epoch),
-        rank=runtime.rank,
-        world_size=runtime.world_size,
-        drop_last=True,
-    ):
-        for group in setup.optimizer.param_groups:
-            group["lr"] = _rate(setup, step)
+    for batch in runtime.batches(setup.images, config.batch_size, epoch):
+        loop.set_lr(setup.optimizer, _rate(setup, step))
         model.normalize_prototypes()
         draws = BatchRandom(views, batch.total, batch.start, len(batch.rows_B))
         crops = _crops(setup, setup.images.images_NCHW[batch.rows_B], draws)
@@ -350,11 +341,11 @@ def _targets(
     return codes, weights if normalizer.weighs(epoch) else None
 
 
-def _judged(setup: _Setup) -> dict[str, float]:
+def _evaluate(setup: _Setup) -> dict[str, float]:
     """The metrics of an epoch on the evaluation images."""
     _, eval_NK = _predicted(setup)
-    found = clustering.judged(eval_NK, setup.data, setup.config.confidence_threshold)
-    return found | {"view_agreement": _agreement(setup, eval_NK.argmax(1))} | setup.normalizer.report()
+    evaluated = clustering.evaluate(eval_NK, setup.data, setup.config.confidence_threshold)
+    return evaluated | {"view_agreement": _agreement(setup, eval_NK.argmax(1))} | setup.normalizer.report()
 
 
 def _predicted(setup: _Setup) -> tuple[Tensor, Tensor]:
@@ -371,10 +362,8 @@ def _scores(setup: _Setup, embeddings_BE: Tensor) -> Tensor:
     return embeddings_BE @ unit_KE.T / setup.config.temperature
 
 
-@torch.no_grad()
 def _agreement(setup: _Setup, clusters_N: Tensor) -> float:
-    """See ``agreement``. Views are drawn at the published strength whatever the training's is, so that settings can be
-    compared."""
+    """See ``view_agreement``. Views have the published strength whatever the training has, so that settings compare."""
     crop = replace(_large(setup, (AGREEMENT_MIN_AREA, 1.0), 1.0), blur=False)
 
     def view(images_BCHW: Tensor, draws: BatchRandom, norm: augment.Norm) -> Tensor:
@@ -387,5 +376,4 @@ def _agreement(setup: _Setup, clusters_N: Tensor) -> float:
         assert isinstance(embeddings_BE, Tensor)
         return _scores(setup, embeddings_BE).argmax(1)
 
-    setup.model.eval()
-    return view_agreement.of_views(setup.data, clusters_N, view, clusters_of, setup.runtime)
+    return view_agreement.of_views(setup.model, setup.data, clusters_N, view, clusters_of, setup.runtime)

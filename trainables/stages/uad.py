@@ -25,6 +25,8 @@ from dataclasses import dataclass
 
 from .. import settings
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..maths import fusion as maths_fusion
+from ..maths import uncertainty
 from ..nets import backbones, feature_maps
 from ..training import deepcluster, deepcluster_settings
 from ..training.deepcluster_features import Fusion
@@ -59,10 +61,9 @@ class Config(deepcluster_settings.Settings):
         choices=("fc7", "last_pool", "last_conv"),
         when=_FUSED,
     )
-    fusion_op: str = settings.setting(
+    fusion_op: maths_fusion.Operation = settings.setting(
         "concat",
         "how the blocks are joined; add and multiply project the low one to the high one's width first",
-        choices=("concat", "add", "multiply"),
         when=_FUSED,
     )
     fusion_block_norm: str = settings.setting(
@@ -86,16 +87,14 @@ class Config(deepcluster_settings.Settings):
     distance: str = settings.setting(
         "squared_l2", "distance that is scaled to [0, 1]", choices=("squared_l2", "l2"), when=_WEIGHTED
     )
-    weight_direction: str = settings.setting(
+    weight_direction: uncertainty.Direction = settings.setting(
         "confident_up",
         "which images weigh more: those near the centroid, or those far from it",
-        choices=("confident_up", "uncertain_up"),
         when=_WEIGHTED,
     )
-    weighted_loss_form: str = settings.setting(
+    weighted_loss_form: uncertainty.LossForm = settings.setting(
         "weighted_nll",
         "where the weight enters: on the loss; on the loss, over the batch's mean weight; or before a second softmax",
-        choices=("weighted_nll", "normalized", "double_softmax"),
         when=_WEIGHTED,
     )
     weight_source_index: str = settings.setting(

@@ -1,12 +1,12 @@
-"""Refined assignments (AN) as any clustering stage switches them on: settings, state that lasts over batches, report.
+"""Alternating normalization (AN) as any clustering stage switches it on: settings, lasting state, report.
 
 A stage's Config inherits ``Settings``, so that study files say ``dec.an: both``; where it has a batch of assignments
-that serve as targets, it calls a ``Normalizer``. Sites: DEC refines q at each target update, SCAN the neighbor's
+that serve as targets, it calls a ``Normalizer``. Sites: DEC normalizes q at each target update, SCAN the neighbor's
 prediction, self-labeling the prediction on the weak view, SwAV the codes, SimGCD the sharpened predictions of unlabeled
 images, and SPC the propagated labels.
 
-Source: see ``maths.refine``. Its published text names none of top_k, threshold, power and iterations: the defaults
-are ours.
+Source: see ``maths.alternating_normalization``. Its published text names none of top_k, threshold, power and
+iterations: the defaults are ours.
 
 Axes: B rows of the global batch, C clusters, Y classes.
 """
@@ -32,7 +32,7 @@ _CORRECTS = {"an": ("correction", "both")}
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The settings of AN in a stage that can refine its assignments."""
+    """The settings of AN in a stage that can normalize its assignments."""
 
     an: str = settings.setting(
         "none",
@@ -74,10 +74,9 @@ class Settings:
     an_prior_decay: float = settings.setting(
         0.99, "how slowly the running prior moves", low=0, below=1, when={**_CORRECTS, "an_class_prior": ("running",)}
     )
-    an_empty_reference: str = settings.setting(
+    an_empty_reference: alternating_normalization.EmptyReference = settings.setting(
         "skip",
         "a batch with too few sure rows: leave it, take unit vectors as reference, or recent sure rows",
-        choices=("skip", "identity", "queue"),
         when=_CORRECTS,
     )
     an_min_reference: int = settings.setting(1, "sure rows that make a reference", low=1, unit="images", when=_CORRECTS)
@@ -95,13 +94,13 @@ class Settings:
             iterations=self.an_iterations,
             each_time=self.an_power_schedule == "every_iteration",
             frozen=self.an_reference_mode == "frozen",
-            empty=self.an_empty_reference,  # type: ignore[arg-type]
+            empty=self.an_empty_reference,
             min_reference=self.an_min_reference,
         )
 
 
 class Normalizer:
-    """Refines batch after batch with one stage's settings, and counts what it did.
+    """Normalizes batch after batch with one stage's settings, and counts what it did.
 
     Give it the rows of the whole batch on every rank: then all ranks hold the same prior and queue.
     """
@@ -109,7 +108,7 @@ class Normalizer:
     def __init__(
         self, config: Settings, num_clusters: int, num_classes: int, batch_size: int, device: torch.device
     ) -> None:
-        """batch_size: rows that are refined together where a whole split is, as ``in_batches`` and ``arrays`` do."""
+        """batch_size: rows normalized together where a whole split is, as ``in_batches`` and ``arrays`` do."""
         self._config = config
         self._batch_size = batch_size
         self._options = config.an_options()
@@ -165,7 +164,7 @@ class Normalizer:
     def of_logits(self, logits_BC: Tensor, labels_B: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """What a loss over logits takes instead of ``logits_BC``, and the weights (B,) of its terms.
 
-        Logits as they came and ones while refinement is off; refined ones carry no gradient.
+        Logits as they came and ones while AN is off; corrected ones carry no gradient.
         """
         ones_B = torch.ones_like(logits_BC[:, 0], dtype=torch.float32)
         if not self.is_active(epoch):

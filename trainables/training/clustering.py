@@ -1,4 +1,4 @@
-"""What the clustering stages share: a model read from a stage result, judged, and turned into one again.
+"""What the clustering stages share: a model read from a stage result, evaluated, and turned into one again.
 
 Axes: N images, H heads, C clusters.
 """
@@ -64,7 +64,7 @@ def of_both_splits(model: models.ClusteringModel, data: ImageData, head: int = 0
     return {"probabilities_train": train_NC, "probabilities_eval": eval_NC}
 
 
-def judged(eval_NC: Tensor | NDArray[np.float32], data: ImageData, confidence_threshold: float) -> dict[str, float]:
+def evaluate(eval_NC: Tensor | NDArray[np.float32], data: ImageData, confidence_threshold: float) -> dict[str, float]:
     """The metrics of ``metrics.evaluate`` on the evaluation split."""
     return metrics.evaluate(
         torch.as_tensor(eval_NC), data.eval.labels_N.cpu(), confidence_threshold, num_classes=len(data.class_names)

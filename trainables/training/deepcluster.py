@@ -11,10 +11,8 @@ from greedy k-means++ points; the features' order and all draws come from the se
 Axes: N images, B batch, C clusters, D feature width, E width of a clustered point.
 """
 
-import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -27,7 +25,7 @@ from ..data.batch_random import BatchRandom
 from ..interfaces import Clustering, DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import cluster_sampling, metrics, uncertainty
 from ..nets import alexnet, backbones, feature_maps
-from . import clustering
+from . import clustering, loop
 from .deepcluster_classifier import Learner
 from .deepcluster_features import Extractor, Fusion
 from .deepcluster_settings import Settings
@@ -47,8 +45,8 @@ METRICS = (
 )
 CLUSTERS_PER_CLASS = 10
 SMALLEST_MEAN_WEIGHT = 1e-12
-JUDGED_RESTARTS, JUDGED_ITERATIONS = 5, 100
-"""Of the k-means into as many clusters as classes by which the final features are judged."""
+FINAL_RESTARTS, FINAL_ITERATIONS = 5, 100
+"""Of the k-means into as many clusters as classes by which the final features are evaluated."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +55,8 @@ class Weighting:
 
     uncertainty_offset: float
     distance: str
-    direction: str
-    loss_form: str
+    direction: uncertainty.Direction
+    loss_form: uncertainty.LossForm
     source_index: str
 
 
@@ -120,47 +118,37 @@ def train(
     Returns:
         weights: backbone. facts: network, sobel. arrays of the final model's clustering: pseudo_labels,
         distances and weights (N,) of the training images; probabilities_train and probabilities_eval of a k-means into
-        as many clusters as classes on the final features, by which acc, nmi and ari are judged. assignment_nmi: between
-        the labels of the last epoch and the final ones.
+        as many clusters as classes on the final features, which acc, nmi and ari are of. assignment_nmi: between the
+        labels of the last epoch and the final ones.
     """
     learner = Learner(config, data, runtime, fusion)
-    done, before_N, losses = 0, None, {}
-    saved = runtime.resume()
-    if saved is not None:
-        done, before_N, losses = saved["epoch"], saved["labels"].numpy(), dict(saved["losses"])
-        learner.backbone.load_state_dict(saved["backbone"])
-        learner.optimizer.load_state_dict(saved["optimizer"])
-    for epoch in range(done, config.epochs):
-        started = time.perf_counter()
-        found = _cluster(learner, fusion, weighting, epoch)
-        losses = _epoch(learner, found, weighting, epoch)
-        told = losses | _told(found, before_N, data) | {"epoch_seconds": time.perf_counter() - started}
-        before_N = found.clustering.labels_N
-        yield Epoch(epoch + 1, config.epochs, told, partial(_state, learner, epoch + 1, before_N, losses))
-    found = _cluster(learner, fusion, weighting, config.epochs, with_eval=True)
-    arrays, judged = _judged(learner, found)
+    before = loop.Values(labels_N=None)
+
+    def run(epoch: int) -> dict[str, float]:
+        clustered = _cluster(learner, fusion, weighting, epoch)
+        loss = _epoch(learner, clustered, weighting, epoch)
+        metrics = {"loss": loss} | _description(clustered, before["labels_N"], data)
+        before["labels_N"] = torch.tensor(clustered.clustering.labels_N)
+        return metrics
+
+    # The top layer is made anew after each clustering, so it is no part of the state.
+    parts: dict[str, loop.Stateful] = {
+        "backbone": learner.backbone, "optimizer": learner.optimizer, "before": before
+    }  # fmt: skip
+    last = yield from loop.epochs(config.epochs, runtime, parts, run)
+    final = _cluster(learner, fusion, weighting, config.epochs, with_eval=True)
+    arrays, evaluated = _evaluate(learner, final)
     return Result(
         weights={"backbone": learner.backbone.state_dict()},
         arrays={
-            "pseudo_labels": found.clustering.labels_N,
-            "distances": found.clustering.distances_N,
-            "weights": found.weights_N.cpu().numpy(),
+            "pseudo_labels": final.clustering.labels_N,
+            "distances": final.clustering.distances_N,
+            "weights": final.weights_N.cpu().numpy(),
             **arrays,
         },
         facts={"network": learner.backbone.name, "sobel": config.sobel},
-        metrics=losses | _told(found, before_N, data) | judged,
+        metrics={"loss": last["loss"]} | _description(final, before["labels_N"], data) | evaluated,
     )
-
-
-def _state(learner: Learner, epoch: int, labels_N: NDArray[np.int64], losses: dict[str, float]) -> dict[str, Any]:
-    # The top layer is made anew after each clustering, so it is no part of the state.
-    return {
-        "epoch": epoch,
-        "labels": torch.tensor(labels_N),
-        "losses": losses,
-        "backbone": learner.backbone.state_dict(),
-        "optimizer": learner.optimizer.state_dict(),
-    }
 
 
 def _cluster(
@@ -172,20 +160,20 @@ def _cluster(
     )
     points_NE, points_of, num_flat = extractor.points(epoch)
     if config.clustering == "pic":
-        found = runtime.search.pic(points_NE, config.pic_neighbors, config.pic_sigma, config.pic_damping)
+        result = runtime.search.pic(points_NE, config.pic_neighbors, config.pic_sigma, config.pic_damping)
     else:
         num_clusters = config.num_clusters or CLUSTERS_PER_CLASS * len(data.class_names)
-        found = runtime.search.kmeans(
+        result = runtime.search.kmeans(
             points_NE, num_clusters, seed=_seed(runtime, epoch), iterations=config.kmeans_iterations, restarts=1
         )
-    labels_N = torch.tensor(found.labels_N, device=runtime.device)
+    labels_N = torch.tensor(result.labels_N, device=runtime.device)
     weights_N = torch.ones(len(labels_N), device=runtime.device)
     if weighting is not None:
-        weights_N = _weights(weighting, torch.tensor(found.distances_N, device=runtime.device), labels_N)
+        weights_N = _weights(weighting, torch.tensor(result.distances_N, device=runtime.device), labels_N)
     eval_points_NE = None
     if with_eval:
         eval_points_NE = points_NE if data.is_union else points_of(data.eval)
-    return _Round(found, labels_N, weights_N, points_NE, eval_points_NE, num_flat, weighting is not None)
+    return _Round(result, labels_N, weights_N, points_NE, eval_points_NE, num_flat, weighting is not None)
 
 
 def _seed(runtime: Runtime, epoch: int) -> int:
@@ -200,7 +188,7 @@ def _weights(weighting: Weighting, squared_N: Tensor, labels_N: Tensor) -> Tenso
         labels_N,
         int(labels_N.max()) + 1,
         offset=weighting.uncertainty_offset,
-        direction=weighting.direction,  # type: ignore[arg-type]
+        direction=weighting.direction,
     )
     if weighting.source_index == "image_id":
         return weights_N
@@ -210,93 +198,83 @@ def _weights(weighting: Weighting, squared_N: Tensor, labels_N: Tensor) -> Tenso
     return shuffled_N
 
 
-def _epoch(learner: Learner, found: _Round, weighting: Weighting | None, epoch: int) -> dict[str, float]:
+def _epoch(learner: Learner, clustered: _Round, weighting: Weighting | None, epoch: int) -> float:
+    """The mean loss of one pass over the images drawn for an epoch."""
     config, data, runtime = learner.config, learner.data, learner.runtime
-    trained, top_optimizer = learner.fresh_classifier(found.num_clusters, epoch)
+    trained, top_optimizer = learner.fresh_classifier(clustered.num_clusters, epoch)
     norm, strength = augment.Norm(data.mean, data.std), augment.Strength(affine=config.affine_scale)
     views, dropped = runtime.generator("views", epoch), runtime.generator("dropout", epoch)
-    form = "weighted_nll" if weighting is None else weighting.loss_form
-    drawn = _drawn(config, found, runtime, epoch)
+    form: uncertainty.LossForm = "weighted_nll" if weighting is None else weighting.loss_form
+    drawn = _drawn(config, clustered, runtime, epoch)
     trained.train()
     loss_sum, steps = torch.zeros((), device=runtime.device), 0
-    order = batches.batches(
-        len(drawn),
-        config.batch_size,
-        runtime.generator("order", epoch),
-        rank=runtime.rank,
-        world_size=runtime.world_size,
-        drop_last=False,
-    )
+    order = runtime.batches(len(drawn), config.batch_size, epoch, drop_last=False)
     for batch in batches.announced(data.train, drawn, order):
         rows_B = drawn[batch.rows_B]
-        weights_B = found.weights_N[rows_B]
+        weights_B = clustered.weights_N[rows_B]
         if form == "normalized":
             # Without an offset a batch of farthest images alone weighs nothing.
             weights_B = weights_B / runtime.gather(weights_B).mean().clamp(min=SMALLEST_MEAN_WEIGHT)
         draws = BatchRandom(views, batch.total, batch.start, len(rows_B))
         alexnet.feed_dropout(trained, BatchRandom(dropped, batch.total, batch.start, len(rows_B)))
         images = augment.AUGMENTATIONS[config.augmentation](data.train.images_NCHW[rows_B], draws, norm, strength)
-        terms_B = uncertainty.cross_entropies(trained(images), found.labels_N[rows_B], weights_B, form)  # type: ignore[arg-type]
+        terms_B = uncertainty.cross_entropies(trained(images), clustered.labels_N[rows_B], weights_B, form)
         # Ranks hold equal shares of the batch, so the mean of their gradients is that of the global mean.
-        for optimizer in (learner.optimizer, top_optimizer):
-            optimizer.zero_grad(set_to_none=True)
-        terms_B.mean().backward()
-        for optimizer in (learner.optimizer, top_optimizer):
-            optimizer.step()
+        loop.step(terms_B.mean(), learner.optimizer, top_optimizer)
         loss_sum += runtime.gather(terms_B.detach()).mean()
         steps += 1
     alexnet.feed_dropout(trained, None)
-    return {"loss": float(loss_sum / steps)}
+    return float(loss_sum / steps)
 
 
-def _drawn(config: Settings, found: _Round, runtime: Runtime, epoch: int) -> Tensor:
-    """The image rows that an epoch meets, on the device."""
-    num_images = len(found.labels_N)
+def _drawn(config: Settings, clustered: _Round, runtime: Runtime, epoch: int) -> Tensor:
+    """The image rows that an epoch trains on, on the device."""
+    num_images = len(clustered.labels_N)
     count = max(2, int(num_images * config.epochs_between_reassignments))
     generator = runtime.generator("sampler", epoch)
     if config.uniform_sampler:
-        return cluster_sampling.uniform_over_clusters(found.labels_N, found.num_clusters, count, generator)
+        return cluster_sampling.uniform_over_clusters(clustered.labels_N, clustered.num_clusters, count, generator)
     passes = [
         torch.randperm(num_images, generator=generator, device=generator.device) for _ in range(-(-count // num_images))
     ]
     return torch.cat(passes)[:count]
 
 
-def _told(found: _Round, before_N: NDArray[np.int64] | None, data: ImageData) -> dict[str, float]:
-    """What a clustering is told by; what was clustered before is missing in the first epoch."""
-    labels_N, clustering = found.clustering.labels_N, found.clustering
-    told = {
+def _description(clustered: _Round, before_N: Tensor | None, data: ImageData) -> dict[str, float]:
+    """Metrics of one clustering; before_N: the one before it, without which there is no assignment_nmi."""
+    labels_N, clustering = clustered.clustering.labels_N, clustered.clustering
+    numbers = {
         "mean_squared_distance": clustering.inertia / len(labels_N),
-        "num_clusters": float(found.num_clusters),
+        "num_clusters": float(clustered.num_clusters),
         "num_empty_train_clusters": float(clustering.num_empty),
-        "num_flat_directions": float(found.num_flat),
+        "num_flat_directions": float(clustered.num_flat),
         "pseudo_share_max": float(np.bincount(labels_N).max() / len(labels_N)),
     }
     if before_N is not None:
-        told["assignment_nmi"] = metrics.assignment_nmi(before_N, labels_N)
-    if found.weighted:
-        mean, std = torch.stack((found.weights_N.mean(), found.weights_N.std(correction=0))).tolist()
-        told |= {"weight_mean": mean, "weight_std": std}
+        numbers["assignment_nmi"] = metrics.assignment_nmi(before_N.numpy(), labels_N)
+    if clustered.weighted:
+        mean, std = torch.stack((clustered.weights_N.mean(), clustered.weights_N.std(correction=0))).tolist()
+        numbers |= {"weight_mean": mean, "weight_std": std}
     true_N = data.train.labels_N.cpu().numpy()
     if (true_N >= 0).any():
-        counts_CY = metrics.contingency(labels_N, true_N, found.num_clusters, len(data.class_names))
-        told |= {"pseudo_nmi": metrics.nmi(counts_CY), "pseudo_acc_majority": metrics.majority_accuracy(counts_CY)}
-    return told
+        counts_CY = metrics.contingency(labels_N, true_N, clustered.num_clusters, len(data.class_names))
+        numbers |= {"pseudo_nmi": metrics.nmi(counts_CY), "pseudo_acc_majority": metrics.majority_accuracy(counts_CY)}
+    return numbers
 
 
-def _judged(learner: Learner, found: _Round) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
+def _evaluate(learner: Learner, clustered: _Round) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
     """Probabilities and metrics of a k-means of the final points into as many clusters as there are classes."""
     data, runtime = learner.data, learner.runtime
-    assert found.eval_points_NE is not None
+    assert clustered.eval_points_NE is not None
     final = runtime.search.kmeans(
-        found.points_NE,
+        clustered.points_NE,
         len(data.class_names),
         seed=runtime.seed,
-        iterations=JUDGED_ITERATIONS,
-        restarts=JUDGED_RESTARTS,
+        iterations=FINAL_ITERATIONS,
+        restarts=FINAL_RESTARTS,
     )
     arrays = {
-        "probabilities_train": clustering.closeness(found.points_NE, final.centroids_CD),
-        "probabilities_eval": clustering.closeness(found.eval_points_NE, final.centroids_CD),
+        "probabilities_train": clustering.closeness(clustered.points_NE, final.centroids_CD),
+        "probabilities_eval": clustering.closeness(clustered.eval_points_NE, final.centroids_CD),
     }
-    return arrays, clustering.judged(arrays["probabilities_eval"], data, confidence_threshold=0.99)
+    return arrays, clustering.evaluate(arrays["probabilities_eval"], data, confidence_threshold=0.99)

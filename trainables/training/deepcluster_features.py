@@ -32,7 +32,7 @@ class Fusion:
     channel_selection_scope: str
     low_level_source: str
     high_level_source: str
-    operation: str
+    operation: fusion.Operation
     block_norm: str
     for_classifier: bool = False
     """Whether the classifier sees the kept channels too; only with channels that last for an epoch at least."""
@@ -164,7 +164,7 @@ class Extractor:
         return fusion.fuse(
             found[settings.low_level_source][:, channels_of()].float(),
             found[settings.high_level_source].flatten(1).float(),
-            operation=settings.operation,  # type: ignore[arg-type]
+            operation=settings.operation,
             unit_blocks=settings.block_norm == "l2_each",
             seed=self.runtime.seed,
         )

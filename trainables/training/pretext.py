@@ -1,10 +1,9 @@
-"""What the pretexts share: common settings, the loop over epochs, and the result that later stages read.
+"""What the pretexts share: common settings, the views of a batch, and the result that later stages read.
 
 Axes: N images, B batch, C channels, H height, W width, D feature width, K neighbors.
 """
 
-import time
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from .. import settings
 from ..data import augment, batches, view_batches
-from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split, State
+from ..interfaces import DataShape, ImageData, Result, Runtime, Split
 from ..maths import metrics
 from ..nets import backbones, models, precision
 
@@ -65,6 +64,16 @@ class Common(Views, precision.Settings):
         settings.check(self)
 
 
+class Contrastive(Protocol):
+    """Settings of a projection head."""
+
+    @property
+    def feature_dim(self) -> int: ...
+
+    @property
+    def head(self) -> models.Head: ...
+
+
 def limits(config: Common, shape: DataShape) -> Iterator[tuple[str, str]]:
     """What the data set's size forbids any pretext."""
     if config.batch_size > shape.num_train:
@@ -80,6 +89,14 @@ def backbone(network: str, shape: DataShape, seed: int) -> backbones.Backbone:
     return backbones.build(network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=seed)
 
 
+def contrastive_model(
+    config: "Contrastive", network: str, data: ImageData, runtime: Runtime
+) -> models.ContrastiveModel:
+    """An untrained backbone and projection head, on the device."""
+    untrained = backbone(network, data.shape, runtime.seed)
+    return models.ContrastiveModel(untrained, config.feature_dim, config.head).to(runtime.device)
+
+
 def sgd(config: Common, model: nn.Module, *, nesterov: bool = False) -> torch.optim.SGD:
     """SGD by the common settings, over every parameter."""
     return torch.optim.SGD(
@@ -90,21 +107,6 @@ def sgd(config: Common, model: nn.Module, *, nesterov: bool = False) -> torch.op
         nesterov=nesterov and config.momentum > 0,
         fused=True,
     )
-
-
-class Lasting(Protocol):
-    """Settings of a stage that trains for so many epochs."""
-
-    @property
-    def epochs(self) -> int: ...
-
-
-class Stateful(Protocol):
-    """What is saved with an epoch."""
-
-    def state_dict(self) -> dict[str, Any]: ...
-
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -121,59 +123,15 @@ class Source:
         config, runtime = self.config, self.runtime
         norm, strength = augment.Norm(self.data.mean, self.data.std), config.strength()
         view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
-        order = batches.batches(
-            self.images,
-            config.batch_size,
-            runtime.generator("order", epoch),
-            rank=runtime.rank,
-            world_size=runtime.world_size,
-            drop_last=True,
-        )
-        views = runtime.generator("views", epoch)
+        order, views = runtime.batches(self.images, config.batch_size, epoch), runtime.generator("views", epoch)
         for batch, seen in view_batches.of_batches(order, self.images.images_NCHW, view, views, times=num_views):
             yield batch, seen.views
 
 
-def restore(saved: State | None, parts: Mapping[str, Stateful]) -> tuple[int, dict[str, float]]:
-    """Load ``parts`` from a saved epoch; (epochs done, their last metrics)."""
-    if saved is None:
-        return 0, {}
-    for name, part in parts.items():
-        part.load_state_dict(saved[name])
-    return saved["epoch"], dict(saved["metrics"])
-
-
-def epochs(
-    config: Lasting,
-    start: tuple[int, dict[str, float]],
-    parts: Mapping[str, Stateful],
-    lr_of: Callable[[int], float],
-    run: Callable[[int], dict[str, float]],
-) -> Generator[Epoch, None, dict[str, float]]:
-    """Yield every epoch from ``start`` (as ``restore`` gives it) on; return the last one's metrics.
-
-    parts: what is saved; "optimizer" is one of them. lr_of: the rate of an epoch. run: trains an epoch, gives metrics.
-    """
-    done, last = start
-    optimizer: Any = parts["optimizer"]
-    for epoch in range(done, config.epochs):
-        began, lr = time.perf_counter(), lr_of(epoch)
-        for group in optimizer.param_groups:
-            group["lr"] = lr
-        last = run(epoch)
-        last |= {"lr": lr, "epoch_seconds": time.perf_counter() - began}
-
-        def state(number: int = epoch + 1, found: dict[str, float] = last) -> State:
-            return {"epoch": number, "metrics": found, **{name: part.state_dict() for name, part in parts.items()}}
-
-        yield Epoch(epoch + 1, config.epochs, last, state)
-    return last
-
-
 def mean_over_ranks(sums: Tensor, steps: int, runtime: Runtime) -> list[float]:
     """Means over an epoch and over the ranks, whose shares of a batch are equally large."""
-    found: list[float] = (runtime.gather(sums.unsqueeze(0)).mean(dim=0) / steps).tolist()
-    return found
+    means: list[float] = (runtime.gather(sums.unsqueeze(0)).mean(dim=0) / steps).tolist()
+    return means
 
 
 def features(model: nn.Module, data: ImageData, spaces: Mapping[str, models.What]) -> dict[str, NDArray[Any]]:
@@ -214,16 +172,16 @@ def result(
     model: models.ContrastiveModel,
     network: str,
     mining_space: str,
-    found: Mapping[str, float],
+    last: Mapping[str, float],
     source: Source,
     *,
     temperature: float,
 ) -> Result:
-    """What a contrastive pretext leaves behind: both parts' weights, features of both spaces, and its last metrics."""
+    """What a contrastive pretext leaves behind: weights and features of backbone and head; last: its last metrics."""
     arrays = features(model, source.data, {"head": "embeddings", "backbone": "features"})
     return Result(
         weights={"backbone": model.backbone.state_dict(), "head": model.head.state_dict()},
         arrays=arrays,
         facts={"network": network, "mining_space": mining_space},
-        metrics={**found, **monitor(arrays, mining_space, temperature, source.data, source.runtime)},
+        metrics={**last, **monitor(arrays, mining_space, temperature, source.data, source.runtime)},
     )

@@ -5,8 +5,9 @@ A probe is the one place where labels are learned: it judges features, and nothi
 Axes: N images, B batch, C channels, Y classes, L layers.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +15,9 @@ from torch.nn import functional
 
 from ..data import augment, batches, geometry
 from ..data.batch_random import BatchRandom
-from ..interfaces import DataShape, ImageData, Result, Runtime, Split
+from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..nets import alexnet, backbones, feature_maps
+from . import loop
 
 CROP_SHARE = 7 / 8
 """Side of a crop as a share of the kept image's: 224 of 256 px. Crops of smaller images are enlarged to their size."""
@@ -59,6 +61,16 @@ def limits(batch_size: int, shape: DataShape) -> Iterator[tuple[str, str]]:
         yield "batch_size", f"batch_size must be {rule}, but is {batch_size}"
 
 
+class Lasting(Protocol):
+    """Settings of the training of heads."""
+
+    @property
+    def epochs(self) -> int: ...
+
+    @property
+    def batch_size(self) -> int: ...
+
+
 class Heads(nn.Module):
     """One classifier per layer, trained side by side on the maps of one forward pass; none knows of the others."""
 
@@ -94,6 +106,45 @@ class Probe:
             return feature_maps.collect(self.backbone, images_BCHW, self.layers)
 
 
+def trained(
+    config: Lasting,
+    probe: Probe,
+    heads: Heads,
+    optimizer: torch.optim.Optimizer,
+    *,
+    ten_crops: bool,
+    lr_of: Callable[[int, int], float] | None = None,
+) -> Generator[Epoch, None, Result]:
+    """Train the heads of a probe on the labels, and hold each one's predictions against them.
+
+    Args:
+        heads: those of the probe, bare.
+        ten_crops: whether ten crops of an evaluation image vote.
+        lr_of: the learning rate of a step, by its epoch and its number in the whole training, both from 0.
+
+    Returns:
+        weights: heads. facts: layers. metrics: the loss and each layer's accuracy on both splits.
+    """
+    count = loop.Values(steps=0)
+
+    def run(number: int) -> dict[str, float]:
+        def before_step() -> None:
+            if lr_of is not None:
+                loop.set_lr(optimizer, lr_of(number, count["steps"]))
+            count["steps"] += 1
+
+        metrics = epoch(probe, optimizer, config.batch_size, number, before_step)
+        return metrics if lr_of is None else metrics | {"lr": optimizer.param_groups[0]["lr"]}
+
+    parts: dict[str, loop.Stateful] = {"heads": heads, "optimizer": optimizer, "count": count}
+    last = yield from loop.epochs(config.epochs, probe.runtime, parts, run)
+    return Result(
+        weights={"heads": heads.state_dict()},
+        facts={"layers": list(probe.layers)},
+        metrics=last | accuracies(probe, heads, config.batch_size, ten_crops=ten_crops),
+    )
+
+
 def epoch(
     probe: Probe, optimizer: torch.optim.Optimizer, batch_size: int, number: int, before_step: Callable[[], None]
 ) -> dict[str, float]:
@@ -103,14 +154,7 @@ def epoch(
     views, dropped = runtime.generator("views", number), runtime.generator("dropout", number)
     probe.heads.train()
     sums_L, loss_sum, steps = torch.zeros(len(probe.layers), device=device), torch.zeros((), device=device), 0
-    order = batches.batches(
-        len(rows_N),
-        batch_size,
-        runtime.generator("order", number),
-        rank=runtime.rank,
-        world_size=runtime.world_size,
-        drop_last=False,
-    )
+    order = runtime.batches(len(rows_N), batch_size, number, drop_last=False)
     for batch in batches.announced(data.train, rows_N, order):
         rows_B = rows_N[batch.rows_B]
         crops_B4 = flip_B = None
@@ -123,10 +167,8 @@ def epoch(
         own_B = labels_N[rows_B]
         losses_L = torch.stack([functional.cross_entropy(logits_BY, own_B) for logits_BY in logits_LBY])
         before_step()
-        optimizer.zero_grad(set_to_none=True)
         # The heads share nothing, so the sum's gradient is each one's own.
-        losses_L.sum().backward()
-        optimizer.step()
+        loop.step(losses_L.sum(), optimizer)
         loss_sum += runtime.gather(losses_L.detach().mean()[None]).mean()
         right_BL = (logits_LBY.detach().argmax(2) == own_B).T.float()
         sums_L += runtime.gather(right_BL).mean(0)
