@@ -97,7 +97,7 @@ def test_seeds_that_the_study_no_longer_asks_for_are_left_out(book: Any) -> None
 
 
 def test_settings_that_come_to_the_same_share_their_trials(book: Any) -> None:
-    # lambda_scope counts only while mix is hierarchical, so the second row is the first one again; its trials are in the ledger once.
+    # lambda_scope counts only while mix is hierarchical, so the second row is the first one again, trials included.
     made = book(seeds=[0])
     made.configuration(0, {0: _scores(1.0, 0.5)}, {"spc.mix": "code"}, "code")
     made.configuration(1, {}, {"spc.mix": "code", "spc.lambda_scope": "batch"}, "code, other scope")

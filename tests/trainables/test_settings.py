@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
@@ -84,3 +85,32 @@ def test_a_setting_counts_only_while_the_others_say_so() -> None:
 
 def test_effective_settings_are_in_the_order_of_their_declaration() -> None:
     assert list(settings.effective(Config(mode="on"))) == ["share", "count", "lr", "mode", "decay", "flag"]
+
+
+Size = Literal["small", "large"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WithLiterals:
+    size: Size = settings.setting("small", "how large", symbol="s")
+    turns: Literal[2, 4] = settings.setting(4, "how many turns")
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+
+def test_a_literal_gives_a_setting_its_kind_and_its_choices() -> None:
+    rules = settings.rules(WithLiterals)
+    assert rules["size"].choices == ("small", "large") and rules["turns"].choices == (2, 4)
+    assert (rules["size"].symbol, rules["size"].meaning) == ("s", "how large")
+    assert [settings.kind_of(WithLiterals, name) for name in rules] == [str, int]
+    assert WithLiterals(size="large", turns=2).turns == 2
+
+
+def test_values_outside_of_a_literal_are_refused_by_name() -> None:
+    with pytest.raises(settings.SettingsError) as refused:
+        WithLiterals(size="huge", turns=3)  # type: ignore[arg-type]
+    assert refused.value.faults == [
+        ("size", "size must be one of small, large, but is 'huge'. It is: how large"),
+        ("turns", "turns must be one of 2, 4, but is 3. It is: how many turns"),
+    ]

@@ -69,10 +69,10 @@ def train(
         CheckpointError: the file is not the one that was pinned, or does not fit.
     """
     path = Path(config.path)
-    found = checkpoints.digest(path)
-    if found != config.sha256:
+    digest = checkpoints.digest(path)
+    if digest != config.sha256:
         raise checkpoints.CheckpointError(
-            f"{path}: the study was checked with sha256 {config.sha256 or 'none'}, but this file has {found}; "
+            f"{path}: the study was checked with sha256 {config.sha256 or 'none'}, but this file has {digest}; "
             "give every node the same file"
         )
     network = backbones.resolve(config.network, data.shape)
@@ -83,7 +83,7 @@ def train(
     return Result(
         weights={"backbone": backbone.state_dict()},
         arrays=arrays,
-        facts={"network": network, "mining_space": "backbone", "checkpoint_sha256": found},
+        facts={"network": network, "mining_space": "backbone", "checkpoint_sha256": digest},
         metrics=pretext.monitor(arrays, "backbone", MONITOR_TEMPERATURE, data, runtime),
     )
     yield  # a generator without epochs

@@ -225,7 +225,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
         linked_OO = correlation.pseudo_graph(predictions_OC, threshold)
         label_O, confident_O = correlation.pseudo_labels(predictions_OC, config.label_threshold)
         counts += torch.stack([linked_OO.triu(1).sum(), confident_O.sum()])
-        for inner, images in _seen_images(setup, plain_OCHW, generators):
+        for inner, images in _inner_steps(setup, plain_OCHW, generators):
             rows_B = runtime.gather(inner.rows_B)
             targets = _Targets(
                 linked_OO[rows_B][:, rows_B], label_O[rows_B], confident_O[rows_B], predictions_OC[rows_B]
@@ -254,7 +254,7 @@ def _inner_batches(setup: _Setup, num_rows: int, generator: torch.Generator) -> 
                 yield batch
 
 
-def _seen_images(
+def _inner_steps(
     setup: _Setup, plain_OCHW: Tensor, generators: Mapping[str, torch.Generator]
 ) -> Iterator[tuple[batches.Batch, list[Tensor]]]:
     """Each inner batch with the kinds of images that are trained on: the plain ones, the transformed ones or both."""
@@ -266,20 +266,20 @@ def _seen_images(
         return
     norm, strength = augment.Norm((0.0,) * channels, (1.0,) * channels), augment.Strength(affine=config.affine_scale)
     view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
-    for batch, seen in view_batches.of_batches(inner, plain_OCHW, view, generators["views"]):
-        yield batch, ([seen.images[0].float() / 255] if config.train_on_original else []) + seen.views
+    for batch, step in view_batches.of_batches(inner, plain_OCHW, view, generators["views"]):
+        yield batch, ([step.images[0].float() / 255] if config.train_on_original else []) + step.views
 
 
 def _step(setup: _Setup, images: Sequence[Tensor], targets: _Targets, triplets: torch.Generator) -> Tensor:
     """One optimizer step on each kind of images (B, C, H, W); the TERMS of it, detached."""
     config = setup.config
-    seen = [_seen(setup, images_BCHW) for images_BCHW in images]
-    terms = torch.stack([_supervised(config, each.predictions_BC, targets) for each in seen]).sum(dim=0)
+    outputs = [_outputs_of_batch(setup, images_BCHW) for images_BCHW in images]
+    terms = torch.stack([_supervised(config, each.predictions_BC, targets) for each in outputs]).sum(dim=0)
     # The mutual information counts once, on the transformed images where there are any.
     mi = terms.new_zeros(())
     if config.mi_loss_weight > 0:
         drawn = _triplets(config, targets.linked_BB, triplets)
-        scores_PBHW = setup.discriminator(seen[-1].deep_BC, seen[-1].shallow_BFHW, drawn.partner_PB)
+        scores_PBHW = setup.discriminator(outputs[-1].deep_BC, outputs[-1].shallow_BFHW, drawn.partner_PB)
         mi = mutual_information.jsd_loss(scores_PBHW, drawn.usable_B)
     graph, label, consistent = terms.unbind()
     loss = (
@@ -292,7 +292,7 @@ def _step(setup: _Setup, images: Sequence[Tensor], targets: _Targets, triplets: 
     return torch.stack([loss, graph, label, mi, consistent]).detach()
 
 
-def _seen(setup: _Setup, images_BCHW: Tensor) -> dccm.Outputs:
+def _outputs_of_batch(setup: _Setup, images_BCHW: Tensor) -> dccm.Outputs:
     """The network's outputs for the global batch."""
     return dccm.Outputs(*(setup.runtime.gather(part) for part in setup.trained(images_BCHW)))
 

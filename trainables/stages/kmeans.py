@@ -62,17 +62,22 @@ def train(
     features = {
         part: np.ascontiguousarray(pretext.arrays[f"{space}_{part}"], dtype=np.float32) for part in ("train", "eval")
     }
-    found = runtime.search.kmeans(
+    clustered = runtime.search.kmeans(
         features["train"], num_clusters, seed=runtime.seed, iterations=config.iterations, restarts=config.restarts
     )
-    probabilities = {part: clustering.closeness(points_ND, found.centroids_CD) for part, points_ND in features.items()}
+    probabilities = {
+        part: clustering.closeness(points_ND, clustered.centroids_CD) for part, points_ND in features.items()
+    }
     scores = clustering.evaluate(probabilities["eval"], data, confidence_threshold=0.99)
     scores |= {
-        "mean_squared_distance": found.inertia / len(features["train"]),
-        "num_empty_train_clusters": float(found.num_empty),
+        "mean_squared_distance": clustered.inertia / len(features["train"]),
+        "num_empty_train_clusters": float(clustered.num_empty),
     }
     return Result(
-        arrays={"centroids": found.centroids_CD, **{f"probabilities_{part}": p for part, p in probabilities.items()}},
+        arrays={
+            "centroids": clustered.centroids_CD,
+            **{f"probabilities_{part}": p for part, p in probabilities.items()},
+        },
         facts={"space": space},
         metrics=scores,
     )

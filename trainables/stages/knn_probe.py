@@ -59,8 +59,8 @@ def train(
         features[part] = torch.nn.functional.normalize(rows_ND).cpu().numpy()
     half = config.half_precision
     if data.is_union:
-        found = runtime.search.knn(features["train"], None, config.num_neighbors + 1, "inner_product", half=half)
-        similarities_MK, neighbors_MK = found[0][:, 1:], found[1][:, 1:]
+        nearest = runtime.search.knn(features["train"], None, config.num_neighbors + 1, "inner_product", half=half)
+        similarities_MK, neighbors_MK = nearest[0][:, 1:], nearest[1][:, 1:]
     else:
         similarities_MK, neighbors_MK = runtime.search.knn(
             features["train"], features["eval"], config.num_neighbors, "inner_product", half=half

@@ -1,6 +1,6 @@
 """Linear probe: how well a linear classifier tells the classes apart from each layer of the frozen network.
 
-All layers are judged in one pass over the images, each by its own classifier on its pooled map (about 9,600 numbers of
+All layers are evaluated in one pass over images, each by its own classifier on its pooled map (about 9,600 numbers of
 AlexNet). Source: Zhang et al. 2016 and DeepCluster's linear evaluation: SGD with a learning rate that falls as
 lr / sqrt(1 + lr * weight_decay * steps), ten crops at the end; UAD's table captions.
 SwAV's linear evaluation is ``schedule: cosine`` with a rate of 0.3, a decay of 1e-6 and 100 epochs, layer "output".

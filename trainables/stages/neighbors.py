@@ -68,8 +68,8 @@ def train(
     tables = {}
     for part, k in (("train", config.num_neighbors), ("eval", EVAL_NEIGHBORS)):
         features_ND = np.ascontiguousarray(pretext.arrays[f"{space}_{part}"], dtype=np.float32)
-        found = runtime.search.knn(features_ND, None, k + 1, "inner_product", half=config.half_precision)
-        tables[f"neighbors_{part}"] = found[1]
+        _, neighbors_NK = runtime.search.knn(features_ND, None, k + 1, "inner_product", half=config.half_precision)
+        tables[f"neighbors_{part}"] = neighbors_NK
     purities = {}
     labels_N, labels_eval_N = data.train.labels_N.cpu().numpy(), data.eval.labels_N.cpu().numpy()
     for k in PURITY_AT:

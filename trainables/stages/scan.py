@@ -89,7 +89,7 @@ class Config(alternating_normalization.Settings, clustering.OptimizerConfig):
     )
     neighbor_sampling: str = settings.setting(
         "one_with_self",
-        "neighbors met per image and epoch: one of K + 1 with the image itself, one of K, or all K",
+        "neighbors drawn per image and epoch: one of K + 1 with the image itself, one of K, or all K",
         choices=("one_with_self", "one_without_self", "all"),
     )
     same_class_only: bool = settings.setting(
@@ -340,12 +340,12 @@ def _terms(
     targets, weights = [], []
     for logits_HTC, rows_B in zip(logits[1:], partner_rows, strict=True):
         labels_T = runtime.gather(setup.data.train.labels_N[rows_B])
-        refined = [
+        normalized = [
             normalizer.of_logits(logits_TC, labels_T, epoch)
             for normalizer, logits_TC in zip(setup.normalizers, logits_HTC, strict=True)
         ]
-        targets.append(torch.stack([each for each, _ in refined]))
-        weights.append(torch.stack([each for _, each in refined]))
+        targets.append(torch.stack([each for each, _ in normalized]))
+        weights.append(torch.stack([each for _, each in normalized]))
     corrects = setup.normalizers[0].corrects(epoch)
     return scan_loss.scan_loss(
         logits[0],

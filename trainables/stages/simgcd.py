@@ -182,7 +182,7 @@ def train(
 
     Returns:
         weights: backbone, projection, prototypes. arrays: probabilities_train, probabilities_eval (N, C), features_eval
-        (N, D) of length 1, float32; labeled_train (N,), bool, the images whose labels were seen; where targets were
+        (N, D) of length 1, float32; labeled_train (N,), bool, the images whose labels were learned; where targets were
         corrected also refined_eval (N, C). facts: network, num_clusters, num_known, num_labeled, looks_at_labels.
 
     Raises:

@@ -139,14 +139,14 @@ class Normalizer:
 
         labels_B: -1 where unknown; for the report alone.
         """
-        found = alternating_normalization.refine_assignments(rows_BC, self._options, self._prior_C, self._queue_QC)
-        targets_BC = found.targets_BC if self.corrects(epoch) else rows_BC.detach()
-        self._count(rows_BC, targets_BC, found, labels_B)
+        normalized = alternating_normalization.refine_assignments(rows_BC, self._options, self._prior_C, self._queue_QC)
+        targets_BC = normalized.targets_BC if self.corrects(epoch) else rows_BC.detach()
+        self._count(rows_BC, targets_BC, normalized, labels_B)
         if self.corrects(epoch) and self._config.an_class_prior == "running":
             self._prior_C = alternating_normalization.next_prior(self._prior_C, targets_BC, self._config.an_prior_decay)
         if self._config.an_empty_reference == "queue":
-            self._queue_QC = alternating_normalization.next_queue(self._queue_QC, rows_BC, ~found.unsure_B)
-        return targets_BC, found.entropy_B
+            self._queue_QC = alternating_normalization.next_queue(self._queue_QC, rows_BC, ~normalized.unsure_B)
+        return targets_BC, normalized.entropy_B
 
     def in_batches(self, rows_NC: Tensor, labels_N: Tensor, epoch: int, order_N: Tensor) -> tuple[Tensor, Tensor]:
         """Targets (N, C) and entropies (N,), float64, of a whole split, in batches as ``order_N`` deals its rows."""
@@ -174,9 +174,9 @@ class Normalizer:
         return targets_BC.clamp_min(1e-12).log() if self.corrects(epoch) else logits_BC, weights_B
 
     def _count(
-        self, rows_BC: Tensor, targets_BC: Tensor, found: alternating_normalization.Refined, labels_B: Tensor
+        self, rows_BC: Tensor, targets_BC: Tensor, normalized: alternating_normalization.Refined, labels_B: Tensor
     ) -> None:
-        before_B, after_B, unsure_B = rows_BC.argmax(1), targets_BC.argmax(1), found.unsure_B.double()
+        before_B, after_B, unsure_B = rows_BC.argmax(1), targets_BC.argmax(1), normalized.unsure_B.double()
         known_B = (labels_B >= 0).double()
         parts = ((before_B, known_B), (before_B, known_B * unsure_B), (after_B, known_B * unsure_B))
         for counts_CY, (cluster_B, weight_B) in zip(self._counts_3CY, parts, strict=True):
@@ -184,7 +184,7 @@ class Normalizer:
             counts_CY.view(-1).index_add_(0, place_B, weight_B)
         changed = (before_B != after_B).double().sum()
         one = torch.ones_like(changed)
-        self._sums += torch.stack((unsure_B.sum(), changed, found.num_missing.double(), one * len(rows_BC), one))
+        self._sums += torch.stack((unsure_B.sum(), changed, normalized.num_missing.double(), one * len(rows_BC), one))
 
     def report(self) -> dict[str, float]:
         """What happened since the last report; where nothing did, that one again.

@@ -35,9 +35,9 @@ class Classifier(nn.Module):
         if not self._low_source:
             logits_BC: Tensor = self.top(self.backbone(images_BCHW))
             return logits_BC
-        found = feature_maps.collect(self.backbone, images_BCHW, (self._low_source, "output"))
-        low_BL = found[self._low_source][:, self.low_C].flatten(1)
-        fused_BC: Tensor = self.top(torch.cat([low_BL, found["output"]], dim=1))
+        maps = feature_maps.collect(self.backbone, images_BCHW, (self._low_source, "output"))
+        low_BL = maps[self._low_source][:, self.low_C].flatten(1)
+        fused_BC: Tensor = self.top(torch.cat([low_BL, maps["output"]], dim=1))
         return fused_BC
 
 

@@ -158,12 +158,10 @@ class Extractor:
         if self.fusion is None:
             return feature_maps.collect(self.backbone, images_BCHW, ("top",))["top"].float()
         settings = self.fusion
-        found = feature_maps.collect(
-            self.backbone, images_BCHW, (settings.low_level_source, settings.high_level_source)
-        )
+        maps = feature_maps.collect(self.backbone, images_BCHW, (settings.low_level_source, settings.high_level_source))
         return fusion.fuse(
-            found[settings.low_level_source][:, channels_of()].float(),
-            found[settings.high_level_source].flatten(1).float(),
+            maps[settings.low_level_source][:, channels_of()].float(),
+            maps[settings.high_level_source].flatten(1).float(),
             operation=settings.operation,
             unit_blocks=settings.block_norm == "l2_each",
             seed=self.runtime.seed,

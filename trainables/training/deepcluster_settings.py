@@ -40,7 +40,7 @@ class Settings(precision.Settings):
     )
     epochs: int = settings.setting(200, "clusterings, each followed by training", low=1, unit="epochs")
     epochs_between_reassignments: float = settings.setting(
-        1.0, "images met per clustering, as a share of the data set", above=0, high=100
+        1.0, "images drawn per clustering, as a share of the data set", above=0, high=100
     )
     uniform_sampler: bool = settings.setting(True, "draw images uniformly over the clusters, not over the images")
     batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")

@@ -124,8 +124,8 @@ class Source:
         norm, strength = augment.Norm(self.data.mean, self.data.std), config.strength()
         view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
         order, views = runtime.batches(self.images, config.batch_size, epoch), runtime.generator("views", epoch)
-        for batch, seen in view_batches.of_batches(order, self.images.images_NCHW, view, views, times=num_views):
-            yield batch, seen.views
+        for batch, step in view_batches.of_batches(order, self.images.images_NCHW, view, views, times=num_views):
+            yield batch, step.views
 
 
 def mean_over_ranks(sums: Tensor, steps: int, runtime: Runtime) -> list[float]:
