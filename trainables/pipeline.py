@@ -18,7 +18,7 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "dccm": ("dccm",),
     "kmeans": ("simclr", "kmeans"),
     "scan": ("simclr", "neighbors", "scan", "selflabel"),
-    "scan_loss": ("simclr", "neighbors", "scan"),
+    "scan_loss": ("simclr", "neighbors", "scan"),  # SCAN without self-labeling
     "spc": ("simclr", "neighbors", "scan", "spc"),
     "deepcluster": ("deepcluster",),
     "uad": ("uad",),

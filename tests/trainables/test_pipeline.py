@@ -71,6 +71,7 @@ def test_no_method_holds_a_probe() -> None:
     [
         ("kmeans", "pretext"),
         ("scan", "selflabel"),
+        ("scan_loss", "scan"),
         ("spc", "spc"),
         ("uad", "uad"),
         ("swav", "swav"),
