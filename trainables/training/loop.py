@@ -117,6 +117,6 @@ def step(loss: Tensor, *optimizers: torch.optim.Optimizer) -> None:
     """One step down the gradient of ``loss`` (a scalar) with each optimizer."""
     for optimizer in optimizers:
         optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     for optimizer in optimizers:
         optimizer.step()
