@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 if TYPE_CHECKING:
-    from .data.batches import Batch
     from .nets import precision
 
 State = Mapping[str, Any]
@@ -88,6 +87,19 @@ class Split:
 
     def to(self, device: torch.device) -> "Split":
         return Split(self.images_NCHW.to(device), self.labels_N.to(device))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One rank's part of a global batch.
+
+    rows_B: int64 indices into the data set, on the generator's device.
+    start, total: these rows are start .. start + B of the ``total`` rows in the global batch.
+    """
+
+    rows_B: Tensor
+    start: int
+    total: int
 
 
 @dataclass(frozen=True)
@@ -290,7 +302,7 @@ class Runtime(Protocol):
 
     def batches(
         self, rows: int | Split, size: int, epoch: int, *, purpose: str = "order", drop_last: bool = True
-    ) -> "Iterator[Batch]":
+    ) -> Iterator[Batch]:
         """This rank's part of each batch of one pass over ``rows`` in random order.
 
         Args:

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from trainables.data.batches import Batch, batches, dealt
+from trainables.data.batches import batches, dealt
+from trainables.interfaces import Batch
 
 
 def passes(

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from trainables.data import augment, batches, view_batches
 from trainables.data.batch_random import BatchRandom
+from trainables.interfaces import Batch
 
 NORM = augment.Norm((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
 
@@ -28,7 +29,7 @@ def made(
     rank: int = 0,
     world_size: int = 1,
     times: int = 1,
-) -> list[tuple[batches.Batch, view_batches.Views]]:
+) -> list[tuple[Batch, view_batches.Views]]:
     """Of each batch its rows and those after them."""
     order = batches.batches(
         len(images_NCHW), batch_size, generator(), rank=rank, world_size=world_size, drop_last=False

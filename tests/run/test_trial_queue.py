@@ -229,7 +229,7 @@ def test_rows_of_an_ablation_come_in_the_order_of_the_file(make_study: MakeStudy
     play(trial_queue, random.Random(5))
     assert [configuration.variant for configuration in trial_queue.configurations] == [
         "whole",
-        "without refinement",
+        "mixed as in the code",
         "without balance",
     ]
     assert trial_queue.finished
@@ -349,7 +349,7 @@ def test_a_setting_without_the_objective_s_metric_does_not_stop_the_search(
     trial_queue = make_queue(make_study(text), lookahead=1)
     while (found := trial_queue.next()) is not None:
         key, trial_spec = found
-        has_loss = trial_spec["changes"]["spc.mix"] == "code"
+        has_loss = trial_spec["changes"].get("spc.mix") == "code"
         trial_queue.started(key)
         trial_queue.done(key, {"metrics": {"spc/loss": 1.0} if has_loss else {}, "stages": [], "seconds": 1.0})
     assert trial_queue.finished

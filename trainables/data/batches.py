@@ -4,26 +4,12 @@ Axes: B rows of this rank's batch.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from ..interfaces import Split
+from ..interfaces import Batch, Split
 from .decode_workers import FileImages
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One rank's part of a global batch.
-
-    rows_B: int64 indices into the data set, on the generator's device.
-    start, total: these rows are start .. start + B of the ``total`` rows in the global batch.
-    """
-
-    rows_B: Tensor
-    start: int
-    total: int
 
 
 def batches(

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ..interfaces import Images
+from ..interfaces import Batch, Images
 from .batch_random import BatchRandom
-from .batches import Batch
 
 TOGETHER_VALUES = 1024 * 3 * 32 * 32
 """Pixel values that are augmented at once, 12 MiB of them as float32; a batch with more goes alone."""

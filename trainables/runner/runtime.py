@@ -11,8 +11,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from ..data.batches import Batch, batches
-from ..interfaces import Runtime, Search, Split, State
+from ..data.batches import batches
+from ..interfaces import Batch, Runtime, Search, Split, State
 from ..nets import precision
 from ..vector_search.faiss_search import FaissSearch
 

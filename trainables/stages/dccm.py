@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from .. import settings
 from ..data import augment, batches, view_batches
-from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import correlation, metrics, mutual_information
 from ..nets import dccm, precision, rmsprop
 from ..training import clustering, loop
@@ -237,7 +237,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     return means | {"graph_threshold": threshold, "confident_pairs": float(pairs), "confident_labels": float(labels)}
 
 
-def _inner_batches(setup: _Setup, num_rows: int, generator: torch.Generator) -> Iterator[batches.Batch]:
+def _inner_batches(setup: _Setup, num_rows: int, generator: torch.Generator) -> Iterator[Batch]:
     """Each inner batch as often as it is augmented, over all passes."""
     config, runtime = setup.config, setup.runtime
     for _ in range(config.inner_repeats):
@@ -256,7 +256,7 @@ def _inner_batches(setup: _Setup, num_rows: int, generator: torch.Generator) -> 
 
 def _inner_steps(
     setup: _Setup, plain_OCHW: Tensor, generators: Mapping[str, torch.Generator]
-) -> Iterator[tuple[batches.Batch, list[Tensor]]]:
+) -> Iterator[tuple[Batch, list[Tensor]]]:
     """Each inner batch with the kinds of images that are trained on: the plain ones, the transformed ones or both."""
     config, channels = setup.config, plain_OCHW.shape[1]
     inner = _inner_batches(setup, len(plain_OCHW), generators["inner"])

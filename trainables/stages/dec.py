@@ -20,8 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import settings
-from ..data import batches
-from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, soft_assignment
 from ..nets import autoencoder
 from ..training import alternating_normalization, clustering, loop
@@ -253,7 +252,7 @@ def _epoch(setup: _Setup, progress: _Progress, epoch: int) -> dict[str, float]:
     return losses | ({"reconstruction": reconstruction} if config.reconstruction_weight else {})
 
 
-def _loss(setup: _Setup, progress: _Progress, batch: batches.Batch, epoch: int) -> Tensor:
+def _loss(setup: _Setup, progress: _Progress, batch: Batch, epoch: int) -> Tensor:
     """This rank's part of (loss, divergence, reconstruction error)."""
     config = setup.config
     scaled_BD = setup.model.autoencoder.scaled(setup.data.train.images_NCHW[batch.rows_B])

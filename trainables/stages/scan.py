@@ -23,9 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import settings
-from ..data import augment, batches, view_batches
+from ..data import augment, view_batches
 from ..data.batch_random import BatchRandom
-from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, neighbor_pairs, scan_loss
 from ..nets import models
 from ..training import alternating_normalization, clustering, loop
@@ -276,7 +276,7 @@ def _table(config: Config, data: ImageData, neighbors: Result, device: torch.dev
     return table_NK, torch.full((len(table_NK),), table_NK.shape[1], device=device)
 
 
-def _partners(setup: _Setup, batch: batches.Batch, generator: torch.Generator) -> Tensor:
+def _partners(setup: _Setup, batch: Batch, generator: torch.Generator) -> Tensor:
     """(B, M) rows of the anchors' partners. Drawn for the global batch, so that ranks agree on every pair."""
     config, own_BK = setup.config, setup.table_NK[batch.rows_B]
     if config.num_neighbors == 0:
@@ -295,7 +295,7 @@ def _steps(setup: _Setup, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], list
     order = runtime.batches(images, config.batch_size, epoch)
     pairs = runtime.generator("pairs", epoch)
 
-    def rows_of(batch: batches.Batch) -> tuple[Tensor, ...]:
+    def rows_of(batch: Batch) -> tuple[Tensor, ...]:
         return batch.rows_B, *_partners(setup, batch, pairs).unbind(1)
 
     if setup.train_ND is not None:

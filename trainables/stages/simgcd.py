@@ -34,7 +34,7 @@ from torch.nn import functional
 from .. import settings
 from ..data import augment, batches, gcd_split
 from ..data.batch_random import BatchRandom
-from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import contrastive, metrics, schedules, sinkhorn
 from ..maths import simgcd as maths
 from ..nets import freezing, models, precision
@@ -171,7 +171,7 @@ class _Setup:
 class _Step:
     """A global batch as this rank sees it. Its first ``num_unlabeled`` images, over all ranks, have no label."""
 
-    batch: batches.Batch
+    batch: Batch
     num_unlabeled: int
 
 

@@ -23,8 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import settings
-from ..data import batches
-from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import metrics, propagation, scan_loss, schedules, spc_labels
 from ..nets import models, precision
 from ..training import alternating_normalization, clustering, loop, spc_mixing
@@ -362,7 +361,7 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
     setup.trained.train()
     sums, steps, num_steps = torch.zeros(3, device=runtime.device), 0, len(weak_W) // num_weak
     for batch in order:
-        weak = batches.Batch(weak_W[batch.rows_B], batch.start, batch.total)
+        weak = Batch(weak_W[batch.rows_B], batch.start, batch.total)
         if weighs:
             # Cross entropy is linear in its target: a weak image comes once an epoch, so its target takes the weight.
             weights_B = setup.normalizer.weights(runtime.gather(entropy_N[weak.rows_B]))[

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .. import settings
-from ..data import augment, batches, multicrop
+from ..data import augment, multicrop
 from ..data.batch_random import BatchRandom
-from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, schedules, sinkhorn
 from ..nets import backbones, larc, models
 from ..nets import swav as nets
@@ -315,7 +315,7 @@ def _targets(
     setup: _Setup,
     embeddings_VBE: tuple[Tensor, ...],
     scores_VBK: tuple[Tensor, ...],
-    batch: batches.Batch,
+    batch: Batch,
     epoch: int,
 ) -> tuple[list[Tensor], list[Tensor] | None]:
     """This rank's codes of the large crops, and the weights of their terms; the queue takes the batch in."""

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import settings
-from ..data import augment, batches, view_batches
-from ..interfaces import DataShape, ImageData, Result, Runtime, Split
+from ..data import augment, view_batches
+from ..interfaces import Batch, DataShape, ImageData, Result, Runtime, Split
 from ..maths import metrics
 from ..nets import backbones, models, precision
 
@@ -118,7 +118,7 @@ class Source:
     images: Split
     runtime: Runtime
 
-    def batches(self, epoch: int, num_views: int) -> Iterator[tuple[batches.Batch, list[Tensor]]]:
+    def batches(self, epoch: int, num_views: int) -> Iterator[tuple[Batch, list[Tensor]]]:
         """(batch, ``num_views`` views (B, C, H, W) of this rank's images) for each full batch of an epoch."""
         config, runtime = self.config, self.runtime
         norm, strength = augment.Norm(self.data.mean, self.data.std), config.strength()

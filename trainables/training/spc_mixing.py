@@ -12,9 +12,9 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
-from ..data import augment, batches
+from ..data import augment
 from ..data.batch_random import BatchRandom
-from ..interfaces import ImageData, Runtime
+from ..interfaces import Batch, ImageData, Runtime
 from ..maths import spc_labels
 
 
@@ -37,7 +37,7 @@ class Settings(Protocol):
     def lambda_scope(self) -> str: ...
 
 
-def strong_batch(strong_S: Tensor, count: int, generator: torch.Generator, runtime: Runtime) -> batches.Batch:
+def strong_batch(strong_S: Tensor, count: int, generator: torch.Generator, runtime: Runtime) -> Batch:
     """This rank's part of ``count`` strong images: shuffled passes over the set, begun anew where it is too small."""
     total = max(count - count % runtime.world_size, runtime.world_size)
     passes = [
@@ -46,7 +46,7 @@ def strong_batch(strong_S: Tensor, count: int, generator: torch.Generator, runti
     ]
     rows_T = strong_S[torch.cat(passes)[:total]]
     share = total // runtime.world_size
-    return batches.Batch(rows_T[runtime.rank * share :][:share], runtime.rank * share, total)
+    return Batch(rows_T[runtime.rank * share :][:share], runtime.rank * share, total)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Mixer:
     runtime: Runtime
 
     def hierarchical(
-        self, targets_NC: Tensor, strong: batches.Batch, weak: batches.Batch, draws: Mapping[str, torch.Generator]
+        self, targets_NC: Tensor, strong: Batch, weak: Batch, draws: Mapping[str, torch.Generator]
     ) -> Tensor:
         """Eq. 11-16: (loss, L_S, L_M); mixtures in which the strong image has the larger share."""
         config, runtime = self.config, self.runtime
@@ -88,7 +88,7 @@ class Mixer:
         return torch.stack((loss_strong + config.mixed_loss_weight * loss_mixed, loss_strong, loss_mixed))
 
     def within_batch(
-        self, targets_NC: Tensor, strong: batches.Batch, weak: batches.Batch, draws: Mapping[str, torch.Generator]
+        self, targets_NC: Tensor, strong: Batch, weak: Batch, draws: Mapping[str, torch.Generator]
     ) -> Tensor:
         """The printed code: one share per batch, each image mixed with another one of its rank's; (loss, 0, loss)."""
         images = torch.cat(self._views(strong, weak, draws["views"]))
@@ -101,7 +101,7 @@ class Mixer:
         )
         return torch.stack((loss, torch.zeros_like(loss), loss))
 
-    def _views(self, strong: batches.Batch, weak: batches.Batch, views: torch.Generator) -> tuple[Tensor, Tensor]:
+    def _views(self, strong: Batch, weak: Batch, views: torch.Generator) -> tuple[Tensor, Tensor]:
         config, data = self.config, self.data
         norm, drawn = augment.Norm(data.mean, data.std), []
         for batch, kind, scale in (
