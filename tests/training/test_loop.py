@@ -49,7 +49,7 @@ class Training:
         with torch.no_grad():
             self.model.weight += epoch
         self.rates.append(self.optimizer.param_groups[0]["lr"])
-        return {"weight": float(self.model.weight)}
+        return {"weight": self.model.weight.item()}
 
 
 def test_epochs_are_numbered_from_one_and_the_last_metrics_come_back() -> None:
