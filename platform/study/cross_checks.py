@@ -35,7 +35,7 @@ def read_objectives(reading: Reading, swept: Sequence[str]) -> tuple[Objective, 
     listed = isinstance(reading.document.data.get("objective"), list)
     for index, objective in enumerate(objectives):
         where: Where = ("objective", index, "metric") if listed else ("objective", "metric")
-        if sentence := _objective_fault(reading, objective, swept) or "":
+        if sentence := _objective_error(reading, objective, swept) or "":
             reading.note(where, sentence)
         if objective.metric in [each.metric for each in objectives[:index]]:
             reading.note(where, f"{objective.metric!r} stands twice under objective. Take one out.")
@@ -91,7 +91,7 @@ def _criterion(reading: Reading) -> Objective | None:
     return None
 
 
-def _objective_fault(reading: Reading, objective: Objective, swept: Sequence[str]) -> str | None:
+def _objective_error(reading: Reading, objective: Objective, swept: Sequence[str]) -> str | None:
     metric, oracle = objective.metric, reading.page.oracle
     views = [reading, *for_pipelines(reading)]
     names = (f"{slot}/{name}" for view in views for slot, stage in view.stages.items() for name in stage.METRICS)
@@ -218,7 +218,7 @@ def judge_together(
     views = {
         name: Given(own, {**settings_of(own, fixed), **changed.get(name, {})}, search) for name, own in stages.items()
     }
-    # What a preset says and a value of the page switches off is no fault: nobody wrote it.
+    # What a preset says and a value of the page switches off is no error: nobody wrote it.
     for name in reading.page.fixed:
         obstacles = [view.obstacle(name) for view in views.values() if settings_of(view.stages, {name: None})]
         if all(obstacles):

@@ -10,7 +10,7 @@ from trainables import settings
 from trainables.settings import Plain
 
 from .errors import StudyError, did_you_mean
-from .hyperparameters import value_fault
+from .hyperparameters import value_error
 from .yaml_reader import Document, Where
 
 MAX_VALUES = 1_000
@@ -224,28 +224,28 @@ def grid_setting(domains: Mapping[str, Domain], index: int) -> dict[str, Plain]:
 
 
 def read_domain(
-    document: Document, where: tuple[str, str], config: type[Any], faults: list[StudyError]
+    document: Document, where: tuple[str, str], config: type[Any], errors: list[StudyError]
 ) -> Domain | None:
-    """The domain that stands at ``where``, (section, name of a known setting); None where ``faults`` got why not."""
+    """The domain that stands at ``where``, (section, name of a known setting); None where ``errors`` got why not."""
     section, name = where
     raw, key = document.data[section][name], f"{section}.{name}"
     raw = {"choice": raw} if isinstance(raw, list) else raw
-    before = len(faults)
+    before = len(errors)
     form = _form(raw)
     if form is None:
         shown = f"is {raw!r}; a single value belongs under fixed" if not isinstance(raw, dict) else "has no domain"
-        faults.append(document.fault(where, f"{name} {shown}. A domain is one of {_FORMS}.", key=key))
+        errors.append(document.error(where, f"{name} {shown}. A domain is one of {_FORMS}.", key=key))
         return None
     for option in raw:
         if option != form and option not in _OPTIONS[form]:
             way_out = _wrong_option(form, option)
             sentence = f"{option} is not part of {form}. {way_out}"
-            faults.append(document.fault((*where, option), sentence, key=key, at_key=True))
+            errors.append(document.error((*where, option), sentence, key=key, at_key=True))
     if form == "choice":
-        domain = _choice(document, where, config, faults)
+        domain = _choice(document, where, config, errors)
     else:
-        domain = _range(document, where, config, form, faults)
-    return domain if len(faults) == before else None
+        domain = _range(document, where, config, form, errors)
+    return domain if len(errors) == before else None
 
 
 def _form(raw: Any) -> str | None:
@@ -262,30 +262,30 @@ def _wrong_option(form: str, option: str) -> str:
     return did_you_mean(option, _OPTIONS[form]) if _OPTIONS[form] else "Take it out."
 
 
-def _choice(document: Document, at: tuple[str, str], config: type[Any], faults: list[StudyError]) -> Domain | None:
+def _choice(document: Document, at: tuple[str, str], config: type[Any], errors: list[StudyError]) -> Domain | None:
     section, name = at
     raw = document.data[section][name]
     where: Where = at if isinstance(raw, list) else (*at, "choice")
     listed, key, field = raw if isinstance(raw, list) else raw["choice"], f"{section}.{name}", name.partition(".")[2]
     if not isinstance(listed, list) or not listed:
         sentence = f"choice must be a list of values, but is {listed!r}. Write it as [a, b, c]."
-        faults.append(document.fault(where, sentence, key=key))
+        errors.append(document.error(where, sentence, key=key))
         return None
     options: list[Plain] = []
     for index, value in enumerate(listed):
-        sentence_or_none = value_fault(config, field, value, name)
+        sentence_or_none = value_error(config, field, value, name)
         if sentence_or_none:
-            faults.append(document.fault((*where, index), sentence_or_none, key=key))
+            errors.append(document.error((*where, index), sentence_or_none, key=key))
             continue
         option = float(value) if settings.kind_of(config, field) is float else value
         if option in options:
-            faults.append(document.fault((*where, index), f"{name} lists {value!r} twice. Keep one.", key=key))
+            errors.append(document.error((*where, index), f"{name} lists {value!r} twice. Keep one.", key=key))
         options.append(option)
     return Choice(name, tuple(options))
 
 
 def _range(
-    document: Document, where: tuple[str, str], config: type[Any], form: str, faults: list[StudyError]
+    document: Document, where: tuple[str, str], config: type[Any], form: str, errors: list[StudyError]
 ) -> Domain | None:
     section, name = where
     raw, key, field = document.data[section][name], f"{section}.{name}", name.partition(".")[2]
@@ -297,20 +297,20 @@ def _range(
     if not isinstance(ends, list) or len(ends) != 2 or None in ends:
         need = "min needs a max beside it" if form == "min" else f"{form} must be a list of two numbers, low and high"
         found = "has none" if form == "min" else f"is {ends!r}"
-        faults.append(document.fault(where, f"{need}, but {found}. Write {_example(form)}.", key=key))
+        errors.append(document.error(where, f"{need}, but {found}. Write {_example(form)}.", key=key))
         return None
     wrong = _wrong_kind(name, kind, form)
     if wrong:
-        faults.append(document.fault((*where, form), wrong, key=key, at_key=True))
+        errors.append(document.error((*where, form), wrong, key=key, at_key=True))
         return None
-    bad = [(place, value_fault(config, field, end, name)) for place, end in zip(places, ends, strict=True)]
-    faults.extend(document.fault(place, sentence, key=key) for place, sentence in bad if sentence)
+    bad = [(place, value_error(config, field, end, name)) for place, end in zip(places, ends, strict=True)]
+    errors.extend(document.error(place, sentence, key=key) for place, sentence in bad if sentence)
     if any(sentence for _, sentence in bad):
         return None
     low, high = (ends[0], ends[1]) if kind is int else (float(ends[0]), float(ends[1]))
     log, step = form == "loguniform" or raw.get("log", False), raw.get("step")
     domain = Range(name, low, high, whole=kind is int, log=log, step=step)
-    faults.extend(document.fault(where, sentence, key=key) for sentence in _range_faults(domain))
+    errors.extend(document.error(where, sentence, key=key) for sentence in _range_errors(domain))
     return domain
 
 
@@ -329,7 +329,7 @@ def _wrong_kind(name: str, kind: type[Plain], form: str) -> str | None:
     return None
 
 
-def _range_faults(domain: Range) -> list[str]:
+def _range_errors(domain: Range) -> list[str]:
     name, low, high, log, step = domain.name, domain.low, domain.high, domain.log, domain.step
     if not isinstance(log, bool):
         return [f"log must be true or false, but is {log!r}."]

@@ -51,7 +51,7 @@ def unknown(stages: Stages, name: str, method: str) -> str | None:
     return f"{name} is not a setting of '{method}'. {did_you_mean(name, own if own and rest else known)}"
 
 
-def value_fault(config: type[Any], name: str, value: Any, shown: str) -> str | None:
+def value_error(config: type[Any], name: str, value: Any, shown: str) -> str | None:
     """Why ``value`` cannot be the setting ``name``, or None; the sentence calls it ``shown``."""
     if isinstance(value, list | dict) or value is None:
         found = "has no value" if value is None else f"is {value!r}"

@@ -14,14 +14,14 @@ _NAMED = ("fixed", "search", "published")
 
 
 def apply(document: Document, overrides: Sequence[str]) -> Document:
-    """The document with every ``KEY=VALUE`` in its place; what is at fault there is later shown as ``--set #2``.
+    """The document with every ``KEY=VALUE`` in its place; what is at error there is later shown as ``--set #2``.
 
     "spc.strong_threshold=0.9" goes to ``fixed``; "dataset.root=/data", "seeds=[0, 1]", "trials=4" to their own place.
 
     Raises:
         StudyErrors: an override has no "=", no key, no value, or reaches into an ablation.
     """
-    faults: list[StudyError] = []
+    errors: list[StudyError] = []
     for number, override in enumerate(overrides, 1):
         source = f"--set #{number}"
         key, equals, text = override.partition("=")
@@ -32,9 +32,9 @@ def apply(document: Document, overrides: Sequence[str]) -> Document:
             where = _where(key.strip(), source)
             document = _put(document, where, parse_value(text.strip(), source), Place(source, 0))
         except StudyErrors as error:
-            faults += error.faults
-    if faults:
-        raise StudyErrors(faults)
+            errors += error.errors
+    if errors:
+        raise StudyErrors(errors)
     return document
 
 

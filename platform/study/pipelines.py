@@ -43,35 +43,35 @@ def settings_of(stages: Stages, values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def faults(document: Document, method: Any, pretext: Any, where: Where = ()) -> list[StudyError]:
+def pipeline_errors(document: Document, method: Any, pretext: Any, where: Where = ()) -> list[StudyError]:
     """What is wrong with a pipeline, at the keys under ``where`` (the page itself, or a row)."""
     methods = list(pipeline.METHODS)
     if method not in methods:
         sentence = f"method {method!r} does not exist. {did_you_mean(str(method), methods)}"
-        return [document.fault((*where, "method"), sentence)]
-    if sentence := _pretext_fault(method, pretext) if pretext else "":
-        return [document.fault((*where, "pretext"), sentence)]
+        return [document.error((*where, "method"), sentence)]
+    if sentence := _pretext_error(method, pretext) if pretext else "":
+        return [document.error((*where, "pretext"), sentence)]
     return []
 
 
-def row_faults(document: Document, page: Any, label: str) -> list[StudyError]:
+def row_errors(document: Document, page: Any, label: str) -> list[StudyError]:
     """What is wrong with the pipeline that a row of the page's ablation names."""
     row, where = page.ablate[label], ("ablate", label)
     for key in KEYS:
         if key in row and (not isinstance(row[key], str) or not row[key]):
             sentence = f"{key} must be the name of one, but is {row[key]!r}. Take it out to keep the study's."
-            return [document.fault((*where, key), sentence)]
+            return [document.error((*where, key), sentence)]
     if row.get("pretext") == "checkpoint":
         sentence = "a checkpoint is the whole study's. Write pretext: {checkpoint: FILE} on top, and not in a row."
-        return [document.fault((*where, "pretext"), sentence)]
+        return [document.error((*where, "pretext"), sentence)]
     if page.preset and any(key in row for key in KEYS):
         sentence = "a preset is for one pipeline, but this row has another. Write its settings out instead of preset."
-        return [document.fault((*where, next(key for key in KEYS if key in row)), sentence)]
+        return [document.error((*where, next(key for key in KEYS if key in row)), sentence)]
     method = row.get("method", page.method)
     if method not in pipeline.METHODS:
-        return faults(document, method, "", where)
+        return pipeline_errors(document, method, "", where)
     method, pretext = chosen(page.method, page.pretext, row)
-    return faults(document, method, pretext, where)
+    return pipeline_errors(document, method, pretext, where)
 
 
 def _own_pretext(method: str) -> str:
@@ -83,7 +83,7 @@ def _exchanges(method: str) -> bool:
     return _own_pretext(method) in pipeline.PRETEXTS
 
 
-def _pretext_fault(method: str, pretext: Any) -> str:
+def _pretext_error(method: str, pretext: Any) -> str:
     own = _own_pretext(method)
     if not own:
         return f"method {method!r} has no pretext stage. Take the line out."

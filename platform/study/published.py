@@ -41,21 +41,21 @@ def kind_of_statistic(statistic: str) -> str:
     return match[1]
 
 
-def value_fault(metric: str, value: Any) -> str | None:
+def value_error(metric: str, value: Any) -> str | None:
     """Why this cannot be a published value, as a sentence; None if it can."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return f"{metric} must be a finite number, as published, but is {value!r}. Write it as printed."
     return None
 
 
-def note_fault(name: str, value: Any, slots: Sequence[str], metrics: Sequence[str]) -> str | None:
+def note_error(name: str, value: Any, slots: Sequence[str], metrics: Sequence[str]) -> str | None:
     """Why this cannot be said of published values, as a sentence; None if it can.
 
     Args:
         slots, metrics: of the pipeline.
     """
     if name == "epochs":
-        return _epochs_fault(value, slots)
+        return _epochs_error(value, slots)
     if name == "doubt" and isinstance(value, dict):
         for metric, text in value.items():
             if metric not in metrics:
@@ -75,7 +75,7 @@ def note_fault(name: str, value: Any, slots: Sequence[str], metrics: Sequence[st
     return None
 
 
-def _epochs_fault(value: Any, slots: Sequence[str]) -> str | None:
+def _epochs_error(value: Any, slots: Sequence[str]) -> str | None:
     for slot, number in (value if isinstance(value, dict) else {"": value}).items():
         if slot and slot not in slots:
             return f"epochs speaks of {slot!r}, which is no stage of this pipeline. {did_you_mean(str(slot), slots)}"

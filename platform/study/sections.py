@@ -12,7 +12,7 @@ from . import published
 from .domains import Domain, read_domain
 from .errors import StudyError, did_you_mean
 from .file_schema import Page
-from .hyperparameters import Stages, config_of, unknown, value_fault
+from .hyperparameters import Stages, config_of, unknown, value_error
 from .pipelines import KEYS, chosen, identity
 from .yaml_reader import Document, Where
 
@@ -44,24 +44,24 @@ class Row:
 
 @dataclass(frozen=True)
 class Reading:
-    """A page being judged: where it stands, the pipeline it names, and the faults found so far."""
+    """A page being judged: where it stands, the pipeline it names, and the errors found so far."""
 
     document: Document
     page: Page
     stages: Stages
-    faults: list[StudyError]
+    errors: list[StudyError]
 
     @property
     def dropped(self) -> set[str]:
-        """Keys of the file that are at fault already, so that the page has a default in their place."""
+        """Keys of the file that are at error already, so that the page has a default in their place."""
         return set(self.document.data) - self.page.model_fields_set
 
     def note(self, where: Where, sentence: str, *, key: str = "", at_key: bool = False) -> None:
-        self.faults.append(self.document.fault(where, sentence, key=key, at_key=at_key))
+        self.errors.append(self.document.error(where, sentence, key=key, at_key=at_key))
 
 
 def for_row(reading: Reading, label: str) -> Reading:
-    """The same page as a row of its ablation sees it, with the row's pipeline; faults go to the same list."""
+    """The same page as a row of its ablation sees it, with the row's pipeline; errors go to the same list."""
     page = reading.page
     if not any(key in page.ablate[label] for key in KEYS):
         return reading
@@ -94,7 +94,7 @@ def read_values(
             continue
         owners = [view.stages for view, sentence in zip(views, missing, strict=True) if not sentence]
         configs, own = [config_of(stages, name) for stages in owners], name.partition(".")[2]
-        sentences = [each for config in configs if (each := value_fault(config, own, value, name))]
+        sentences = [each for config in configs if (each := value_error(config, own, value, name))]
         if sentences:
             reading.note((*where, name), sentences[0])
         else:
@@ -111,7 +111,7 @@ def read_search(reading: Reading, section: str = "search") -> dict[str, Domain]:
             reading.note((section, name), missing, at_key=True)
             continue
         config = config_of(reading.stages, name)
-        domain = read_domain(reading.document, (section, name), config, reading.faults)
+        domain = read_domain(reading.document, (section, name), config, reading.errors)
         if domain is not None and section == "grid" and domain.size is None:
             sentence = f"{name} is continuous, so a grid over it has no end. Give it a step or a choice, or search it."
             reading.note((section, name), sentence)
@@ -172,15 +172,15 @@ def read_published(reading: Reading, where: Where, given: Any) -> dict[str, Any]
     right: dict[str, Any] = {}
     for name, value in given.items():
         if name in published.NOTES:
-            fault = published.note_fault(name, value, list(reading.stages), list(known))
+            error = published.note_error(name, value, list(reading.stages), list(known))
         elif name not in known:
             sentence = f"{name} is no metric of this pipeline. {did_you_mean(name, [*known, *published.NOTES])}"
             reading.note((*where, name), sentence, at_key=True)
             continue
         else:
-            fault = published.value_fault(name, value)
-        if fault:
-            reading.note((*where, name), fault)
+            error = published.value_error(name, value)
+        if error:
+            reading.note((*where, name), error)
         else:
             right[name] = value if name in published.NOTES else float(value)
     if isinstance(right.get("epochs"), int):
@@ -206,7 +206,7 @@ def read_dataset(reading: Reading, section: str = "dataset") -> dict[str, Plain]
         if name not in rules:
             reading.note(where, f"{name} is not a key of {section}. {did_you_mean(name, list(rules))}", at_key=True)
             continue
-        sentence = value_fault(datasets.Spec, name, value, f"{section}.{name}")
+        sentence = value_error(datasets.Spec, name, value, f"{section}.{name}")
         choices = [str(choice) for choice in rules[name].choices]
         if sentence and choices and isinstance(value, str):
             sentence = f"{sentence} {did_you_mean(value, choices)}"

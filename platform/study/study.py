@@ -1,4 +1,4 @@
-"""A study: a checked file, ready to be planned and run. Every fault of the file is found here, at once."""
+"""A study: a checked file, ready to be planned and run. Every error of the file is found here, at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from . import ablation, checkpoints, cross_checks, pipelines
 from . import overrides as overriding
 from .domains import Domain, grid_size
 from .errors import StudyError, StudyErrors, did_you_mean
-from .file_schema import Guard, Objective, Page, Resources, Sampler, Scheduler, Share, Tracking, name_fault, read_page
+from .file_schema import Guard, Objective, Page, Resources, Sampler, Scheduler, Share, Tracking, name_error, read_page
 from .hyperparameters import Given, Stages, build, extremes
 from .presets import read_preset
 from .sections import (
@@ -44,7 +44,7 @@ class Study:
     trials: number of settings, of each combination, each run with every seed. objectives: the first one ranks.
     published: values for the whole study, as printed, and what is said of them and of the rows' (``published.NOTES``).
     time_limit: seconds that one attempt at a trial may take. max_failures: after so many no further trial starts.
-    notes: what a rehearsal changed. document: the file's data and lines, for faults found later.
+    notes: what a rehearsal changed. document: the file's data and lines, for errors found later.
     """
 
     name: str
@@ -143,7 +143,7 @@ def configs(study: Study, changes: Mapping[str, Plain]) -> dict[str, Any]:
     """Slot -> Config of one setting: the defaults, then ``fixed``, then ``changes``.
 
     Raises:
-        SettingsError: a stage refuses the values; the faults carry full names.
+        SettingsError: a stage refuses the values; the errors carry full names.
     """
     built, refused = build(study.stages, {**study.fixed, **changes})
     if refused:
@@ -163,47 +163,49 @@ def load_study(path: Path, overrides: Sequence[str] = (), best_of: ablation.Best
     Raises:
         StudyErrors: anything is wrong; it carries all that could be found.
     """
-    document, unpinned = checkpoints.pinned(overriding.apply(read(path), overrides))
-    document, unfit = ablation.expanded(document, best_of)
-    if unpinned + unfit:
-        raise StudyErrors(unpinned + unfit)
-    page, faults = read_page(document)
+    document, refused = checkpoints.written_out(overriding.apply(read(path), overrides))
+    document, unexpanded = ablation.expanded(document, best_of)
+    if refused + unexpanded:
+        raise StudyErrors(refused + unexpanded)
+    page, errors = read_page(document)
     if page is None:
-        raise StudyErrors(faults)
+        raise StudyErrors(errors)
+    if not errors:  # a weight file is large, and not read for a page that is refused anyway
+        document, page, errors = checkpoints.pinned(document, page)
     name = page.name or path.stem
-    if sentence := name_fault(name):
-        faults.append(document.fault(("name",), sentence))
-    unusable = _pipeline_faults(document, page)
-    faults += unusable
-    if unusable or any(fault.key.partition(".")[0] in ("method", "pretext", "probes") for fault in faults):
-        raise StudyErrors(faults)
-    reading = Reading(document, page, pipeline.stages(page.method, page.pretext, page.probes), faults)
+    if sentence := name_error(name):
+        errors.append(document.error(("name",), sentence))
+    unusable = _pipeline_errors(document, page)
+    errors += unusable
+    if unusable or any(error.key.partition(".")[0] in ("method", "pretext", "probes") for error in errors):
+        raise StudyErrors(errors)
+    reading = Reading(document, page, pipeline.stages(page.method, page.pretext, page.probes), errors)
     study = _assemble(reading, name)
-    if not faults:
+    if not errors:
         cross_checks.judge_together(reading, study.fixed, study.swept, study.ablate)
         cross_checks.judge_sampler(reading, study.search)
-    if faults:
-        raise StudyErrors(faults)
+    if errors:
+        raise StudyErrors(errors)
     return study
 
 
-def _pipeline_faults(document: Document, page: Page) -> list[StudyError]:
-    found = pipelines.faults(document, page.method, page.pretext)
+def _pipeline_errors(document: Document, page: Page) -> list[StudyError]:
+    found = pipelines.pipeline_errors(document, page.method, page.pretext)
     if found and found[0].key == "method":
         return found
-    rows = [fault for label in page.ablate for fault in pipelines.row_faults(document, page, label)]
-    return found + rows + _probe_faults(document, page)
+    rows = [error for label in page.ablate for error in pipelines.row_errors(document, page, label)]
+    return found + rows + _probe_errors(document, page)
 
 
-def _probe_faults(document: Document, page: Page) -> list[StudyError]:
-    faults = []
+def _probe_errors(document: Document, page: Page) -> list[StudyError]:
+    errors = []
     for index, name in enumerate(page.probes):
         if name not in pipeline.PROBES:
             sentence = f"probe {name!r} does not exist. {did_you_mean(name, pipeline.PROBES)}"
-            faults.append(document.fault(("probes", index), sentence))
+            errors.append(document.error(("probes", index), sentence))
         elif name in page.probes[:index]:
-            faults.append(document.fault(("probes", index), f"probe {name!r} stands twice. Take one out."))
-    return faults
+            errors.append(document.error(("probes", index), f"probe {name!r} stands twice. Take one out."))
+    return errors
 
 
 def _fixed(reading: Reading) -> dict[str, Plain]:
