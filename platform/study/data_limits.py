@@ -9,7 +9,15 @@ from .study import Study, configs
 
 
 def probe_data_errors(study: Study, shape: DataShape, probed: DataShape) -> list[StudyError]:
-    """Why the networks that learned from images of one shape cannot be probed on those of another."""
+    """Check that the study's networks can be probed on another data set.
+
+    Args:
+        shape: of the images that the networks learn from.
+        probed: of the probes' images.
+
+    Returns:
+        The errors, at the lines of ``probe_dataset``.
+    """
     errors = []
     if probed.num_classes == 0:
         errors.append(("name", "probes learn from labels, but this data set has none. Choose another one."))
@@ -28,10 +36,16 @@ def _channels(shape: DataShape) -> str:
 
 
 def data_errors(study: Study, shape: DataShape, probed: DataShape | None = None) -> list[StudyError]:
-    """Every setting that a data set of this shape cannot carry, each once, at its line of the study file.
+    """Check every setting against the size of the data set.
 
-    probed: the shape of the probes' data set, where that is another one.
-    Judged at the extremes: every choice, both ends of every range, every row of an ablation in its own pipeline.
+    The check covers every choice, both ends of every range, and every row of an ablation in its own pipeline.
+
+    Args:
+        shape: of the study's data set.
+        probed: of the probes' data set, if that is another one.
+
+    Returns:
+        Each error once, at its line of the study file.
     """
     errors = []
     for part, changes in study.bounds:

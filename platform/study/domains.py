@@ -1,4 +1,4 @@
-"""What a swept setting may be: a choice of values, or a range. Counted, indexed and suggested, never expanded."""
+"""The domain of a swept setting: a choice of values, or a range. It is counted and indexed, and never expanded."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,6 @@ from .errors import StudyError, did_you_mean
 from .hyperparameters import value_error
 from .yaml_reader import Document, Where
 
-MAX_VALUES = 1_000
 _RANGES = ("uniform", "loguniform", "int")
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "choice": (),
@@ -50,30 +49,35 @@ class Choice:
 
     @property
     def extremes(self) -> tuple[Plain, ...]:
-        """The values to try when judging whether a data set can carry the study."""
+        """The values to check when asking whether a data set can carry the study: all of them."""
         return self.options
 
     def value_at(self, index: int) -> Plain:
-        """The value at an index from 0. Raises IndexError outside the domain."""
+        """The option at an index from 0.
+
+        Raises:
+            IndexError: the index is outside the domain.
+        """
         return self.options[_within(self, index)]
 
-    def values(self) -> tuple[Plain, ...]:
-        return self.options
-
     def may_be(self, wanted: Sequence[Plain]) -> bool:
-        """Whether any of ``wanted`` can come out."""
+        """Whether one of the options is in ``wanted``."""
         return any(option in wanted for option in self.options)
 
     def holds(self, value: Plain) -> bool:
-        """Whether ``value`` is one of them, of the same kind: True is not 1."""
+        """Whether ``value`` is an option of the same type: True is not 1."""
         return any(value == option and type(value) is type(option) for option in self.options)
 
     def at(self, unit: float) -> Plain:
-        """The option at a place in [0, 1): each has an equal part."""
+        """The option at a position in [0, 1), of which each option owns an equal part."""
         return self.options[min(int(unit * self.size), self.size - 1)]
 
     def place_of(self, value: Plain) -> float:
-        """The middle of the part of [0, 1) that belongs to ``value``."""
+        """The inverse of ``at``: the middle of the part of [0, 1) that ``value`` owns.
+
+        Raises:
+            ValueError: ``value`` is not an option.
+        """
         return (self.options.index(value) + 0.5) / self.size
 
     def suggest(self, trial: Suggests) -> Plain:
@@ -90,8 +94,11 @@ class Choice:
 class Range:
     """Numbers from ``low`` to ``high``, both included, of the setting ``name`` (full name).
 
-    whole: whole numbers only. log: even in the logarithm. step: distance of neighbors from ``low`` on; None for a
-    continuous range, and for whole numbers the same as 1. (high - low) is a multiple of it.
+    Attributes:
+        whole: only whole numbers.
+        log: drawn evenly on a logarithmic scale.
+        step: distance between neighboring values, counted from ``low``; (high - low) is a multiple of it. None makes
+            the range continuous; for whole numbers it means 1.
     """
 
     name: str
@@ -118,33 +125,30 @@ class Range:
         return _exact(1 if self.step is None else self.step)
 
     def value_at(self, index: int) -> Plain:
-        """The value at an index from 0, ascending. Raises IndexError outside the domain, ValueError if continuous."""
-        value = _exact(self.low) + _within(self, index) * self._stride
-        return int(value) if self.whole else float(value)
-
-    def values(self) -> tuple[Plain, ...]:
-        """All values, ascending.
+        """The value at an index from 0, in ascending order.
 
         Raises:
-            ValueError: the range is continuous or has more than MAX_VALUES values.
+            IndexError: the index is outside the domain.
+            ValueError: the range is continuous.
         """
-        if self.size is None or self.size > MAX_VALUES:
-            count = "endlessly many" if self.size is None else f"{self.size:,}"
-            raise ValueError(f"{self.name} has {count} values; at most {MAX_VALUES:,} are listed. Use value_at.")
-        return tuple(self.value_at(index) for index in range(self.size))
+        value = _exact(self.low) + _within(self, index) * self._stride
+        return int(value) if self.whole else float(value)
 
     def may_be(self, wanted: Sequence[Plain]) -> bool:
         """Whether any of ``wanted`` lies between the ends."""
         return any(isinstance(value, int | float) and self.low <= value <= self.high for value in wanted)
 
     def holds(self, value: Plain) -> bool:
-        """Whether ``value`` is one that can come out."""
+        """Whether the range contains ``value``; a bool or a text it never contains."""
         if isinstance(value, bool | str) or not self.low <= value <= self.high:
             return False
         return self.size is None or (_exact(value) - _exact(self.low)) % self._stride == 0
 
     def at(self, unit: float) -> Plain:
-        """The value at a place in [0, 1): countable values have equal parts, but for a range that is logarithmic."""
+        """The value at a position in [0, 1).
+
+        Countable values own equal parts of it; on a logarithmic range each whole number owns what rounds to it.
+        """
         if self.size is not None and not self.log:
             return self.value_at(min(int(unit * self.size), self.size - 1))
         if not self.log:
@@ -156,7 +160,7 @@ class Range:
         return round(value) if self.whole else value
 
     def place_of(self, value: float) -> float:
-        """The place of a value of the range in [0, 1], the middle of its part where values are countable."""
+        """The inverse of ``at``: the position of a value in [0, 1]; of a countable value, the middle of its part."""
         if self.size is not None and not self.log:
             return (float((_exact(value) - _exact(self.low)) / self._stride) + 0.5) / self.size
         if not self.log:
@@ -203,30 +207,47 @@ def _within(domain: Domain, index: int) -> int:
 
 
 def grid_size(domains: Mapping[str, Domain]) -> int | None:
-    """Settings in the grid over ``domains``: a product, nothing is expanded. None if one of them is continuous."""
+    """Number of configurations in the full grid over ``domains``; None if one of them is continuous."""
     sizes = [domain.size for domain in domains.values()]
     return None if None in sizes else math.prod(size for size in sizes if size is not None)
 
 
 def grid_setting(domains: Mapping[str, Domain], index: int) -> dict[str, Plain]:
-    """The setting at an index of the grid; the last name turns fastest.
+    """One configuration of the full grid.
+
+    Args:
+        domains: full name -> domain.
+        index: from 0; the last name varies fastest.
+
+    Returns:
+        Full name -> value, in the order of ``domains``.
 
     Raises:
-        IndexError: outside the grid. ValueError: a domain is continuous.
+        IndexError: the index is outside the grid.
+        ValueError: a domain is continuous.
     """
     size, rest, setting = grid_size(domains), index, {}
     if size is not None and not 0 <= index < size:
         raise IndexError(f"the grid has {size} settings, so there is none at index {index}")
     for name, domain in reversed(list(domains.items())):
-        rest, own = divmod(rest, domain.size or 1)
-        setting[name] = domain.value_at(own)
+        rest, position = divmod(rest, domain.size or 1)
+        setting[name] = domain.value_at(position)
     return {name: setting[name] for name in domains}
 
 
 def read_domain(
     document: Document, where: tuple[str, str], config: type[Any], errors: list[StudyError]
 ) -> Domain | None:
-    """The domain that stands at ``where``, (section, name of a known setting); None where ``errors`` got why not."""
+    """Read the domain of one setting from a study file.
+
+    Args:
+        where: (section, full name of a setting that exists).
+        config: the Config class that owns the setting.
+        errors: what is wrong is added here.
+
+    Returns:
+        The domain; None if errors were added.
+    """
     section, name = where
     raw, key = document.data[section][name], f"{section}.{name}"
     raw = {"choice": raw} if isinstance(raw, list) else raw
@@ -296,8 +317,8 @@ def _range(
         ends, places = [raw["min"], raw.get("max")], [(*where, "min"), (*where, "max")]
     if not isinstance(ends, list) or len(ends) != 2 or None in ends:
         need = "min needs a max beside it" if form == "min" else f"{form} must be a list of two numbers, low and high"
-        found = "has none" if form == "min" else f"is {ends!r}"
-        errors.append(document.error(where, f"{need}, but {found}. Write {_example(form)}.", key=key))
+        given = "has none" if form == "min" else f"is {ends!r}"
+        errors.append(document.error(where, f"{need}, but {given}. Write {_example(form)}.", key=key))
         return None
     wrong = _wrong_kind(name, kind, form)
     if wrong:
@@ -353,7 +374,11 @@ def _range_errors(domain: Range) -> list[str]:
 
 
 def read_back(name: str, written: Mapping[str, Any]) -> Domain:
-    """The domain that ``Domain.as_dict`` wrote."""
+    """Rebuild a domain from what ``Domain.as_dict`` returned.
+
+    Args:
+        name: full name of the setting.
+    """
     if "choice" in written:
         return Choice(name, tuple(written["choice"]))
     form = next(form for form in ("uniform", "loguniform", "int") if form in written)

@@ -14,9 +14,14 @@ _NAMED = ("fixed", "search", "published")
 
 
 def apply(document: Document, overrides: Sequence[str]) -> Document:
-    """The document with every ``KEY=VALUE`` in its place; what is at error there is later shown as ``--set #2``.
+    """Apply overrides from the command line to a study file.
 
-    "spc.strong_threshold=0.9" goes to ``fixed``; "dataset.root=/data", "seeds=[0, 1]", "trials=4" to their own place.
+    Args:
+        overrides: ``KEY=VALUE`` each. "spc.strong_threshold=0.9" goes to ``fixed``; "dataset.root=/data",
+            "seeds=[0, 1]" and "trials=4" replace the values under these keys.
+
+    Returns:
+        The changed document; later errors in an overridden value are shown at ``--set #2``.
 
     Raises:
         StudyErrors: an override has no "=", no key, no value, or reaches into an ablation.
@@ -31,8 +36,8 @@ def apply(document: Document, overrides: Sequence[str]) -> Document:
                 raise StudyErrors([StudyError(source, 0, "", sentence)])
             where = _where(key.strip(), source)
             document = _put(document, where, parse_value(text.strip(), source), Place(source, 0))
-        except StudyErrors as error:
-            errors += error.errors
+        except StudyErrors as refusal:
+            errors += refusal.errors
     if errors:
         raise StudyErrors(errors)
     return document
