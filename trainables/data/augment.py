@@ -166,8 +166,8 @@ def _simclr(norm: Norm, images_BCHW: Tensor, *numbers: Tensor) -> Tensor:
 def scan_strong(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """Mirroring, ``num_strong_ops`` of fourteen operations drawn with replacement, and cutout after normalizing.
 
-    The operations are applied one by one with Pillow's arithmetic (``randaugment``); warps are not joined into one, since
-    each rounds to whole pixels. The random crop of the published sequence is the window of large images.
+    The operations are applied one by one with Pillow's arithmetic (``randaugment``); warps are not joined into one,
+    since each rounds to whole pixels. The random crop of the published sequence is the window of large images.
     """
     _check(images_BCHW, draws, norm)
     images_BCHW = geometry.windows(images_BCHW, draws)
@@ -289,8 +289,8 @@ def in_pieces(
 ) -> Tensor:
     """Call ``change(norm, images, *numbers)``; on a CPU for one piece of the batch after another.
 
-    What a piece leaves in between then stays in the cache and in memory that the process already has; for a whole batch,
-    getting fresh pages from the system took longer than the arithmetic.
+    What a piece leaves in between then stays in the cache and in memory that the process already has; for a whole
+    batch, getting fresh pages from the system took longer than the arithmetic.
 
     Args:
         change: treats every image by itself.

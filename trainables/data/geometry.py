@@ -20,7 +20,7 @@ CROP_RATIOS = (3 / 4, 4 / 3)
 
 
 def view_size(images_BCHW: Tensor) -> tuple[int, int]:
-    """Height and width of the views of these images: their own size, or that of a window where images are kept larger."""
+    """Height and width of the views of these images: their own, or a window's if images are kept larger."""
     height, width = (WINDOWS_PX.get(size, size) for size in images_BCHW.shape[-2:])
     return height, width
 
@@ -52,8 +52,8 @@ def middle(images_BCHW: Tensor) -> Tensor:
 def draw_crops(draws: BatchRandom, size_HW: tuple[int, int], area: tuple[float, float]) -> Tensor:
     """Draw a crop for each image.
 
-    The area is uniform in its range, and the log of width / height uniform between log 3/4 and log 4/3. The first of ten
-    attempts that fits is taken; if none fits, the largest crop in the middle.
+    The area is uniform in its range, and the log of width / height uniform between log 3/4 and log 4/3. The first of
+    ten attempts that fits is taken; if none fits, the largest crop in the middle.
 
     Args:
         draws: of the batch, B rows.
