@@ -14,12 +14,6 @@ import torch
 from trainables.data import datasets, synthetic
 from trainables.runner import profiling
 
-
-@pytest.fixture(autouse=True)
-def _small_pipeline() -> None:
-    """In the place of the made-up pipeline: these tests take the real ones."""
-
-
 PAGE = """
 method: scan
 dataset: {name: digits}

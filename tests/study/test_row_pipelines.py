@@ -15,12 +15,6 @@ import yaml
 
 from trainables.interfaces import DataShape
 
-
-@pytest.fixture(autouse=True)
-def _small_pipeline() -> None:
-    """In the place of the made-up pipeline: these tests take the real ones."""
-
-
 PAGE = """\
 method: scan
 dataset: {name: digits}

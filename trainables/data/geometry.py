@@ -86,8 +86,9 @@ def resized_crop(
 ) -> Tensor:
     """Cut each image's crop, resize it and mirror some of them.
 
-    Bilinear, and never reading outside the crop. Enlarging is what Pillow does, without its rounding to whole grey levels.
-    To the size of a view nothing is reduced but by a window (256 px to 224 px at most), so antialiasing has no part.
+    Bilinear, and never reading outside the crop. Enlarging is what Pillow does, without its rounding to whole grey
+    levels. To the size of a view nothing is reduced but by a window (256 px to 224 px at most), so antialiasing has
+    no part.
 
     Args:
         images_BCHW: float32.
