@@ -191,7 +191,7 @@ class _ModeOfParts(_Mode):
     @model_validator(mode="after")
     def _some_parts(self) -> Self:
         if not self.parts and not self.study:
-            raise ValueError("needs parts. Write parts: {{NAME: {{SETTING: VALUE}}}}.")
+            raise ValueError("is {value}, which needs parts. Write parts: {{NAME: {{SETTING: VALUE}}}}.")
         return self
 
 
@@ -217,7 +217,7 @@ class OneFactor(_Mode):
     @model_validator(mode="after")
     def _some_values(self) -> Self:
         if not self.values:
-            raise ValueError("needs values. Write values: {{spc.strong_threshold: [0.9, 0.98]}}.")
+            raise ValueError("is {value}, which needs values. Write values: {{spc.strong_threshold: [0.9, 0.98]}}.")
         return self
 
 

@@ -126,8 +126,8 @@ def test_a_row_may_still_be_called_mode(write: Write) -> None:
     ("ablate", "said"),
     [
         ("  mode: leave_on_out\n", "spc.yaml:3: ablate.mode: mode 'leave_on_out' does not exist. Did you mean"),
-        ("  mode: add_one\n", "spc.yaml:3: ablate.mode: ablate.mode add_one needs parts. Write parts: {NAME: {SETTING"),
-        ("  mode: one_factor\n  from: wide\n", "ablate.mode one_factor needs values. Write values: {spc."),
+        ("  mode: add_one\n", "spc.yaml:3: ablate.mode: ablate.mode is 'add_one', which needs parts. Write parts: {"),
+        ("  mode: one_factor\n  from: wide\n", "ablate.mode is 'one_factor', which needs values. Write values: {"),
         ("  mode: leave_one_out\n  cumulative: true\n  parts: {a: {neighbors.k: 3}}\n",
          "spc.yaml:4: ablate.cumulative: cumulative is not a key of mode leave_one_out."),
         ("  mode: add_one\n  parts: [few]\n", "spc.yaml:4: ablate.parts: ablate.parts must be a mapping of keys to v"),
