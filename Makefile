@@ -2,7 +2,7 @@
 # make test                        the tests, but for those of the next three
 # make e2e                         whole sweeps: killed, on PostgreSQL, in a browser, on several nodes
 # make chaos                       ten minutes of faults at random, and what else takes long to break
-# make smoke                       a rehearsal of every page in search_spaces/
+# make smoke                       every page in search_spaces/ with --smoke
 # make check                       format, lint, types
 # make bench                       every claim of speed, measured here
 

@@ -19,10 +19,11 @@ OK, WRONG = 0, 2
 
 
 class Unknown(Exception):
-    """What was asked for is not there. Its text is for the user."""
+    """A study or ledger that the user named does not exist. The text is for the user."""
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line of ``python -m platform.report``."""
     parse = argparse.ArgumentParser(
         prog="python -m platform.report",
         description="Write the report of a study anew and print it; several studies are put side by side.",
@@ -34,21 +35,26 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; None takes the arguments of the process. Returns the exit code."""
     given = parser().parse_args(arguments)
     try:
         names = list(dict.fromkeys(study_name(study) for study in given.studies))
         print(reported(names, named(given.storage)))
-    except (Unknown, StudyErrors, ValueError) as fault:
-        print(fault, file=sys.stderr)
+    except (Unknown, StudyErrors, ValueError) as error:
+        print(error, file=sys.stderr)
         return WRONG
     return OK
 
 
 def study_name(study: str) -> str:
-    """The name that a study file gives its study, or the name itself.
+    """The name of a study.
+
+    Args:
+        study: a name, which comes back as it is, or the path of a study file (.yaml or .yml).
 
     Raises:
-        StudyErrors: the file cannot be read. Unknown: it says no name that could be one.
+        StudyErrors: the file cannot be read.
+        Unknown: what stands under ``name`` in the file is not text.
     """
     path = Path(study)
     if path.suffix not in (".yaml", ".yml"):
@@ -60,16 +66,19 @@ def study_name(study: str) -> str:
 
 
 def reported(names: Sequence[str], place: Storage) -> str:
-    """The text to print for these studies; the files of a single one, or of their comparison, are written.
+    """Write the report of one study, or the comparison of several, into the storage.
+
+    Returns:
+        The text to print.
 
     Raises:
-        Unknown: no ledger, or a study that is not in it.
+        Unknown: there is no ledger, a study is not in it, or it used a method that does not exist any more.
     """
     storage = place.folder
     try:
         where = place_of(place, new=False)
-    except (LookupError, ValueError) as fault:
-        raise Unknown(str(fault)) from None
+    except (LookupError, ValueError) as error:
+        raise Unknown(str(error)) from None
     from trainables import pipeline
 
     from .reports import summary, terminal, writer  # what they load takes seconds, and is not needed to refuse

@@ -109,8 +109,8 @@ def all_tables(summary: Summary) -> list[Table]:
 def headline(summary: Summary) -> list[str]:
     """What the launch found, in sentences: the best setting, the oracle's pick, the price of not seeing labels."""
     lines = []
-    if summary.rehearsal:
-        lines.append("A rehearsal: few epochs and settings, so these numbers mean nothing by themselves.")
+    if summary.is_smoke:
+        lines.append("A smoke test: few epochs and settings, so these numbers mean nothing by themselves.")
     collapsed = _collapsed(summary)
     fallen = [f"Collapsed to one cluster: {collapsed} of {_count_done(summary)} finished trials."] if collapsed else []
     if summary.best is None:

@@ -147,8 +147,9 @@ class Summary:
         return self.launch.study
 
     @property
-    def rehearsal(self) -> bool:
-        return bool(self.launch.facts.get("rehearsal"))
+    def is_smoke(self) -> bool:
+        """Whether the launch ran under ``--smoke``, so that its numbers mean nothing."""
+        return bool(self.launch.facts.get("smoke"))
 
 
 def spread(values: Sequence[float]) -> Spread:

@@ -22,7 +22,7 @@ MAX_LETTERS = 2_000
 MAX_DIGITS = 18
 
 Where = tuple[str | int, ...]
-"""The way to a value: keys of mappings and indices of lists."""
+"""The path to a value: keys of mappings and indices of lists."""
 
 # libyaml's parser where PyYAML was built with it: a hundred times faster on a hostile file, same events.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -37,7 +37,7 @@ _WORDS: Mapping[str, Any] = {
 
 @dataclass(frozen=True)
 class Place:
-    """Where something stands: file and line from 1, or ``--set #2`` and 0."""
+    """Where a value was written: a file and a line from 1, or ``--set #2`` and line 0."""
 
     file: str
     line: int
@@ -45,17 +45,31 @@ class Place:
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data with places. ``keys`` has the place of each key, ``values`` of each value and list item."""
+    """The plain data of a study file, with the place where each part was written.
+
+    Attributes:
+        file: the study file as the user named it.
+        data: the top mapping; holds only None, booleans, numbers, texts, lists and mappings.
+        keys: path -> place of each key of a mapping.
+        values: path -> place of each value and list item.
+        question: the comment block at the top of the file.
+    """
 
     file: str
     data: Mapping[str, Any]
     keys: Mapping[Where, Place]
     values: Mapping[Where, Place]
     question: str = ""
-    """The comment block on top."""
 
-    def fault(self, where: Where, sentence: str, *, key: str = "", at_key: bool = False) -> StudyError:
-        """A fault at ``where`` (or at the nearest thing around it that has a place), shown as ``key``."""
+    def error(self, where: Where, sentence: str, *, key: str = "", at_key: bool = False) -> StudyError:
+        """Make an error that points at a place in the file.
+
+        Args:
+            where: path of the value. If it has no place, the nearest mapping or list around it is pointed at.
+            sentence: what the user reads.
+            key: the key to show; empty for the dotted path.
+            at_key: point at the key instead of at its value.
+        """
         shown = key or ".".join(map(str, where))
         places = self.keys if at_key else self.values
         for length in range(len(where), 0, -1):
@@ -68,8 +82,12 @@ class Document:
 def read(path: Path) -> Document:
     """Read a study file.
 
+    Returns:
+        The file's plain data with places; its keys are not checked yet.
+
     Raises:
-        StudyErrors: it cannot be opened, is too large, is no UTF-8, or is not plain YAML (see ``parse``).
+        StudyErrors: the file cannot be opened, is larger than MAX_BYTES, is not UTF-8, or is not plain YAML (see
+            ``parse``).
     """
     file = str(path)
     try:
@@ -100,6 +118,13 @@ def _unreadable(path: Path, error: OSError | ValueError) -> str:
 def parse(text: str, file: str) -> Document:
     """Read the text of a study file: one mapping of plain values.
 
+    Args:
+        text: YAML.
+        file: the name that errors show.
+
+    Returns:
+        The plain data with places.
+
     Raises:
         StudyErrors: tabs, anchors, aliases, tags, duplicate or non-text keys, several documents, more than MAX_NODES
             values, MAX_DEPTH levels, MAX_LETTERS letters in one value, no mapping on top, or no YAML at all.
@@ -110,17 +135,21 @@ def parse(text: str, file: str) -> Document:
         raise StudyErrors(StudyError(file, number, "", sentence) for number in tabs[:20])
     builder = _Builder(file, 1)
     data = builder.run(text)
-    if not builder.faults and not isinstance(data, dict):
-        found = "empty" if data is None else f"a {_kind(data)}"
-        sentence = f"a study file is a mapping of keys to values, such as 'method: scan', but this one is {found}."
-        builder.faults.append(StudyError(file, 1, "", sentence))
-    if builder.faults:
-        raise StudyErrors(builder.faults)
+    if not builder.errors and not isinstance(data, dict):
+        content = "empty" if data is None else f"a {_kind(data)}"
+        sentence = f"a study file is a mapping of keys to values, such as 'method: scan', but this one is {content}."
+        builder.errors.append(StudyError(file, 1, "", sentence))
+    if builder.errors:
+        raise StudyErrors(builder.errors)
     return Document(file, data, builder.keys, builder.values, _question(text))
 
 
 def parse_value(text: str, file: str) -> Any:
-    """One value from the command line: a plain scalar, or a list or mapping in brackets.
+    """Read one value from the command line.
+
+    Args:
+        text: a plain scalar, or a quoted text, list or mapping in YAML's brackets.
+        file: the name that errors show, such as ``--set #2``.
 
     Raises:
         StudyErrors: as ``parse``.
@@ -129,13 +158,13 @@ def parse_value(text: str, file: str) -> Any:
         return scalar(text)
     builder = _Builder(file, 0)
     data = builder.run(text)
-    if builder.faults:
-        raise StudyErrors(builder.faults)
+    if builder.errors:
+        raise StudyErrors(builder.errors)
     return data
 
 
 def scalar(text: str) -> Any:
-    """A plain (unquoted) scalar as YAML 1.2 has it: None, bool, int, float or the text itself."""
+    """Read a plain (unquoted) scalar by the rules of YAML 1.2: None, bool, int, float, or else the text itself."""
     if text in _WORDS:
         return _WORDS[text]
     if _NUMBER.fullmatch(text):
@@ -158,15 +187,15 @@ def _kind(data: Any) -> str:
 
 
 class _Stop(Exception):
-    """The rest of the text is not worth reading: its fault is noted."""
+    """Reading ends here; the error is noted, and the rest of the text could only mislead."""
 
 
 class _Builder:
-    """Plain data from YAML events; faults are collected, and reading stops where the rest could only mislead."""
+    """Builds plain data from YAML events, and collects errors on the way."""
 
     def __init__(self, file: str, first_line: int) -> None:
         self.file, self.first_line = file, first_line
-        self.faults: list[StudyError] = []
+        self.errors: list[StudyError] = []
         self.keys: dict[Where, Place] = {}
         self.values: dict[Where, Place] = {}
         self._nodes = 0
@@ -179,19 +208,19 @@ class _Builder:
             return None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            found = " ".join(part for part in (error.context, error.problem) if part)
-            sentence = f"this is not YAML ({found}). Look for a missing bracket, quote, colon or space, or for a tab."
+            problem = " ".join(part for part in (error.context, error.problem) if part)
+            sentence = f"this is not YAML ({problem}). Look for a missing bracket, quote, colon or space, or for a tab."
             self._note(mark, sentence)
         except yaml.YAMLError as error:
             # The pure reader's error has no mark; it names the letter and its position.
             bad = getattr(error, "character", "")
             shown = f"the letter U+{ord(bad):04X}" if isinstance(bad, str) and len(bad) == 1 else "a control letter"
-            self.faults.append(StudyError(self.file, 0, "", f"YAML does not allow {shown} in a text file. Remove it."))
+            self.errors.append(StudyError(self.file, 0, "", f"YAML does not allow {shown} in a text file. Remove it."))
         return None
 
     def _note(self, mark: Any, sentence: str, key: str = "") -> None:
         line = mark.line + 1 if mark is not None and self.first_line else 0
-        self.faults.append(StudyError(self.file, line, key, sentence))
+        self.errors.append(StudyError(self.file, line, key, sentence))
 
     def _place(self, event: Any) -> Place:
         return Place(self.file, event.start_mark.line + 1 if self.first_line else 0)

@@ -72,7 +72,7 @@ def test_a_tag_is_refused() -> None:
 
 
 def test_each_line_indented_with_a_tab_is_named() -> None:
-    assert [fault.split(": ")[0] for fault in refusal("a:\n\tb: 1\n\tc: 2\n").split("\n")] == [
+    assert [error.split(": ")[0] for error in refusal("a:\n\tb: 1\n\tc: 2\n").split("\n")] == [
         "spc.yaml:2",
         "spc.yaml:3",
     ]
@@ -101,7 +101,7 @@ def test_broken_yaml_is_refused_with_its_line() -> None:
     assert refusal("a: 1\nb: [1, 2\nc: 3\n").startswith("spc.yaml:3: this is not YAML (")
 
 
-def test_several_faults_of_the_text_are_reported_together() -> None:
+def test_several_errors_of_the_text_are_reported_together() -> None:
     assert len(refusal("a: 1\na: 2\nb: !x 1\n3: 4\n").split("\n")) == 3
 
 
