@@ -60,7 +60,7 @@ def fill(storage: Path, settings: int) -> None:
         for seed in SEEDS:
             key = f"{number:08x}{seed:08x}"
             trial_spec = {"method": "spc", "pretext": "", "changes": params, "seed": seed, "kind": "trial"}
-            ledger.add_trials(launch.id, [(key, trial_spec)], setting=number)
+            ledger.add_trials(launch.id, [(key, trial_spec)], configuration=number)
             ledger.start(launch.id, key)
             acc, loss = float(rng.uniform(0.8, 0.97)), float(rng.uniform(-2.3, -2.0))
             metrics = {"spc/acc": acc, "spc/selection_loss": loss, "scan/selection_loss": loss + 0.1}

@@ -105,7 +105,7 @@ def ledger_s(folder: Path) -> tuple[float, float]:
     def whole(number: int) -> None:
         key = f"{number:05}-s0"
         ledger.add_setting(launch.id, Setting(number, "", {"kmeans.restarts": number}))
-        ledger.add_trials(launch.id, [(key, {"kind": "trial", "seed": 0})], setting=number)
+        ledger.add_trials(launch.id, [(key, {"kind": "trial", "seed": 0})], configuration=number)
         ledger.start(launch.id, key)
         ledger.finish(launch.id, key, metrics, [], 1.0)
 

@@ -117,7 +117,7 @@ def ledger_ms(folder: Path, told: list[CompletedTrial]) -> float:
     def live(number: int) -> None:
         key = f"{number:016x}"
         ledger.add_setting(launch.id, Setting(number, "", told[number % len(told)].params))
-        ledger.add_trials(launch.id, [(key, {"kind": "trial", "seed": 0})], setting=number)
+        ledger.add_trials(launch.id, [(key, {"kind": "trial", "seed": 0})], configuration=number)
         ledger.start(launch.id, key)
         for epoch in range(1, 5):
             row = {"slot": "spc", "epoch": epoch, "total": 4, "metrics": {"loss": 1.0}, "time": 0.0}

@@ -57,7 +57,7 @@ def open_launch(ledger: Ledger, study: str) -> Launch:
     launch = ledger.open_launch(study, {}, RESOLVED, lookahead=2)
     for number, threshold in enumerate((0.9, 0.95)):
         ledger.add_setting(launch.id, Setting(number, "", {"spc.strong_threshold": threshold}))
-        ledger.add_trials(launch.id, [(f"key{number}", trial_spec(ledger.place.parent, threshold))], setting=number)
+        ledger.add_trials(launch.id, [(f"key{number}", trial_spec(ledger.place.parent, threshold))], configuration=number)
     return launch
 
 
