@@ -94,7 +94,7 @@ def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: 
 def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None) -> int:
     study, storage = request.study, request.storage.folder
     uri = study.tracking.address(os.environ) or os.environ.get("MLFLOW_TRACKING_URI", "")
-    databases.refuse_without_driver(uri)
+    databases.check_driver(uri)
     size = cluster.size(request.address, request.grows)
     cluster.refuse_infeasible(study, size)
     ledger = Ledger(place_of(request.storage))

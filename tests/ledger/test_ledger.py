@@ -168,7 +168,7 @@ ACTS: dict[str, Callable[[Ledger, int], None]] = {
     "fails": lambda ledger, launch: ledger.fail(launch, "a", "no"),
     "prunes": lambda ledger, launch: ledger.stop(launch, "a", PRUNED, "no", {}, 1.0),
     "reports": lambda ledger, launch: ledger.add_epochs(launch, "a", []),
-    "draws": lambda ledger, launch: ledger.add_setting(launch, Configuration(9, "", {})),
+    "draws": lambda ledger, launch: ledger.add_configuration(launch, Configuration(9, "", {})),
     "beats": lambda ledger, launch: ledger.heartbeat(launch),
     "closes": lambda ledger, launch: ledger.close_launch(launch, "done"),
 }

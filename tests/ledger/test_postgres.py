@@ -259,7 +259,7 @@ def test_a_server_killed_again_and_again_costs_time_alone(server: postgres.Serve
     try:
         for number in range(150):
             key = f"t{number:03}"
-            ledger.add_setting(launch, Configuration(number, "", {"spc.lr": number / 1000}))
+            ledger.add_configuration(launch, Configuration(number, "", {"spc.lr": number / 1000}))
             ledger.add_trials(launch, [(key, {"kind": "trial", "seed": 0})], configuration=number)
             ledger.start(launch, key)
             ledger.add_epochs(launch, key, [{"slot": "spc", "epoch": 1, "total": 1, "metrics": {"loss": number}}])
@@ -331,7 +331,7 @@ def test_optuna_s_copies_lie_beside_it_also_where_several_drivers_are_the_first(
         ledger = Ledger(place)
         launch = ledger.open_launch(study, MEANING, resolved, lookahead=2).id
         for number in range(2):
-            ledger.add_setting(launch, Configuration(number, "", {"spc.lr": number / 2}))
+            ledger.add_configuration(launch, Configuration(number, "", {"spc.lr": number / 2}))
             ledger.add_trials(launch, [(f"t{number}", {"kind": "trial", "seed": 0})], configuration=number)
             ledger.finish(launch, f"t{number}", {"spc/selection_loss": 3.0 - number}, stages, 1.0)
         for _ in range(2):
