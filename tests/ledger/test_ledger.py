@@ -274,6 +274,21 @@ def test_a_damaged_file_is_refused_with_its_path_and_the_way_out(
         opened(Ledger(path))
 
 
+def test_a_read_of_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    # A report only reads; SQLite's own error names no file and no way out.
+    path = tmp_path / "ledger.db"
+    ledger = Ledger(path)
+    launch = opened(ledger)
+    entered(ledger, launch, *(str(number) for number in range(200)))
+    ledger.close()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(path.stat().st_size - 4096))  # all but the page that says which tables there are
+    reader = Ledger(path)
+    with pytest.raises(LedgerDamaged, match=r"ledger\.db is damaged \(.*\)\. Put back a copy of it, or move it"):
+        reader.trials(launch)
+
+
 # Many writers
 
 WRITES = """
