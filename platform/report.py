@@ -5,8 +5,9 @@ Exit codes: 0 done, 2 a study is not in the ledger or there is no ledger.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .console import leave
 from .ledger.ledger import Ledger, place_of
@@ -14,6 +15,9 @@ from .ledger.schema import LedgerError
 from .ledger.storage import Storage, named
 from .study.errors import StudyErrors, did_you_mean
 from .study.yaml_reader import read
+
+if TYPE_CHECKING:
+    from .reports.summary import Summary
 
 OK, WRONG = 0, 2
 
@@ -81,7 +85,8 @@ def reported(names: Sequence[str], place: Storage) -> str:
         raise Unknown(str(error)) from None
     from trainables import pipeline
 
-    from .reports import summary, terminal, writer  # what they load takes seconds, and is not needed to refuse
+    from .reports import terminal, writer  # what they load takes seconds, and is not needed to refuse
+    from .reports.summarize import summarize
 
     try:
         ledger = Ledger(where)
@@ -95,15 +100,30 @@ def reported(names: Sequence[str], place: Storage) -> str:
             method = newest[name].resolved["method"]
             if method not in pipeline.METHODS:
                 raise Unknown(f"study {name!r} used method {method!r}. {did_you_mean(method, list(pipeline.METHODS))}")
-        summaries = [summary.summarize(ledger, newest[name].id) for name in names]
+        summaries = [summarize(ledger, newest[name].id) for name in names]
         if len(summaries) > 1:
             written = writer.write_comparison(summaries, storage)
             places = f"report   {written[1]} (also {written[0].name}, {written[2].name})"
             return "\n".join([terminal.side_by_side(summaries), "", places, *_copied(place, written)])
-        written = writer.write(ledger, newest[names[0]], storage)
-        return "\n".join([terminal.end_of_sweep(summaries[0], storage), *_copied(place, written)])
+        (summary,) = summaries
+        written = writer.write(_with_importances(summary), storage)
+        return "\n".join([terminal.end_of_sweep(summary, storage), *_copied(place, written)])
     finally:
         ledger.close()
+
+
+def _with_importances(summary: "Summary") -> "Summary":
+    from .reports import importance
+
+    return importance.with_importances(summary, _importances)
+
+
+def _importances(
+    search: Mapping[str, Mapping[str, Any]], points: Sequence[tuple[Mapping[str, Any], float]], mode: str
+) -> Mapping[str, Mapping[str, float]]:
+    from .search.importances import importances  # Optuna and its forest, which small reports do without
+
+    return importances(search, points, mode)
 
 
 def _copied(place: Storage, written: Sequence[Path]) -> list[str]:

@@ -1,6 +1,7 @@
 from pathlib import Path
 from platform.reports.content import headline
-from platform.reports.summary import Summary, summarize
+from platform.reports.summarize import summarize
+from platform.reports.summary import Summary
 from platform.reports.table import Cell, Table
 from platform.reports.terminal import aligned, end_of_sweep, side_by_side
 from typing import Any
