@@ -29,7 +29,7 @@ def differences(summary: Summary) -> Table:
         return as_table(title, COLUMNS, [])
     base, *rest = [each.row for each in summary.ablation]
     pairs = significance.compare_to_base([by_seed(row, name) for row in rest], by_seed(base, name))
-    is_higher_better = summary.objective_of(name).is_maximized
+    is_higher_better = summary.objective_of(name).mode == "max"
     rows = [cells(row.label, pair, is_higher_better) for row, pair in zip(rest, pairs, strict=True)]
     return as_table(title, COLUMNS, rows)
 

@@ -40,22 +40,20 @@ _OF_A_STAGE = {
 class ReportFigure:
     """A figure as the report has it. title: its caption. alt: the same in words and numbers.
 
-    path: relative to the study's folder, with forward slashes. is_new: drawn for this report, so it is written with it;
-    the others are in the store. section: the heading it stands under.
+    path: relative to the study's folder, with forward slashes. section: the heading it stands under.
     """
 
     title: str
     alt: str
     path: str
     png: bytes
-    is_new: bool
     section: Section
 
 
 def of_plots(summary: Summary) -> list[ReportFigure]:
     """The figures of every plot that applies, in the order of ``PLOTS``."""
     return [
-        ReportFigure(each.title, each.alt, f"figures/{each.name}.png", png(each.figure), True, plot.SECTION)
+        ReportFigure(each.title, each.alt, f"figures/{each.name}.png", png(each.figure), plot.SECTION)
         for plot in PLOTS
         if plot.applies(summary)
         for each in plot.draw(summary)
@@ -71,7 +69,7 @@ def of_best_trial(summary: Summary, storage: Path) -> Iterator[ReportFigure]:
         what = _OF_A_STAGE.get(path.stem, path.stem.replace("_", " "))
         whose = f"{summary.best.label}, seed {label(trial.seed)}"
         place = f"../{path.relative_to(storage).as_posix()}"
-        yield ReportFigure(f"{what} ({whose})", f"{what}.", place, path.read_bytes(), False, Section.BEST_TRIAL)
+        yield ReportFigure(f"{what} ({whose})", f"{what}.", place, path.read_bytes(), Section.BEST_TRIAL)
 
 
 def files_of_best_trial(summary: Summary, storage: Path) -> list[Path]:

@@ -14,7 +14,3 @@ class Objective:
     def sign(self) -> float:
         """The factor that turns a value into a cost: the lower ``sign * value``, the better."""
         return -1.0 if self.mode == "max" else 1.0
-
-    @property
-    def is_maximized(self) -> bool:
-        return self.sign < 0

@@ -7,4 +7,3 @@ import pytest
 def test_the_best_value_has_the_least_cost(mode: str, best: float) -> None:
     objective = Objective("spc/x", mode)
     assert min((1.0, -2.0, 3.0), key=lambda value: objective.sign * value) == best
-    assert objective.is_maximized == (mode == "max")

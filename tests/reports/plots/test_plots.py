@@ -14,7 +14,7 @@ import pytest
 
 HELPERS = {"__init__", "axes", "plot"}
 DELTA, K2 = "spc.strong_threshold", "spc.graph_neighbors"
-FIGURE = ReportFigure("A caption", "In words.", "figures/x.png", b"\x89PNG\r\n\x1a\n", True, Section.SEARCH)
+FIGURE = ReportFigure("A caption", "In words.", "figures/x.png", b"\x89PNG\r\n\x1a\n", Section.SEARCH)
 
 
 def _name(plot: Any) -> str:
