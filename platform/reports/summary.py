@@ -178,6 +178,11 @@ class Summary:
         names = dict.fromkeys((ACCURACY, self.objective.metric))
         return [name for name in names if rows and all(name in row.metrics for row in rows)]
 
+    @property
+    def color_metric(self) -> str:
+        """The metric that colors stand for: the first of ``figure_metrics``; empty without a result."""
+        return next(iter(self.figure_metrics), "")
+
     def comparable(self, metric: str) -> list[ConfigurationRow]:
         """The configurations that have the metric and no exclusion, by number."""
         return [row for row in self.configurations if metric in row.metrics and not row.exclusion]

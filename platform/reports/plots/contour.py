@@ -50,7 +50,7 @@ def draw(summary: Summary) -> Iterator[PlotFigure]:
 
 def pairs(summary: Summary) -> list[tuple[Parameter, Parameter]]:
     """The parameters of each map, (across, up); none with too few configurations."""
-    rows = summary.comparable(_metric(summary))
+    rows = summary.comparable(summary.color_metric)
     if len(rows) < LEAST_CONFIGURATIONS:
         return []
     varied = [parameter for parameter in searched_parameters(summary) if len(grouped(rows, parameter)) > 1]
@@ -85,13 +85,8 @@ def alt_text(summary: Summary, across: Parameter, up: Parameter) -> str:
     )
 
 
-def _metric(summary: Summary) -> str:
-    """The accuracy where there is one, or else the objective; empty without a result."""
-    return next(iter(summary.figure_metrics), "")
-
-
 def _means(summary: Summary, across: Parameter, up: Parameter) -> _Map:
-    metric = _metric(summary)
+    metric = summary.color_metric
     rows = summary.comparable(metric)
     columns, lines = grouped(rows, across), grouped(rows, up)
     mean_YX = np.full((len(lines), len(columns)), math.nan)

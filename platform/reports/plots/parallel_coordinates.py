@@ -50,7 +50,7 @@ class _Axis:
 
 def applies(summary: Summary) -> bool:
     """Whether there are two parameters to connect, and enough configurations. A line cannot leave an axis out."""
-    metric = _color_metric(summary)
+    metric = summary.color_metric
     return len(shared_parameters(summary)) > 1 and len(summary.comparable(metric)) >= LEAST_CONFIGURATIONS
 
 
@@ -63,7 +63,7 @@ def figure(summary: Summary) -> Figure:
 
     A configuration with a pruned or collapsed seed is dashed and gray, if it has results.
     """
-    metric = _color_metric(summary)
+    metric = summary.color_metric
     rows = [row for row in summary.configurations if metric in row.metrics]
     axes_of_plot = _axes(summary, rows)
     drawn = new_figure(height_in=3.0, width_in=max(4.0, 0.85 * len(axes_of_plot) + 0.6))
@@ -93,13 +93,8 @@ def alt_text(summary: Summary) -> str:
     """Which axes the lines run through."""
     symbols = ", ".join(parameter.symbol for parameter in shared_parameters(summary))
     results = " and ".join(summary.figure_metrics)
-    colored = f"colored by {_color_metric(summary)}"
+    colored = f"colored by {summary.color_metric}"
     return f"Parallel coordinates: one line per setting through {symbols} and then {results}, {colored}."
-
-
-def _color_metric(summary: Summary) -> str:
-    """The accuracy where there is one, or else the objective; empty without a result."""
-    return next(iter(summary.figure_metrics), "")
 
 
 def _axes(summary: Summary, rows: Sequence[ConfigurationRow]) -> list[_Axis]:
