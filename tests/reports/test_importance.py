@@ -40,11 +40,11 @@ def test_the_evaluator_gets_the_good_end_of_each_metric(book: Any, mode: str) ->
     calls = []
 
     def evaluate(search: Any, points: Any, mode: str) -> Any:
-        calls.append((list(search), len(points), points[3][1], mode))
+        calls.append((sorted(search), len(points), points[3][1], mode))
         return {}
 
     assert importance.with_importances(summarize(made.ledger, made.launch.id), evaluate).importances == ()
-    assert calls == [([DELTA, K2], 10, 0.5, "max"), ([DELTA, K2], 10, 3.0, mode)]
+    assert calls == [([K2, DELTA], 10, 0.5, "max"), ([K2, DELTA], 10, 3.0, mode)]
 
 
 def test_the_table_has_a_row_for_each_parameter(twelve: Any) -> None:
