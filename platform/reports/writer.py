@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from trainables.seeds import is_crossed, parts
 
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Configuration, Launch, Trial
+from ..study import yaml_writer
 from ..study.errors import redacted
 from . import figures, html, latex, markdown
 from .summary import Summary, summarize
@@ -76,8 +75,7 @@ def study_yaml(launch: Launch, configurations: Sequence[Configuration]) -> str:
     numbered = [configuration.variant for configuration in configurations if configuration.variant in rows]
     told["ablate"] = {name: rows[name] for name in dict.fromkeys([*numbered, *rows])}
     ordered = {name: told[name] for name in dict.fromkeys([*_ORDER, *told]) if name in told}
-    text: str = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=120)
-    return text
+    return yaml_writer.dump(ordered)
 
 
 def trials_csv(configurations: Sequence[Configuration], trials: Sequence[Trial]) -> str:
