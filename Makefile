@@ -21,6 +21,8 @@ ARGS     ?=
 PIP_pinned := -c constraints.txt
 PIP_newest := --upgrade --upgrade-strategy eager
 PIP_oldest := -c build/oldest.txt
+# Old libraries beside newer ones are warned of by those; with the other two sets a warning is an error.
+PYTEST_oldest := -W default
 VERSIONS_pinned := constraints.txt
 VERSIONS_oldest := build/oldest.txt
 
@@ -44,10 +46,10 @@ sweep: $(VENV)/.installed
 	$(BIN)/python -m platform.sweep $(STUDY) $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/e2e $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/e2e $(PYTEST_$(VERSIONS)) $(ARGS)
 
 e2e: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e $(PYTEST_$(VERSIONS)) $(ARGS)
 
 chaos: $(VENV)/.installed
 	$(BIN)/python -m pytest -m chaos -n 2 --dist loadfile $(ARGS)

@@ -82,7 +82,8 @@ def test_each_set_of_versions_has_an_environment_of_its_own(target: str, venv: s
     (install,) = [line for line in planned.splitlines() if "-e '.[dev]'" in line]
     assert install.startswith(f"{venv}/bin/python -m pip install ")
     assert f" {options} -e '.[dev]'" in install
-    assert f"{venv}/bin/python -m pytest" in planned
+    (tests,) = [line for line in planned.splitlines() if line.startswith(f"{venv}/bin/python -m pytest")]
+    assert ("-W default" in tests) == (target == "oldest")
 
 
 @needs_make
