@@ -305,8 +305,8 @@ class _Builder:
             return None
         if event.style is not None and event.style != "":
             return text
-        if sentence := _too_long(text):
-            self._note(event.start_mark, sentence, _dotted(where))
+        if refusal := _too_long(text):
+            self._note(event.start_mark, refusal, _dotted(where))
             return None
         return scalar(text)
 
