@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from trainables.seeds import is_crossed, parts
 
 from ..ledger.rows import Configuration, Launch, Trial
+from ..study import yaml_writer
 from ..study.errors import redacted
 from . import figures, html, latex, markdown
 from .summary import ConfigurationRow, Summary
@@ -73,8 +72,7 @@ def study_yaml(launch: Launch, configurations: Sequence[Configuration | Configur
     numbered = [configuration.variant for configuration in configurations if configuration.variant in rows]
     resolved["ablate"] = {name: rows[name] for name in dict.fromkeys([*numbered, *rows])}
     ordered = {name: resolved[name] for name in dict.fromkeys([*_ORDER, *resolved]) if name in resolved}
-    text: str = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=120)
-    return text
+    return yaml_writer.dump(ordered)
 
 
 def trials_csv(configurations: Sequence[Configuration | ConfigurationRow], trials: Sequence[Trial]) -> str:

@@ -1,6 +1,5 @@
 """Pydantic's errors about the shape of a study file, in this platform's words."""
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -80,16 +79,8 @@ def _way_out(kind: str, value: Any, context: Mapping[str, Any]) -> str:
         return " Give it a value, or take the line out."
     if kind == "literal_error" and isinstance(value, str):
         return " " + did_you_mean(value, [word.strip(" '") for word in re.split(r",| or ", context["expected"])])
-    if kind in ("int_type", "float_type") and isinstance(value, str):
-        try:
-            number = float(value)
-        except ValueError:
-            return ""
-        whole = kind == "int_type" and number == math.floor(number) if math.isfinite(number) else False
-        # Without the point, "1e-05" would be read as text again.
-        written = str(int(number)) if whole else repr(number)
-        written = written.replace("e", ".0e") if "e" in written and "." not in written else written
-        return f" It was read as text; write {written}."
+    if kind == "int_type" and isinstance(value, float) and value.is_integer():
+        return f" Write {int(value)}."
     return ""
 
 

@@ -1,10 +1,11 @@
 """A study file's text, read into plain data with the line of every key and value.
 
-PyYAML only cuts the text into events; nothing is constructed by it, so a file can run no code. Scalars follow YAML 1.2:
-``true``/``false`` and decimal numbers only, so that ``no``, ``010`` and ``12:30:45`` stay text and a setting refuses
-them by name. ``1e-4`` stays text too, as every other YAML 1.1 reader has it; the settings' check says what to write.
+PyYAML only cuts the text into events; nothing is constructed by it, so a file can run no code. Unquoted values follow
+the core schema of YAML 1.2.2 (section 10.3.2), not PyYAML's 1.1: ``1e-4`` is a number, only ``true`` and ``false`` are
+booleans, so that ``on``, ``no`` and ``y`` are text, ``017`` is seventeen, and ``12:30:45`` and dates are text.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,18 +21,22 @@ MAX_NODES = 20_000
 MAX_DEPTH = 20
 MAX_LETTERS = 2_000
 MAX_DIGITS = 18
+_TOO_DEEP = f"values nest at most {MAX_DEPTH} deep, and here is one more."
 
 Where = tuple[str | int, ...]
 """The path to a value: keys of mappings and indices of lists."""
 
 # libyaml's parser where PyYAML was built with it: a hundred times faster on a hostile file, same events.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_FRACTION = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-_WORDS: Mapping[str, Any] = {
-    **dict.fromkeys(("", "~", "null"), None),
-    **{"true": True, "false": False, ".nan": float("nan")},
-    **{".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf")},
+_INTEGERS = ((re.compile(r"[-+]?[0-9]+"), 10), (re.compile(r"0o[0-7]+"), 8), (re.compile(r"0x[0-9a-fA-F]+"), 16))
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL: Mapping[str, bool | float | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+    **{sign + word: math.inf for sign in ("", "+") for word in (".inf", ".Inf", ".INF")},
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
 }
 
 
@@ -155,6 +160,8 @@ def parse_value(text: str, file: str) -> Any:
         StudyErrors: as ``parse``.
     """
     if text[:1] not in ("[", "{", '"', "'"):
+        if sentence := _too_long(text):
+            raise StudyErrors([StudyError(file, 0, "", sentence)])
         return scalar(text)
     builder = _Builder(file, 0)
     data = builder.run(text)
@@ -163,13 +170,22 @@ def parse_value(text: str, file: str) -> Any:
     return data
 
 
-def scalar(text: str) -> Any:
-    """Read a plain (unquoted) scalar by the rules of YAML 1.2: None, bool, int, float, or else the text itself."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if _NUMBER.fullmatch(text):
-        return int(text)
-    return float(text) if _FRACTION.fullmatch(text) else text
+def scalar(text: str) -> bool | int | float | str | None:
+    """The value of an unquoted scalar by the core schema of YAML 1.2; what the schema does not name is text."""
+    if text in _SPECIAL:
+        return _SPECIAL[text]
+    for pattern, base in _INTEGERS:
+        if pattern.fullmatch(text):
+            return int(text, base)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def _too_long(text: str) -> str | None:
+    """Why an unquoted scalar is refused before arithmetic sees it; None if it is not."""
+    digits = len(text.lstrip("+-"))
+    if digits > MAX_DIGITS and any(pattern.fullmatch(text) for pattern, _ in _INTEGERS):
+        return f"a whole number has at most {MAX_DIGITS} digits, but this one has {digits}."
+    return None
 
 
 def _question(text: str) -> str:
@@ -180,6 +196,15 @@ def _question(text: str) -> str:
         elif line.strip() or lines:
             break
     return "\n".join(lines).strip()
+
+
+def _opened(text: str, mark: Any) -> int:
+    """How many brackets and braces are open where the library stopped reading; quotes and comments count as text."""
+    if mark is None:
+        return 0
+    lines = text.split("\n")[: mark.line + 1]
+    before = "".join(lines[:-1]) + lines[-1][: mark.column + 1]
+    return sum(map(before.count, "[{")) - sum(map(before.count, "]}"))
 
 
 def _kind(data: Any) -> str:
@@ -208,6 +233,10 @@ class _Builder:
             return None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
+            if _opened(text, mark) > MAX_DEPTH:
+                # Some versions of the library stop at a depth of their own, before an event says how deep it is.
+                self._note(mark, _TOO_DEEP)
+                return None
             problem = " ".join(part for part in (error.context, error.problem) if part)
             sentence = f"this is not YAML ({problem}). Look for a missing bracket, quote, colon or space, or for a tab."
             self._note(mark, sentence)
@@ -276,9 +305,8 @@ class _Builder:
             return None
         if event.style is not None and event.style != "":
             return text
-        if _NUMBER.fullmatch(text) and len(text.lstrip("+-")) > MAX_DIGITS:
-            sentence = f"a whole number has at most {MAX_DIGITS} digits, but this one has {len(text.lstrip('+-'))}."
-            self._note(event.start_mark, sentence, _dotted(where))
+        if refusal := _too_long(text):
+            self._note(event.start_mark, refusal, _dotted(where))
             return None
         return scalar(text)
 
@@ -289,7 +317,7 @@ class _Builder:
             self._note(event.start_mark, f"a study file has at most {MAX_NODES:,} values, and this one has more.")
             raise _Stop
         if len(where) > MAX_DEPTH:
-            self._note(event.start_mark, f"values nest at most {MAX_DEPTH} deep, and here is one more.")
+            self._note(event.start_mark, _TOO_DEEP)
             raise _Stop
         if event.anchor is not None:
             self._aliases += 1

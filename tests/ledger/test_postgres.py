@@ -163,11 +163,10 @@ time.sleep(60)
 def holder(place: Server) -> Iterator["subprocess.Popen[str]"]:
     """A living driver in another process that has the study."""
     command = [sys.executable, "-c", HOLDS, place.uri, place.schema]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
 
 
 def test_a_study_has_one_driver_and_is_free_when_it_dies(place: Server, holder: "subprocess.Popen[str]") -> None:

@@ -108,7 +108,7 @@ def test_configs_name_the_setting_in_full(write: Write) -> None:
         ("method: spc\ntrials: 0\n", "spc.yaml:2: trials: trials must be at least 1, but is 0."),
         (
             "method: spc\ntrials: 1e3\n",
-            "spc.yaml:2: trials: trials must be a whole number, but is '1e3'. It was read as text; write 1000.",
+            "spc.yaml:2: trials: trials must be a whole number, but is 1000.0. Write 1000.",
         ),
         ("method: spc\noracle: yes\n", "spc.yaml:2: oracle: oracle must be true or false, but is 'yes'."),
         ("method: spc\nretries: 99\n", "spc.yaml:2: retries: retries must be at most 20, but is 99."),
