@@ -30,13 +30,13 @@ def draw(summary: Summary, storage: Path, data: ImageData) -> list[Path]:
     if trial is None:
         return []
     last = closing_stages(trial)[0]
-    folder = storage / "stages" / f"{last['name']}-{last['address']}" / "figures"
+    folder = storage / "stages" / last.result_name / "figures"
     paths = [folder / name for name in NAMES]
     if all(path.exists() for path in paths):
         return paths
     store = Store(storage)
-    earlier = [stage for stage in reversed(trial.stages) if stage != last and not stage["slot"].endswith(PROBE_SUFFIX)]
-    results = [store.get(f"{stage['name']}-{stage['address']}") for stage in (last, *earlier)]
+    earlier = [stage for stage in reversed(trial.stages) if stage != last and not stage.slot.endswith(PROBE_SUFFIX)]
+    results = [store.get(stage.result_name) for stage in (last, *earlier)]
     if results[0] is None or "probabilities_eval" not in results[0].arrays:
         return []
     try:

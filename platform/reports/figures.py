@@ -75,10 +75,7 @@ def of_best_trial(summary: Summary, storage: Path) -> Iterator[ReportFigure]:
 def files_of_best_trial(summary: Summary, storage: Path) -> list[Path]:
     """The files of those figures."""
     trial = best_trial(summary)
-    folders = [
-        storage / "stages" / f"{stage['name']}-{stage['address']}" / "figures"
-        for stage in (closing_stages(trial) if trial else ())
-    ]
+    folders = [storage / "stages" / stage.result_name / "figures" for stage in (closing_stages(trial) if trial else ())]
     return [path for folder in folders for path in sorted(folder.glob("*.png"))]
 
 

@@ -1,10 +1,10 @@
 import json
 from contextlib import nullcontext
 from platform import end_of_sweep, report
+from platform.ledger.aggregate import Spread
 from platform.ledger.ledger import Ledger
 from platform.ledger.storage import named
 from platform.reports.summarize import on_our_scale, summarize
-from platform.reports.summary import Spread
 from types import SimpleNamespace
 from typing import Any
 
@@ -122,7 +122,7 @@ def test_ablation_rows_stand_in_the_order_of_the_file_with_their_difference(abla
 
 def test_prepare_rows_say_what_was_reused(sweep: Any) -> None:
     (row,) = _summary(sweep).prepare
-    assert (row.seed, row.status, row.stages[0]["cached"], row.seconds) == (0, "DONE", True, 2.0)
+    assert (row.seed, row.status, row.stages[0].cached, row.seconds) == (0, "DONE", True, 2.0)
 
 
 def test_cost_adds_up_trials_and_prepare_cells(sweep: Any) -> None:

@@ -1,20 +1,6 @@
-"""One trial: walk the stages of its pipeline and compute what no trial has computed before.
+"""One trial: run the stages of its pipeline, and compute what no trial has computed before.
 
-A *cell* is a trial as plain data, what the driver ships to a worker:
-
-    kind         "trial", or "prepare" for the stages that all settings of a seed share
-    method, pretext, changes ({"spc.strong_threshold": 0.95, ...}), seed (plain or a pair, see ``seeds``)
-    dataset      the fields of data.sets.Spec;  fingerprint: what the driver found when it loaded it
-    until        the last slot to walk; "" walks all
-    probes       stages that judge the last backbone with labels; may be missing for none
-    probe_dataset, probe_fingerprint
-                 the data set that the probes learn and judge on, where it is another one; may be missing
-    storage      a folder or a URI;  threads: for torch and FAISS
-
-and, where the study asks for it:
-
-    collapse     the arguments of ``guards.collapse``;  time_limit_s: of one attempt, looked at after every epoch
-    judged       the slot of which every epoch is reported at once, for the driver to stop the trial there
+What the driver ships to a worker is a ``TrialSpec``; what comes back is a ``Done``. See ``messages``.
 """
 
 import hashlib
@@ -22,7 +8,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,9 +23,9 @@ from ..interfaces import Epoch, ImageData, Result, Search, Stage
 from ..maths import metrics
 from ..store import artifacts
 from .guards import Collapsed, Guards, TimeLimit
+from .messages import Done, StageRecord, TrialSpec, result_name
 from .runtime import ProcessGroup, StageRuntime
 
-TrialSpec = Mapping[str, Any]
 OnEpoch = Callable[[str, Epoch], None]
 
 
@@ -51,31 +37,8 @@ class DataChanged(RuntimeError):
     """A worker reads other data than the driver checked."""
 
 
-@dataclass(frozen=True)
-class StageRecord:
-    """One stage of one trial. ``cached``: somebody else computed it. ``seconds``: what this trial spent on it."""
-
-    slot: str
-    name: str
-    address: str
-    cached: bool
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished trial: all final metrics, prefixed by slot, and the label metrics of the method's last stage bare."""
-
-    metrics: dict[str, float]
-    stages: list[StageRecord]
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
-
-
 def addresses(trial_spec: TrialSpec) -> dict[str, tuple[str, str]]:
-    """Slot -> (stage name, address) of every stage this cell walks."""
+    """Slot -> (stage name, content address) of every stage that the trial runs, in their order."""
     probes = trial_spec.get("probes", ())
     by_slot = pipeline.stages(trial_spec["method"], trial_spec["pretext"], probes)
     by_config = pipeline.configs(trial_spec["method"], trial_spec["pretext"], trial_spec["changes"], probes)
@@ -101,14 +64,15 @@ def addresses(trial_spec: TrialSpec) -> dict[str, tuple[str, str]]:
 
 
 def trial_key(trial_spec: TrialSpec) -> str:
-    """A trial's content address: of all its stages, so that settings which differ in nothing that counts are one."""
-    text = trial_spec["kind"] + "/" + "/".join(f"{name}-{address}" for name, address in addresses(trial_spec).values())
+    """A trial's content address, of all its stages: configurations that differ in nothing that counts share it."""
+    names = [result_name(*stage) for stage in addresses(trial_spec).values()]
+    text = trial_spec["kind"] + "/" + "/".join(names)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def fingerprint_of(trial_spec: TrialSpec, stage: str) -> str:
-    """Of the data set that one stage of a cell meets."""
-    return str(trial_spec["probe_fingerprint" if _has_own_data(trial_spec, stage) else "fingerprint"])
+    """Fingerprint of the data set that a stage of the trial reads."""
+    return trial_spec["probe_fingerprint"] if _has_own_data(trial_spec, stage) else trial_spec["fingerprint"]
 
 
 def _has_own_data(trial_spec: TrialSpec, stage: str) -> bool:
@@ -116,7 +80,7 @@ def _has_own_data(trial_spec: TrialSpec, stage: str) -> bool:
 
 
 class PipelineRunner:
-    """Walks cells one after another in one process; data and stage results stay warm in between."""
+    """Runs trials one after another in one process; data and stage results stay warm in between."""
 
     def __init__(
         self, storage: str, process_group: ProcessGroup, search: Search, leases: artifacts.Leases | None = None
@@ -126,11 +90,11 @@ class PipelineRunner:
         self._search = search
         self._data: dict[str, ImageData] = {}
 
-    def walk(self, trial_spec: TrialSpec, on_epoch: OnEpoch) -> Outcome:
-        """Run one cell; ``on_epoch(slot, epoch)`` is called for every epoch computed here.
+    def walk(self, trial_spec: TrialSpec, on_epoch: OnEpoch) -> Done:
+        """Run one trial; ``on_epoch(slot, epoch)`` is called for every epoch computed here.
 
         Raises:
-            Diverged: a loss became infinite or NaN. DataChanged: see there. Collapsed, TimeLimit: the cell's guards.
+            Diverged: a loss became infinite or NaN. DataChanged: see there. Collapsed, TimeLimit: the trial's guards.
             Whatever a stage raises.
         """
         started = time.perf_counter()
@@ -151,7 +115,7 @@ class PipelineRunner:
             job = _Job(
                 stage,
                 slot,
-                f"{name}-{address}",
+                result_name(name, address),
                 configs[slot],
                 inputs,
                 seeds.of_slot(trial_spec["seed"], slot),
@@ -163,12 +127,12 @@ class PipelineRunner:
         found = {f"{slot}/{key}": value for slot, result in results.items() for key, value in result.metrics.items()}
         last = [result.metrics for slot, result in results.items() if not slot.endswith(metrics.PROBE_SUFFIX)][-1]
         found |= {key: value for key, value in last.items() if metrics.looks_at_labels(key)}
-        return Outcome(found, records, time.perf_counter() - started)
+        return Done(found, records, time.perf_counter() - started)
 
     def _load(self, trial_spec: TrialSpec, stage: str) -> ImageData:
         fingerprint = fingerprint_of(trial_spec, stage)
         if fingerprint not in self._data:
-            fields = trial_spec["probe_dataset" if _has_own_data(trial_spec, stage) else "dataset"]
+            fields = trial_spec["probe_dataset"] if _has_own_data(trial_spec, stage) else trial_spec["dataset"]
             data = datasets.load(datasets.Spec(**fields), self._team.device)
             if data.fingerprint != fingerprint:
                 raise DataChanged(
