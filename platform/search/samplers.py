@@ -207,7 +207,7 @@ class _CmaEs:
         ]
         self._optimizer.tell(solutions)
 
-    def _point(self, params: Mapping[str, Plain]) -> NDArray[np.float64]:
+    def _point(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
         # A setting that did not count is put in the middle of its range, a value outside of its range at the end.
         point = [
             self._space.domains[name].place_of(params[name]) if name in params else 0.5 for name in self._space.domains

@@ -49,14 +49,13 @@ def resolved(study: Study) -> Resolved:
         full["grid"] = {name: domain.as_dict() for name, domain in study.grid.items()}
     if study.start:
         full["start"] = [dict(each) for each in study.start]
-    full.update(stopping(study))
-    return full
+    return {**full, **stopping(study)}
 
 
 def meaning(study: Study) -> dict[str, Any]:
     """The part whose change makes it another study; see ``extension`` for changes that go on with it."""
     full = resolved(study)
-    part = {
+    part: dict[str, Any] = {
         "method": study.method,
         "stages": _stage_names(study),
         "dataset": datasets.meaning(study.dataset),

@@ -134,7 +134,7 @@ def trial_tags(launch: Launch, trial: Trial, configuration: Configuration | None
 
 def end_tags(trial: Trial) -> dict[str, str]:
     """Tags known when a trial has ended: status, reason, which stages were there already, and where it ran."""
-    tags = {STATUS: status(trial)}
+    tags: dict[str, str] = {STATUS: status(trial)}
     tags |= {name: str(value) for name, value in trial.worker.items() if name in ("host", "device", "torch")}
     if trial.state in (FAILED, PRUNED, COLLAPSED):
         tags[REASON] = redacted(trial.error)[:_LONGEST_REASON] or "no reason given"
