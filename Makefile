@@ -4,6 +4,7 @@
 # make chaos                       ten minutes of faults at random, and what else takes long to break
 # make smoke                       a rehearsal of every page in search_spaces/
 # make check                       format, lint, types
+# make docs                        docs/settings.md, anew from the stages
 # make bench                       every claim of speed, measured here
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ ARGS   ?=
 TYPED  := build/typecheck
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test e2e chaos smoke check bench
+.PHONY: help sweep test e2e chaos smoke check docs bench
 .SILENT:
 
 help:
@@ -44,6 +45,9 @@ check: $(VENV)/.installed
 	ln -sfn ../../platform $(TYPED)/driver
 	ln -sfn ../../trainables $(TYPED)/trainables
 	cd $(TYPED) && $(CURDIR)/$(BIN)/mypy --strict --config-file $(CURDIR)/pyproject.toml -p trainables -p driver
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m platform.settings --markdown > docs/settings.md
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(ARGS)

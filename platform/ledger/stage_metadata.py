@@ -81,9 +81,9 @@ def _is_of_probe(name: str) -> bool:
 def _asked(method: str, pretext: str, probes: tuple[str, ...]) -> Vocabulary:
     words, criteria = [], []
     for slot, stage in pipeline.stages(method, pretext, probes).items():
-        defaults = stage.Config()
+        defaults = settings.defaults(stage.Config)
         for name, rule in settings.rules(stage.Config).items():
-            words.append(Word(f"{slot}.{name}", rule.symbol or name, rule.unit, getattr(defaults, name)))
+            words.append(Word(f"{slot}.{name}", rule.symbol or name, rule.unit, defaults[name]))
         if stage.CRITERION is not None:
             criteria.append((f"{slot}/{stage.CRITERION[0]}", stage.CRITERION[1]))
     return Vocabulary(tuple(words), tuple(criteria))

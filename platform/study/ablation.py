@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from trainables import pipeline
+from trainables import pipeline, settings
 
 from .errors import StudyError, did_you_mean
 from .yaml_reader import Document, Place, Where
@@ -137,7 +137,7 @@ def _usual(document: Document, name: str, fixed: Mapping[str, Any]) -> Any:
         return None
     slot, _, own = name.partition(".")
     stage = pipeline.stages(method, pretext).get(slot)
-    return None if stage is None else getattr(stage.Config(), own, None)
+    return None if stage is None else settings.defaults(stage.Config).get(own)
 
 
 def _with_rows(document: Document, rows: Rows, fixed: Mapping[str, Any]) -> Document:
