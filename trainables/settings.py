@@ -7,15 +7,14 @@ The driver reads the same rules to judge a study file before anything starts, so
 """
 
 import dataclasses
-import functools
 import math
 import operator
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Any, Literal, TypeVar, cast, get_args, get_origin
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 Plain = bool | int | float | str
+Conditions = Mapping[str, tuple[Plain, ...]]
 C = TypeVar("C")
 
 
@@ -31,7 +30,7 @@ class Rule:
     choices: tuple[Plain, ...] = ()
     unit: str = ""
     symbol: str = ""
-    when: Mapping[str, tuple[Plain, ...]] = dataclasses.field(default_factory=dict)
+    when: Conditions = dataclasses.field(default_factory=dict)
     """The setting counts only while each named setting has one of these values.
 
     In a group a name means a setting of the group, or else one of the Config around it; ``rules`` writes it out.
@@ -75,19 +74,26 @@ def setting(default: Plain, meaning: str, **rule: Any) -> Any:
     return dataclasses.field(default=default, metadata={"rule": Rule(meaning, **rule)})
 
 
-def group(config: type[C], *, when: Mapping[str, tuple[Plain, ...]] | None = None, **defaults: Plain) -> C:
+def group(config: type[C], *, when: Conditions | None = None, **changes: Any) -> C:
     """A dataclass field that holds a group of settings.
 
     Args:
         config: the group's class: a frozen dataclass as a Config is, which calls ``check`` too.
         when: all of the group counts only while these settings of the Config around it have one of these values.
-        defaults: settings of the group that have another default here.
+        changes: settings of the group that are something else here: another default, or a ``setting`` with a meaning
+            and limits of its own. Their conditions stay those of the group.
 
     Raises:
         SettingsError: a default breaks its rule. TypeError: it is no setting of the group.
     """
-    metadata = {"group": config, "when": when or {}}
-    return cast(C, dataclasses.field(default=build(config, defaults), metadata=metadata))
+    defaults: dict[str, Any] = {}
+    own_rules: dict[str, Rule] = {}
+    for name, change in changes.items():
+        is_setting = isinstance(change, dataclasses.Field)
+        defaults[name] = change.default if is_setting else change
+        own_rules |= {name: change.metadata["rule"]} if is_setting else {}
+    metadata = {"group": config, "when": when or {}, "rules": own_rules}
+    return dataclasses.field(default=build(config, defaults), metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -96,37 +102,45 @@ class _Declared:
     rule: Rule
 
 
-@functools.cache
+_KNOWN: dict[type[Any], dict[str, _Declared]] = {}
+
+
 def _declared(config: type[Any]) -> Mapping[str, _Declared]:
-    """Every setting by its dotted name, with conditions in dotted names too."""
+    """Every setting by its dotted name, with conditions in dotted names too; a class is read once."""
+    if config not in _KNOWN:
+        _KNOWN[config] = _read(config)
+    return _KNOWN[config]
+
+
+def _read(config: type[Any]) -> dict[str, _Declared]:
     raw = list(_walk(config))
     known = {name for name, *_ in raw}
     found = {}
-    for name, field, conditions in raw:
-        kind, rule = field.type, field.metadata["rule"]
+    for name, kind, rule, conditions in raw:
         if get_origin(kind) is Literal:
             choices = get_args(kind)
             kind, rule = type(choices[0]), dataclasses.replace(rule, choices=choices)
         assert kind in (bool, int, float, str), f"{config.__qualname__}.{name} is declared as {kind}"
         when = {_looked_up(other, scope, known): values for scope, each in conditions for other, values in each.items()}
         found[name] = _Declared(kind, dataclasses.replace(rule, when=when))
-    return MappingProxyType(found)
+    return found
 
 
-_Conditions = list[tuple[str, Mapping[str, tuple[Plain, ...]]]]
-"""(the group that a condition is written in, condition)."""
+_Scoped = list[tuple[str, Conditions]]
+"""(scope that the conditions are written in, conditions)."""
 
 
-def _walk(
-    config: type[Any], scope: str = "", around: _Conditions | None = None
-) -> Iterator[tuple[str, "dataclasses.Field[Any]", _Conditions]]:
-    """(dotted name, field, conditions) of every setting; scope: "an." within the group ``an``."""
+def _walk(config: type[Any], scope: str = "") -> Iterator[tuple[str, Any, Rule, _Scoped]]:
+    """(dotted name, declared type, rule, conditions) of every setting; scope: "an." within the group ``an``."""
     for field in dataclasses.fields(config):
-        name, conditions = f"{scope}{field.name}", around or []
-        if "group" in field.metadata:
-            yield from _walk(field.metadata["group"], f"{name}.", [*conditions, (scope, field.metadata["when"])])
-        else:
-            yield name, field, [*conditions, (scope, field.metadata["rule"].when)]
+        name = f"{scope}{field.name}"
+        if "group" not in field.metadata:
+            yield name, field.type, field.metadata["rule"], [(scope, field.metadata["rule"].when)]
+            continue
+        around, own_rules = (scope, field.metadata["when"]), field.metadata["rules"]
+        for inner, kind, rule, conditions in _walk(field.metadata["group"], f"{name}."):
+            here = dataclasses.replace(own_rules.get(inner.removeprefix(f"{name}."), rule), when=rule.when)
+            yield inner, kind, here, [around, *conditions]
 
 
 def _looked_up(other: str, scope: str, known: set[str]) -> str:
@@ -136,10 +150,9 @@ def _looked_up(other: str, scope: str, known: set[str]) -> str:
     return f"{scope}{other}"
 
 
-@functools.cache
-def rules(config: type[Any]) -> Mapping[str, Rule]:
+def rules(config: type[Any]) -> dict[str, Rule]:
     """The rule of every setting of a Config class by its dotted name, in the order in which they are declared."""
-    return MappingProxyType({name: each.rule for name, each in _declared(config).items()})
+    return {name: each.rule for name, each in _declared(config).items()}
 
 
 def kind_of(config: type[Any], name: str) -> type[Plain]:
@@ -168,10 +181,9 @@ def values(config: Any) -> dict[str, Plain]:
     return {name: value(config, name) for name in _declared(type(config))}
 
 
-@functools.cache
-def defaults(config: type[Any]) -> Mapping[str, Plain]:
+def defaults(config: type[Any]) -> dict[str, Plain]:
     """The default of every setting of a Config class by its dotted name."""
-    return MappingProxyType(values(config()))
+    return values(config())
 
 
 def build(config: type[C], given: Mapping[str, Plain]) -> C:
@@ -257,18 +269,18 @@ def check(config: Any) -> None:
     Raises:
         SettingsError: at least one setting breaks its rule, or a group is of another class than declared.
     """
-    faults = []
-    for field in dataclasses.fields(config):
-        own = getattr(config, field.name)
-        if (wanted := field.metadata.get("group")) is not None:
-            if not isinstance(own, wanted):
-                faults.append((field.name, f"{field.name} must be {wanted.__qualname__}(...), but is {own!r}."))
-        elif sentence := fault(type(config), field.name, own):
-            faults.append((field.name, sentence))
-        elif field.type is float:
-            object.__setattr__(config, field.name, float(own))
-    if faults:
+    own = type(config)
+    fields = {field.name: field.metadata.get("group") for field in dataclasses.fields(config)}
+    for name, wanted in fields.items():
+        if wanted is not None and not isinstance(getattr(config, name), wanted):
+            sentence = f"{name} must be {wanted.__qualname__}(...), but is {getattr(config, name)!r}."
+            raise SettingsError([(name, sentence)])
+    sentences = {name: fault(own, name, each) for name, each in values(config).items()}
+    if faults := [(name, sentence) for name, sentence in sentences.items() if sentence]:
         raise SettingsError(faults)
+    for name, wanted in fields.items():
+        if wanted is None and kind_of(own, name) is float:
+            object.__setattr__(config, name, float(getattr(config, name)))
 
 
 def active(config: Any) -> Iterator[str]:
