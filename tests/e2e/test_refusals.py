@@ -60,7 +60,7 @@ CASES: dict[str, tuple[Prepare, tuple[str, ...]]] = {
     ),
     "an unknown key on top": (page("method: scan\nsedes: [0]\n"), ("page.yaml:2: sedes", "Did you mean 'seeds'?")),
     "a number that YAML reads as text": (
-        page("method: scan\nfixed: {scan.lr: 1e-4}\n"),
+        page("method: scan\nfixed: {scan.optimizer.lr: 1e-4}\n"),
         ("page.yaml:2: fixed.scan.lr", "'1e-4'", "It was read as text"),
     ),
     "a percentage where a share belongs": (
@@ -143,7 +143,7 @@ def test_every_fault_of_a_file_is_named_at_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("page.yaml").write_text(
-        "method: spc\nseeds: [0, 0]\nfixed:\n  scan.lr: 1e-4\n  spc.strong_threshold: 95\n  spc.gamma: 0.5\n"
+        "method: spc\nseeds: [0, 0]\nfixed:\n  scan.optimizer.lr: 1e-4\n  spc.strong_threshold: 95\n  spc.gamma: 0.5\n"
     )
     said = refused(["page.yaml"], capsys).splitlines()
     assert [line.split(": ")[0] for line in said] == ["page.yaml:2", "page.yaml:4", "page.yaml:5", "page.yaml:6"]
@@ -208,7 +208,7 @@ def test_a_bad_override_is_refused(
     text: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("page.yaml").write_text("method: scan\nsearch: {scan.lr: {uniform: [0.1, 0.2]}}\n")
+    Path("page.yaml").write_text("method: scan\nsearch: {scan.optimizer.lr: {uniform: [0.1, 0.2]}}\n")
     assert text in refused(["page.yaml", *arguments], capsys)
     assert not Path("runs").exists()
 
