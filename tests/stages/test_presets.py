@@ -3,7 +3,7 @@
 import pytest
 
 from trainables.interfaces import Stage
-from trainables.settings import build
+from trainables.settings import build, value
 from trainables.stages import scan, selflabel
 
 RECIPES = [
@@ -23,7 +23,7 @@ def test_both_presets_serve_the_same_data_sets() -> None:
 def test_a_recipe_is_taken_by_its_config(stage: Stage, preset: str, data_set: str) -> None:
     values = stage.PRESETS[preset][data_set]  # type: ignore[attr-defined]
     config = build(stage.Config, values)
-    assert {name: getattr(config, name) for name in values} == values
+    assert {name: value(config, name) for name in values} == values
 
 
 @pytest.mark.parametrize(
