@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from platform.ledger import stage_metadata
 from platform.ledger.ledger import Ledger
-from platform.ledger.rows import Setting
+from platform.ledger.rows import Configuration
 from platform.study.resolved import meaning, resolved
 from platform.study.study import load_study
 
@@ -56,11 +56,11 @@ def fill(storage: Path, settings: int) -> None:
             "spc.graph_neighbors": int(rng.integers(5, 51)),
             "spc.top_fraction_per_class": float(rng.uniform(0.01, 0.05)),
         }
-        ledger.add_setting(launch.id, Setting(number, "", params))
+        ledger.add_configuration(launch.id, Configuration(number, "", params))
         for seed in SEEDS:
             key = f"{number:08x}{seed:08x}"
             trial_spec = {"method": "spc", "pretext": "", "changes": params, "seed": seed, "kind": "trial"}
-            ledger.add_trials(launch.id, [(key, trial_spec)], setting=number)
+            ledger.add_trials(launch.id, [(key, trial_spec)], configuration=number)
             ledger.start(launch.id, key)
             acc, loss = float(rng.uniform(0.8, 0.97)), float(rng.uniform(-2.3, -2.0))
             metrics = {"spc/acc": acc, "spc/selection_loss": loss, "scan/selection_loss": loss + 0.1}

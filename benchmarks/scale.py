@@ -33,7 +33,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from platform.ledger.ledger import Ledger
-from platform.ledger.rows import Setting
+from platform.ledger.rows import Configuration
 from platform.run.tune import report_every_s
 from platform.study.study import load_study
 from typing import Any
@@ -104,8 +104,8 @@ def ledger_s(folder: Path) -> tuple[float, float]:
 
     def whole(number: int) -> None:
         key = f"{number:05}-s0"
-        ledger.add_setting(launch.id, Setting(number, "", {"kmeans.restarts": number}))
-        ledger.add_trials(launch.id, [(key, {"kind": "trial", "seed": 0})], setting=number)
+        ledger.add_configuration(launch.id, Configuration(number, "", {"kmeans.restarts": number}))
+        ledger.add_trials(launch.id, [(key, {"kind": "trial", "seed": 0})], configuration=number)
         ledger.start(launch.id, key)
         ledger.finish(launch.id, key, metrics, [], 1.0)
 

@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from platform.ledger.ledger import Ledger
-from platform.ledger.rows import Setting
+from platform.ledger.rows import Configuration
 from platform.reports.significance import mean_interval
 from platform.search.samplers import CompletedTrial, Params, distribution, tpe
 from platform.search.searcher import Searcher, lookahead
@@ -116,8 +116,8 @@ def ledger_ms(folder: Path, told: list[CompletedTrial]) -> float:
 
     def live(number: int) -> None:
         key = f"{number:016x}"
-        ledger.add_setting(launch.id, Setting(number, "", told[number % len(told)].params))
-        ledger.add_trials(launch.id, [(key, {"kind": "trial", "seed": 0})], setting=number)
+        ledger.add_configuration(launch.id, Configuration(number, "", told[number % len(told)].params))
+        ledger.add_trials(launch.id, [(key, {"kind": "trial", "seed": 0})], configuration=number)
         ledger.start(launch.id, key)
         for epoch in range(1, 5):
             row = {"slot": "spc", "epoch": epoch, "total": 4, "metrics": {"loss": 1.0}, "time": 0.0}

@@ -12,7 +12,11 @@ READER_GONE = 141
 
 
 def leave(main: Callable[[], int]) -> NoReturn:
-    """Run a command and exit with its code; quietly where the reader of its output has gone, as ``head`` does."""
+    """Run a command and exit with its code, without a word if the reader of its output has gone, as ``head`` does.
+
+    Args:
+        main: returns the exit code.
+    """
     try:
         code = main()
         sys.stdout.flush()

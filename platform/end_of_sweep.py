@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import redirect_stdout, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -24,17 +25,20 @@ from .ledger.launches import StudyChanged, StudyHeld
 from .ledger.ledger import Ledger, place_of
 from .ledger.outcomes import closing_stages
 from .ledger.postgres import Server
-from .ledger.rows import PENDING, Launch
+from .ledger.rows import PENDING
 from .ledger.schema import LedgerError
 from .ledger.storage import Storage
-from .reports import embeddings, figures, json_view, markdown, terminal, writer
-from .reports.summary import Summary, metrics_of_best, summarize
+from .reports import embeddings, figures, importance, json_view, markdown, terminal, writer
+from .reports.summarize import summarize
+from .reports.summary import Summary, metrics_of_best
 from .run import cluster, display, launch, progress
 from .run.launch_state import LaunchState
+from .search.importances import importances
 from .study.compatibility import refused as differences
 from .study.errors import redacted
 from .tracking import optuna_export
 from .tracking.mlflow import Tracker
+from .tracking.sync import TARGET
 
 OK, SOME_FAILED, WRONG = 0, 1, 2
 _CLOSING_S = 60.0
@@ -94,7 +98,7 @@ def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: 
 def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None) -> int:
     study, storage = request.study, request.storage.folder
     uri = study.tracking.address(os.environ) or os.environ.get("MLFLOW_TRACKING_URI", "")
-    databases.refuse_without_driver(uri)
+    databases.check_driver(uri)
     size = cluster.size(request.address, request.grows)
     cluster.refuse_infeasible(study, size)
     ledger = Ledger(place_of(request.storage))
@@ -116,7 +120,7 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
     # The launch is closed by now, so the reports say how it ended.
     summary = summarize(ledger, opened.id)
     _log_best_model(summary, request.storage, data, tracker)  # in the tracker's thread, while reports are written here
-    written = _written(request, ledger, opened, summary, data)
+    written = _written(request, summary, data)
     optuna_export.mirror(ledger, opened.id, storage / optuna_export.DATABASE)
     tracker.log_parent(written, markdown.note(summary), metrics_of_best(summary))
     unsent = tracker.close(_CLOSING_S)
@@ -127,7 +131,7 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
     if launch_state.trial_queue.halted:
         print(_halted(launch_state), file=sys.stderr)
     if json_out is not None:
-        print(json.dumps(json_view.as_json(ledger, opened, launch_state.seconds, ids), allow_nan=False), file=json_out)
+        print(_as_json(ledger, summary, launch_state.seconds, ids), file=json_out)
     else:
         print(terminal.end_of_sweep(summary, storage, ids["uri"] if uri and ids["uri"] else ""))
     if isinstance(ledger.place, Server):
@@ -137,10 +141,18 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
     return OK if ended == "done" else SOME_FAILED
 
 
-def _written(request: launch.Request, ledger: Ledger, opened: Launch, summary: Summary, data: ImageData) -> list[Path]:
+def _written(request: launch.Request, summary: Summary, data: ImageData) -> list[Path]:
     """The files of the study's reports, those of its best trial among them."""
     embedded = embeddings.draw(summary, request.storage.folder, data)
-    return [*writer.write(ledger, opened, request.storage.folder), *embedded]
+    full = importance.with_importances(summary, importances)
+    return [*writer.write(full, request.storage.folder), *embedded]
+
+
+def _as_json(
+    ledger: Ledger, summary: Summary, seconds: Mapping[str, float], mlflow_ids: Mapping[str, str | None]
+) -> str:
+    run_ids = {trial.key: ledger.export(TARGET, summary.launch.id, trial.key)[0] for trial in summary.trials}
+    return json.dumps(json_view.as_json(summary, seconds, mlflow_ids, run_ids), allow_nan=False)
 
 
 def _run(request: launch.Request, launch_state: LaunchState, *, quiet: bool) -> None:

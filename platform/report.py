@@ -5,8 +5,9 @@ Exit codes: 0 done, 2 a study is not in the ledger or there is no ledger.
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .console import leave
 from .ledger.ledger import Ledger, place_of
@@ -15,14 +16,18 @@ from .ledger.storage import Storage, named
 from .study.errors import StudyErrors, did_you_mean
 from .study.yaml_reader import read
 
+if TYPE_CHECKING:
+    from .reports.summary import Summary
+
 OK, WRONG = 0, 2
 
 
 class Unknown(Exception):
-    """What was asked for is not there. Its text is for the user."""
+    """A study or ledger that the user named does not exist. The text is for the user."""
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line of ``python -m platform.report``."""
     parse = argparse.ArgumentParser(
         prog="python -m platform.report",
         description="Write the report of a study anew and print it; several studies are put side by side.",
@@ -34,21 +39,26 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; None takes the arguments of the process. Returns the exit code."""
     given = parser().parse_args(arguments)
     try:
         names = list(dict.fromkeys(study_name(study) for study in given.studies))
         print(reported(names, named(given.storage)))
-    except (Unknown, StudyErrors, ValueError) as fault:
-        print(fault, file=sys.stderr)
+    except (Unknown, StudyErrors, ValueError) as error:
+        print(error, file=sys.stderr)
         return WRONG
     return OK
 
 
 def study_name(study: str) -> str:
-    """The name that a study file gives its study, or the name itself.
+    """The name of a study.
+
+    Args:
+        study: a name, which comes back as it is, or the path of a study file (.yaml or .yml).
 
     Raises:
-        StudyErrors: the file cannot be read. Unknown: it says no name that could be one.
+        StudyErrors: the file cannot be read.
+        Unknown: what stands under ``name`` in the file is not text.
     """
     path = Path(study)
     if path.suffix not in (".yaml", ".yml"):
@@ -60,19 +70,23 @@ def study_name(study: str) -> str:
 
 
 def reported(names: Sequence[str], place: Storage) -> str:
-    """The text to print for these studies; the files of a single one, or of their comparison, are written.
+    """Write the report of one study, or the comparison of several, into the storage.
+
+    Returns:
+        The text to print.
 
     Raises:
-        Unknown: no ledger, or a study that is not in it.
+        Unknown: there is no ledger, a study is not in it, or it used a method that does not exist any more.
     """
     storage = place.folder
     try:
         where = place_of(place, new=False)
-    except (LookupError, ValueError) as fault:
-        raise Unknown(str(fault)) from None
+    except (LookupError, ValueError) as error:
+        raise Unknown(str(error)) from None
     from trainables import pipeline
 
-    from .reports import summary, terminal, writer  # what they load takes seconds, and is not needed to refuse
+    from .reports import terminal, writer  # what they load takes seconds, and is not needed to refuse
+    from .reports.summarize import summarize
 
     try:
         ledger = Ledger(where)
@@ -86,15 +100,30 @@ def reported(names: Sequence[str], place: Storage) -> str:
             method = newest[name].resolved["method"]
             if method not in pipeline.METHODS:
                 raise Unknown(f"study {name!r} used method {method!r}. {did_you_mean(method, list(pipeline.METHODS))}")
-        summaries = [summary.summarize(ledger, newest[name].id) for name in names]
+        summaries = [summarize(ledger, newest[name].id) for name in names]
         if len(summaries) > 1:
             written = writer.write_comparison(summaries, storage)
             places = f"report   {written[1]} (also {written[0].name}, {written[2].name})"
             return "\n".join([terminal.side_by_side(summaries), "", places, *_copied(place, written)])
-        written = writer.write(ledger, newest[names[0]], storage)
-        return "\n".join([terminal.end_of_sweep(summaries[0], storage), *_copied(place, written)])
+        (summary,) = summaries
+        written = writer.write(_with_importances(summary), storage)
+        return "\n".join([terminal.end_of_sweep(summary, storage), *_copied(place, written)])
     finally:
         ledger.close()
+
+
+def _with_importances(summary: "Summary") -> "Summary":
+    from .reports import importance
+
+    return importance.with_importances(summary, _importances)
+
+
+def _importances(
+    search: Mapping[str, Mapping[str, Any]], points: Sequence[tuple[Mapping[str, Any], float]], mode: str
+) -> Mapping[str, Mapping[str, float]]:
+    from .search.importances import importances  # Optuna and its forest, which small reports do without
+
+    return importances(search, points, mode)
 
 
 def _copied(place: Storage, written: Sequence[Path]) -> list[str]:

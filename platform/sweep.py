@@ -22,14 +22,15 @@ from trainables.settings import Plain
 from .console import leave
 from .ledger.storage import Storage, named
 from .study import memory, placement
-from .study.data_limits import data_faults, probe_data_faults
+from .study.data_limits import data_errors, probe_data_errors
 from .study.errors import StudyErrors, redacted
 from .study.plan import rows
-from .study.smoke import rehearsal
+from .study.smoke import smoke_study
 from .study.study import Study, configs, load_study
 
 OK, WRONG = 0, 2
-REHEARSALS = "rehearsals"
+SMOKE_FOLDER = "smoke"
+"""Below the storage; holds everything of the studies that ran under ``--smoke``."""
 
 
 class Refused(Exception):
@@ -37,6 +38,7 @@ class Refused(Exception):
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line of ``python -m platform.sweep``."""
     parse = argparse.ArgumentParser(
         prog="python -m platform.sweep",
         description="Run the study in FILE; started again, it goes on where it stopped.",
@@ -52,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     add("--address", metavar="ADDR", default=joined, help="join a running Ray cluster (default: RAY_ADDRESS, or none)")
     add("--grow", metavar="N:CPUS:GPUS", type=placement.machines, default=(), help="what its autoscaler may add")
     add("--fresh", action="store_true", help="begin a new launch; stages in the store are still used")
-    add("--smoke", action="store_true", help="rehearse on the embedded data, with a few epochs and settings")
+    add("--smoke", action="store_true", help="try it on the embedded data, with a few epochs and settings")
     add("--dry-run", action="store_true", help="check everything, print the plan, start nothing")
     add("--profile", action="store_true", help="with --dry-run: also run a few steps of each stage, and forecast")
     add("--price", metavar="X", type=float, help="with --profile: what an hour of this machine costs")
@@ -61,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; None takes the arguments of the process. Returns the exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     given = parser().parse_args(arguments)
     overrides = list(given.set)
@@ -74,13 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         storage = storage_of(given.storage)
         study = load_study(given.file, overrides, partial(best_of, storage))
         if given.smoke:
-            study, storage = rehearsal(study), storage.below(REHEARSALS)
+            study, storage = smoke_study(study), storage.below(SMOKE_FOLDER)
         if given.dry_run:
-            return rehearse_plan(study, given)
+            return dry_run(study, given)
         data, probed = checked_data(study)
         make_writable(storage)
-    except (StudyErrors, Refused) as fault:
-        print(fault, file=sys.stderr)
+    except (StudyErrors, Refused) as error:
+        print(error, file=sys.stderr)
         return WRONG
     from . import end_of_sweep
     from .run import launch
@@ -93,26 +96,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
         address=given.address,
         grows=given.grow,
         fresh=given.fresh,
-        facts={**end_of_sweep.circumstances(), "rehearsal": given.smoke},
+        facts={**end_of_sweep.circumstances(), "smoke": given.smoke},
     )
-    again = shlex.join(["python", "-m", "platform.sweep", *(each for each in arguments if each != "--fresh")])
+    again = shlex.join(["python", "-m", "platform.sweep", *(word for word in arguments if word != "--fresh")])
     return end_of_sweep.carry_out(request, data, again=redacted(again), as_json=given.json)
 
 
 def best_of(storage: Storage, study: str) -> Mapping[str, Plain]:
-    """The best setting of a study that has run in this storage; see ``reports.best``."""
+    """The swept values of the best configuration of a study that has run in this storage, by full name.
+
+    Raises:
+        LookupError: the study has not run there, or has no ranked configuration.
+    """
     from .reports import best_setting  # only few ablations ask for it
 
     return best_setting.params(storage, study)
 
 
-def rehearse_plan(study: Study, given: argparse.Namespace) -> int:
-    """Print what would run and what it needs; refuse what the machines can never carry. No sweep is started.
+def dry_run(study: Study, given: argparse.Namespace) -> int:
+    """Print what would run and what it needs, and start no sweep.
 
     With ``--profile`` a few steps of each stage are run here; on generated images, if a published set's are missing.
 
+    Args:
+        given: the parsed command line.
+
+    Returns:
+        The exit code.
+
     Raises:
-        Refused: see above; the sentences name the resources. StudyErrors: as ``checked_data``.
+        Refused: the machines can never give the resources that the study asks for, or images are missing.
+        StudyErrors: a setting that this data set cannot carry.
     """
     shown, probed = _shown(study, may_generate=given.profile)
     lines = rows(study)
@@ -123,31 +137,27 @@ def rehearse_plan(study: Study, given: argparse.Namespace) -> int:
         )
     if not shown.is_generated:
         needs = [memory.need(configs(part, changes), shown.images, probed) for part, changes in study.bounds]
-        lines += memory.rows(max(needs, key=lambda each: each.total), study.resources.trial.gpu)
+        lines += memory.rows(max(needs, key=lambda estimated: estimated.total), study.resources.trial.gpu)
     if not given.json:
         print("\n".join(lines), flush=True)
     sentences = placement.unplaceable(study.resources, _machines(given.address, given.grow))
     if sentences:
         raise Refused("\n".join(f"{study.file}: {sentence}" for sentence in sentences))
-    found = None
+    profile = None
     if given.profile:
         from .study import estimate  # FAISS, which no other plan needs
 
-        found = estimate.forecast(study, shown, given.price)
+        profile = estimate.forecast(study, shown, given.price)
         if not given.json:
-            print("\n".join(estimate.rows(found)))
+            print("\n".join(estimate.rows(profile)))
     if given.json:
-        told = {"study": study.name, "status": "planned", "plan": lines, "profile": found and found.as_dict()}
-        print(json.dumps(told, allow_nan=False))
+        answer = {"study": study.name, "status": "planned", "plan": lines, "profile": profile and profile.as_dict()}
+        print(json.dumps(answer, allow_nan=False))
     return OK
 
 
 def _shown(study: Study, may_generate: bool) -> tuple[synthetic.Shown, ImageData | None]:
-    """The study's images, and its probes'; generated ones in the place of a published set that is not there.
-
-    Raises:
-        As ``checked_data``.
-    """
+    """The study's images and those of its probes; generated images in the place of a published set that is missing."""
     try:
         data, probed = checked_data(study)
         return synthetic.real(data), probed
@@ -155,8 +165,8 @@ def _shown(study: Study, may_generate: bool) -> tuple[synthetic.Shown, ImageData
         shown = synthetic.instead(datasets.Spec(**study.dataset)) if may_generate else None
         if shown is None:
             raise
-    if faults := data_faults(study, shown.shape):
-        raise StudyErrors(faults)
+    if errors := data_errors(study, shown.shape):
+        raise StudyErrors(errors)
     return shown, None
 
 
@@ -169,15 +179,18 @@ def _machines(address: str, grows: Sequence[placement.Node]) -> Sequence[placeme
 
 
 def storage_of(text: str) -> Storage:
-    """Where everything is kept.
+    """The storage that ``--storage`` names.
+
+    Args:
+        text: a folder, or a URI of an object store.
 
     Raises:
-        Refused: a URI that is none of an object store's, or has credentials in it.
+        Refused: the URI has an unknown scheme or holds credentials.
     """
     try:
         return named(text)
-    except ValueError as fault:
-        raise Refused(str(fault)) from fault
+    except ValueError as error:
+        raise Refused(str(error)) from error
 
 
 def make_writable(storage: Storage) -> None:
@@ -188,26 +201,28 @@ def make_writable(storage: Storage) -> None:
     """
     try:
         storage.make_writable()
-    except ValueError as fault:
-        raise Refused(str(fault)) from fault
+    except ValueError as error:
+        raise Refused(str(error)) from error
 
 
 def checked_data(study: Study) -> tuple[ImageData, ImageData | None]:
-    """The study's images and those of its probes, where theirs are others.
+    """Read the images once, so that a bad file or an impossible setting is found before a trial starts.
 
-    They are read once here, so that a bad file or an impossible setting is found before a trial is.
+    Returns:
+        The study's images, and those of its probes; None where the probes use the study's.
 
     Raises:
-        StudyErrors: a setting that this data set cannot carry. Refused: files are missing or damaged.
+        StudyErrors: a setting that this data set cannot carry.
+        Refused: files are missing or damaged.
     """
     data, probed = _read(study, "dataset"), None
-    faults = []
+    errors = []
     if study.probe_dataset:
         probed = _read(study, "probe_dataset")
-        faults += probe_data_faults(study, data.shape, probed.shape)
-    faults += data_faults(study, data.shape, probed.shape if probed else None)
-    if faults:
-        raise StudyErrors(faults)
+        errors += probe_data_errors(study, data.shape, probed.shape)
+    errors += data_errors(study, data.shape, probed.shape if probed else None)
+    if errors:
+        raise StudyErrors(errors)
     return data, probed
 
 

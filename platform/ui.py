@@ -41,11 +41,12 @@ _ENVIRONMENT = {
 }
 
 
-class _Asked(BaseException):
-    """The user wants it to end."""
+class _EndRequested(BaseException):
+    """A signal asks the command to end."""
 
 
 def parser() -> argparse.ArgumentParser:
+    """The command line of ``python -m platform.ui``."""
     parse = argparse.ArgumentParser(prog="python -m platform.ui", description="Open the MLflow UI on a storage folder.")
     parse.add_argument("--storage", metavar="DIR|URI", default="runs", help="default: runs")
     parse.add_argument("--port", metavar="N", type=_port, default=5000, help="on 127.0.0.1; default: 5000")
@@ -53,11 +54,12 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; None takes the arguments of the process. Returns the exit code."""
     given = parser().parse_args(arguments)
     try:
         storage = named(given.storage).folder
-    except ValueError as fault:
-        print(fault, file=sys.stderr)
+    except ValueError as error:
+        print(error, file=sys.stderr)
         return WRONG
     database = storage.resolve() / DATABASE
     if not database.is_file():
@@ -74,9 +76,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def serve(database: Path, port: int) -> int:
-    """Serve a database until a signal comes; an exit code."""
+    """Run an MLflow server until a signal comes or it ends by itself.
+
+    Args:
+        database: MLflow's SQLite file.
+        port: on 127.0.0.1.
+
+    Returns:
+        The exit code: OK after a signal, FAILED if the server ended by itself.
+    """
     for number in _SIGNALS:
-        signal.signal(number, _ask)
+        signal.signal(number, _request_end)
     with tempfile.TemporaryFile() as log:
         # A session of its own: Ctrl-C reaches this process alone, which then ends all of them, in order.
         server = subprocess.Popen(
@@ -91,7 +101,7 @@ def serve(database: Path, port: int) -> int:
             if _wait_until_up(server, port):
                 print("\n".join(_welcome(database, port)), flush=True)
                 server.wait()
-        except _Asked:
+        except _EndRequested:
             return OK
         finally:
             _end(server)
@@ -123,8 +133,9 @@ def _wait_until_up(server: "subprocess.Popen[bytes]", port: int) -> bool:
 
 
 def _welcome(database: Path, port: int) -> list[str]:
-    """Where to look: MLflow as a whole, and the newest studies. From MLflow's own list a study opens on a page about
-    language models, so each one's runs have their address here.
+    """Lines with the address of the MLflow UI and of the newest studies' runs.
+
+    From MLflow's own list a study opens on a page about language models, so each study has its address here.
     """
     address = f"http://{HOST}:{port}"
     first = f"MLflow on {database}: {address} (end it with Ctrl-C)"
@@ -135,18 +146,18 @@ def _welcome(database: Path, port: int) -> list[str]:
     )
     try:
         with urllib.request.urlopen(ask, timeout=_PATIENCE_S) as answer:
-            found = json.load(answer).get("experiments", [])
+            experiments = json.load(answer).get("experiments", [])
     except OSError as error:
         return [first, f"  (it does not list its studies: {error})"]
     # MLflow makes an experiment 0, named Default, that nothing is in.
-    studies = {each["name"]: each["experiment_id"] for each in found if each["experiment_id"] != "0"}
+    studies = {row["name"]: row["experiment_id"] for row in experiments if row["experiment_id"] != "0"}
     width = max(map(len, studies), default=0)
     page = f"{address}/#/experiments/{{}}/runs?workflowType=machine_learning"
     return [first, *(f"  {name:<{width}}  {page.format(number)}" for name, number in studies.items())]
 
 
 def _end(server: "subprocess.Popen[bytes]") -> None:
-    """End the server's whole session; whoever does not go in time is killed."""
+    """End all processes of the server's session; kill those that do not end in time."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(server.pid, number)
@@ -157,10 +168,10 @@ def _end(server: "subprocess.Popen[bytes]") -> None:
             continue
 
 
-def _ask(number: int, frame: FrameType | None) -> None:
-    for each in _SIGNALS:
-        signal.signal(each, signal.SIG_IGN)
-    raise _Asked
+def _request_end(number: int, frame: FrameType | None) -> None:
+    for ignored in _SIGNALS:
+        signal.signal(ignored, signal.SIG_IGN)
+    raise _EndRequested
 
 
 def _is_free(port: int) -> bool:

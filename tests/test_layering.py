@@ -142,7 +142,7 @@ BELOW: dict[str, set[str]] = {
     "ledger": {"study"},
     "search": {"ledger", "study"},
     "tracking": {"ledger", "study", "search"},
-    "reports": {"ledger", "study", "search", "tracking"},
+    "reports": {"ledger", "study"},
     "run": {"search", "tracking", "ledger", "study"},
 }
 COMMANDS = {"sweep", "report", "ui", "settings", "assign", "new", "console", "end_of_sweep"}

@@ -53,8 +53,8 @@ def test_a_study_resolves_to_a_page_of_the_same_study(file: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(FOLDER)) for file in FILES])
-def test_a_study_can_be_rehearsed(file: Path) -> None:
-    small = smoke.rehearsal(load_study(file))
+def test_a_study_can_be_smoke_tested(file: Path) -> None:
+    small = smoke.smoke_study(load_study(file))
     assert small.dataset["name"] == "digits"
     shape = datasets.load(datasets.Spec(**small.dataset)).shape
     for part, changes in small.bounds:

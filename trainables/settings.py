@@ -248,19 +248,7 @@ def fault(config: type[Any], name: str, value: Any, shown: str = "") -> str | No
         return None
     limits = "" if kind in (bool, str) else f", {rule.words()}"
     wanted = rule.words() if right or rule.choices else f"{_KIND_WORDS[kind]}{limits}"
-    hint = ""
-    if isinstance(value, str) and kind in (int, float):
-        try:
-            hint = f" It was read as text; write {_as_yaml(float(value))}."
-        except ValueError:
-            pass
-    return f"{shown} must be {wanted}, but is {value!r}.{hint} It is: {rule.meaning}"
-
-
-def _as_yaml(number: float) -> str:
-    """A number as YAML 1.1 takes it for one: 1e-05 is text there, 1.0e-05 is not."""
-    text = repr(number)
-    return text.replace("e", ".0e") if "e" in text and "." not in text else text
+    return f"{shown} must be {wanted}, but is {value!r}. It is: {rule.meaning}"
 
 
 def check(config: Any) -> None:

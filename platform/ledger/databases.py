@@ -1,9 +1,8 @@
-"""Databases that other libraries own: whether one can be used at all, and what a SQLite file of theirs needs.
+"""Databases that MLflow and Optuna own: whether one can be used, and the settings that its SQLite file needs.
 
-Neither MLflow nor Optuna sets any of it. Several processes that open a fresh file at once can spoil it for good, and
-without the write-ahead log a reader stops the writer. ``synchronous=NORMAL`` may lose the last writes when the power
-goes, and never the file; the ledger has them. So the files get all of it here: write-ahead log,
-patience, and one creator at a time.
+Neither library makes the settings. Without them, several processes that open a new file at once can damage it for
+good, and a reader stops the writer. So a file gets a write-ahead log, a timeout, and one creator at a time.
+``synchronous=NORMAL`` may lose the last writes in a power cut but never the file, and the ledger has those writes.
 """
 
 import fcntl
@@ -11,29 +10,33 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy
 
 from ..study.errors import redacted
 
 PATIENCE_S = 30
+"""How long a connection waits for another process's lock on a SQLite file, in seconds."""
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
-_CREATING = 7_253_127
-"""Of the lock under which tables are created on a PostgreSQL server."""
+_CREATION_LOCK = 7_253_127
+"""The advisory lock under which tables are created on a PostgreSQL server."""
 
-_tuned: set[Path] = set()
+_configured_files: set[Path] = set()
 
 
 def is_database(uri: str) -> bool:
-    """Whether a tracking URI is a database's and not a server's."""
+    """Whether a tracking URI is a database's and not a tracking server's."""
     return uri.partition(":")[0].partition("+")[0].casefold() in _DATABASES
 
 
-def refuse_without_driver(uri: str, named_by: str = "tracking.uri") -> None:
-    """Find out now what every attempt to write would fail at.
+def check_driver(uri: str, named_by: str = "tracking.uri") -> None:
+    """Refuse a database whose Python module is missing; what is no database's URI passes.
+
+    Args:
+        uri: a tracking URI or SQLAlchemy's URI of a database.
+        named_by: the setting that holds it, for the error.
 
     Raises:
         ValueError: ``uri`` is a database's, and is malformed or needs a Python module that is not installed.
@@ -43,17 +46,17 @@ def refuse_without_driver(uri: str, named_by: str = "tracking.uri") -> None:
     place = f"{named_by}: {redacted(uri)}"
     try:
         sqlalchemy.make_url(uri).get_dialect().import_dbapi()
-    except ModuleNotFoundError as missing:
+    except ModuleNotFoundError as error:
         raise ValueError(
-            f"{place} needs the Python module {missing.name}, which is not installed. Install it, or name another "
+            f"{place} needs the Python module {error.name}, which is not installed. Install it, or name another "
             "one in the URI, as in postgresql+psycopg2://..."
-        ) from missing
-    except (sqlalchemy.exc.ArgumentError, ValueError) as fault:  # an unknown driver, a port that is no number
-        raise ValueError(f"{place} is no URI of a database ({redacted(str(fault))}).") from fault
+        ) from error
+    except (sqlalchemy.exc.ArgumentError, ValueError) as error:  # an unknown module, a port that is no number
+        raise ValueError(f"{place} is no URI of a database ({redacted(str(error))}).") from error
 
 
-def reach(uri: str) -> None:
-    """Open a connection to a database server and close it again, so that a server that is down is found at once.
+def check_connection(uri: str) -> None:
+    """Connect to a database server once, so that a server that is down is noticed at once.
 
     Raises:
         sqlalchemy.exc.SQLAlchemyError: it cannot be reached, or refuses the user or the password.
@@ -63,16 +66,19 @@ def reach(uri: str) -> None:
 
 
 @contextmanager
-def prepared(uri: str) -> Iterator[None]:
+def creation_lock(uri: str) -> Iterator[None]:
     """Hold this around the first use of a database by a library that goes through SQLAlchemy.
 
-    uri: of SQLAlchemy; any that is neither a SQLite file nor PostgreSQL's passes unchanged.
+    Only one process at a time holds the lock of one database. A SQLite file also gets the settings that the module's
+    docstring names, for every later connection of this process.
+
+    Args:
+        uri: SQLAlchemy's; one that is neither a SQLite file's nor PostgreSQL's needs no lock.
     """
     if uri.startswith("postgresql"):
         engine = sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool)
-        with engine.connect() as held:
-            # Who creates the same tables at once gets in each other's way. The lock ends with the connection.
-            held.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_CREATING})"))
+        with engine.connect() as connection:  # the lock ends with the connection
+            connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_CREATION_LOCK})"))
             yield
         return
     url = sqlalchemy.make_url(uri) if uri.startswith("sqlite") else None
@@ -81,22 +87,23 @@ def prepared(uri: str) -> Iterator[None]:
         return
     path = Path(url.database).resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    _tuned.add(path)
-    if not sqlalchemy.event.contains(sqlalchemy.Engine, "connect", _tune):
-        sqlalchemy.event.listen(sqlalchemy.Engine, "connect", _tune)
+    _configured_files.add(path)
+    if not sqlalchemy.event.contains(sqlalchemy.Engine, "connect", _configure):
+        sqlalchemy.event.listen(sqlalchemy.Engine, "connect", _configure)
     with open(path.with_name(f".{path.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # The mode stays with the file.
-        connection = sqlite3.connect(path, timeout=PATIENCE_S)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.close()
+        # The journal mode stays with the file.
+        file_connection = sqlite3.connect(path, timeout=PATIENCE_S)
+        file_connection.execute("PRAGMA journal_mode=WAL")
+        file_connection.close()
         yield
 
 
-def _tune(connection: Any, record: Any) -> None:
+def _configure(connection: object, record: object) -> None:
+    """SQLAlchemy's hook on every new connection of the process; it leaves other databases alone."""
     if not isinstance(connection, sqlite3.Connection):
         return
-    opened = connection.execute("PRAGMA database_list").fetchone()[2]
-    if opened and Path(opened).resolve() in _tuned:
+    file = connection.execute("PRAGMA database_list").fetchone()[2]
+    if file and Path(file).resolve() in _configured_files:
         connection.execute(f"PRAGMA busy_timeout={PATIENCE_S * 1000}")
         connection.execute("PRAGMA synchronous=NORMAL")

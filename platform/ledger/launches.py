@@ -1,7 +1,7 @@
-"""Which driver has a study: launches in the ledger, opened, kept by a heartbeat, lost and closed.
+"""Which driver has a study: launches in the ledger are opened, kept by a heartbeat, lost and closed.
 
-One process at a time has a study. A holder on this host is alive while its process is; one on another host, whose clock
-need not be ours, while its heartbeat is seen to move.
+One process at a time has a study. Its driver on this host is alive while the process is; a driver on another host,
+whose clock may differ from ours, is alive while its heartbeat changes.
 """
 
 import functools
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from . import process_lease
-from .postgres import LedgerServer, Server
+from .postgres import PostgresTables, Server
 from .rows import FAILED, PENDING, RUNNING, Launch, launch_of
-from .schema import Connection, LedgerError, Tables
-from .sqlite import LedgerFile
+from .schema import Connection, LedgerError, LedgerTables
+from .sqlite import SqliteTables
 
 Place = Path | Server
 """Where a ledger is: a file, or a storage's schema on a server."""
@@ -26,9 +26,11 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _Connected = TypeVar("_Connected", bound="Launches")
 
+_NEWEST = "SELECT * FROM launches WHERE study = ? ORDER BY number DESC LIMIT 1"
+
 
 class StudyLost(LedgerError):
-    """This driver held the study, and another one has taken it: nothing more is written."""
+    """This driver had the study, and another driver has taken it: nothing more is written."""
 
 
 class StudyHeld(RuntimeError):
@@ -36,37 +38,48 @@ class StudyHeld(RuntimeError):
 
 
 class StudyChanged(RuntimeError):
-    """The study's name is in the ledger with another meaning."""
+    """The study's name stands for another meaning in the ledger.
+
+    Attributes:
+        known: the meaning in the ledger.
+        given: the meaning of the study file.
+    """
 
     def __init__(self, name: str, known: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         super().__init__(f"study {name!r} is in the ledger with another meaning")
         self.known, self.given = known, given
 
 
-def insisting(
-    method: Callable[Concatenate[_Connected, _P], _T],
-) -> Callable[Concatenate[_Connected, _P], _T]:
-    """Do it again where the connection to a server was lost."""
+def retried(method: Callable[Concatenate[_Connected, _P], _T]) -> Callable[Concatenate[_Connected, _P], _T]:
+    """Call the method again if the connection was lost, and raise the database's errors as LedgerError."""
 
     @functools.wraps(method)
-    def insisted(self: _Connected, /, *args: _P.args, **named: _P.kwargs) -> _T:
-        return self._tables.insist(lambda: method(self, *args, **named))
+    def retrying(self: _Connected, /, *args: _P.args, **named: _P.kwargs) -> _T:
+        return self._tables.retry(lambda: method(self, *args, **named))
 
-    return insisted
+    return retrying
 
 
 class Launches:
-    """A connection to the ledger, as far as launches go; ``ledger.Ledger`` is the whole."""
+    """The launches of a ledger, through one connection; ``ledger.Ledger`` adds trials and epochs."""
 
     def __init__(self, place: Place | str, patience_s: float = 60.0) -> None:
-        """Raises LedgerError: it is damaged, full, locked for too long, or its server cannot be reached."""
+        """Connect to the ledger; create it if it does not exist.
+
+        Args:
+            place: a file or a server's schema.
+            patience_s: how long a call waits for another process's lock, or for a server that went away, in seconds.
+
+        Raises:
+            LedgerError: it is damaged, full, locked for too long, or its server cannot be reached.
+        """
         self.place: Place = place if isinstance(place, Server) else Path(place)
-        self._tables: Tables = (
-            LedgerServer(self.place, patience_s)
+        self._tables: LedgerTables = (
+            PostgresTables(self.place, patience_s)
             if isinstance(self.place, Server)
-            else LedgerFile(self.place, patience_s)
+            else SqliteTables(self.place, patience_s)
         )
-        self._held: int | None = None
+        self._owned_launch: int | None = None
 
     @property
     def _connection(self) -> Connection:
@@ -75,20 +88,20 @@ class Launches:
     def close(self) -> None:
         self._connection.close()
 
-    def _writing(self) -> AbstractContextManager[None]:
-        return self._tables.writing(self._refuse_if_lost)
+    def _transaction(self) -> AbstractContextManager[None]:
+        return self._tables.transaction(self._check_ownership)
 
-    def _refuse_if_lost(self) -> None:
-        """A driver that slept longer than its lease may have been replaced; it must not write over its successor."""
-        if self._held is None:
+    def _check_ownership(self) -> None:
+        """A driver that slept for longer than its lease must not write over its successor. Raises StudyLost."""
+        if self._owned_launch is None:
             return
-        mine = f"SELECT * FROM launches WHERE id = ?{self._tables.locked}"
-        row = self._connection.execute(mine, (self._held,)).fetchone()
+        query = f"SELECT * FROM launches WHERE id = ?{self._tables.for_update}"
+        row = self._connection.execute(query, (self._owned_launch,)).fetchone()
         if row is None or row["owner"] != text_of(process_lease.this_process()):
             raise StudyLost(_lost(row))
 
-    @insisting
-    def open_launch(  # noqa: PLR0913 - what makes a launch
+    @retried
+    def open_launch(  # noqa: PLR0913 - the columns of a launch
         self,
         study: str,
         meaning: Mapping[str, Any],
@@ -99,126 +112,156 @@ class Launches:
         facts: Mapping[str, Any] | None = None,
         same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] = operator.eq,
     ) -> Launch:
-        """Take a study: continue its newest launch, or begin a new one with ``fresh`` or for a new name.
+        """Take a study: continue its newest launch, or begin a new one.
 
         Trials that a dead driver left RUNNING, and FAILED ones, become PENDING again; PRUNED and COLLAPSED ones stay.
-        ``same(known, given)``: whether the given meaning goes on with the known one.
+
+        Args:
+            study: its name.
+            meaning: what the name stands for; JSON values.
+            resolved: the study with every default; JSON values.
+            lookahead: configurations that are drawn ahead of the results; kept by a launch that is continued.
+            fresh: begin a new launch, also with another meaning.
+            facts: what else is known of a new launch.
+            same: whether a study with the meaning in the ledger (first) may be continued with the given one (second).
+
+        Returns:
+            The launch, which this process owns until it closes it.
 
         Raises:
-            StudyHeld: a living driver has it. StudyChanged: the name stands for another meaning, and not ``fresh``.
-            LedgerDamaged: the file is.
+            StudyHeld: a living driver has the study.
+            StudyChanged: ``same`` is false, and so is ``fresh``.
+            LedgerDamaged: the ledger's file is damaged.
         """
-        self._tables.refuse_damaged()
-        self._held = None
-        now, me = time.time(), process_lease.this_process()
-        silent = self._watched(study)
-        with self._writing():
-            self._tables.take_turns(study)
-            known = self._connection.execute("SELECT meaning FROM studies WHERE name = ?", (study,)).fetchone()
-            row = self._connection.execute(
-                "SELECT * FROM launches WHERE study = ? ORDER BY number DESC LIMIT 1", (study,)
-            ).fetchone()
-            if row is not None and row["owner"]:
-                holder = json.loads(row["owner"])
-                alive = (
-                    process_lease.is_alive(holder)
-                    if process_lease.is_here(holder)
-                    else (row["owner"], row["heartbeat"]) != silent
-                )
-                if holder != me and alive:
-                    raise StudyHeld(
-                        f"study {study!r} is being run by process {holder['pid']} on {holder['host']}; "
-                        f"wait for it, stop it, or give this run another name with --set name=..."
-                    )
-            given = json.loads(text_of(meaning))
-            if known is not None and not fresh and not same(json.loads(known["meaning"]), given):
-                raise StudyChanged(study, json.loads(known["meaning"]), given)
-            self._connection.execute(
-                "INSERT INTO studies VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET meaning = excluded.meaning",
-                (study, text_of(meaning), now),
-            )
-            if row is None or fresh:
-                number = 1 if row is None else row["number"] + 1
-                cursor = self._connection.execute(
-                    "INSERT INTO launches (study, number, resolved, lookahead, status, started, facts) "
-                    "VALUES (?, ?, ?, ?, 'RUNNING', ?, ?) RETURNING id",
-                    (study, number, text_of(resolved), lookahead, now, text_of(facts or {})),
-                )
-                launch = int(cursor.fetchone()["id"])
+        self._tables.check_integrity()
+        self._owned_launch = None
+        silent_lease = self._silent_lease(study)
+        with self._transaction():
+            self._tables.lock_name(study)
+            newest = self._connection.execute(_NEWEST, (study,)).fetchone()
+            _refuse_if_held(newest, silent_lease)
+            self._enter_study(study, meaning, None if fresh else same)
+            if newest is None or fresh:
+                number = 1 if newest is None else newest["number"] + 1
+                launch_id = self._insert_launch(study, number, lookahead, facts or {})
             else:
-                launch = row["id"]
+                launch_id = newest["id"]
             self._connection.execute(
                 "UPDATE launches SET status = 'RUNNING', ended = NULL, resolved = ?, owner = ?, heartbeat = ? "
                 "WHERE id = ?",
-                (text_of(resolved), text_of(me), now, launch),
+                (text_of(resolved), text_of(process_lease.this_process()), time.time(), launch_id),
             )
             self._connection.execute(
                 "UPDATE trials SET state = ?, error = '' WHERE launch = ? AND state IN (?, ?)",
-                (PENDING, launch, RUNNING, FAILED),
+                (PENDING, launch_id, RUNNING, FAILED),
             )
-        self._held = launch
-        return self.launch(launch)
+        self._owned_launch = launch_id
+        return self.launch(launch_id)
 
-    def _watched(self, study: str) -> tuple[str, float] | None:
-        """(owner, heartbeat) of a holder on another host that was watched for a lease and did not stir, or None."""
+    def _enter_study(
+        self,
+        study: str,
+        meaning: Mapping[str, Any],
+        same: Callable[[Mapping[str, Any], Mapping[str, Any]], bool] | None,
+    ) -> None:
+        """Write what the name stands for. Raises StudyChanged: it stands for something else, as ``same`` says."""
+        row = self._connection.execute("SELECT meaning FROM studies WHERE name = ?", (study,)).fetchone()
+        text = text_of(meaning)
+        if row is not None and same is not None:
+            known, given = json.loads(row["meaning"]), json.loads(text)
+            if not same(known, given):
+                raise StudyChanged(study, known, given)
+        self._connection.execute(
+            "INSERT INTO studies VALUES (?, ?, ?) ON CONFLICT (name) DO UPDATE SET meaning = excluded.meaning",
+            (study, text, time.time()),
+        )
 
-        def seen() -> tuple[str, float] | None:
-            row = self._connection.execute(
-                "SELECT owner, heartbeat FROM launches WHERE study = ? ORDER BY number DESC LIMIT 1", (study,)
-            ).fetchone()
+    def _insert_launch(self, study: str, number: int, lookahead: int, facts: Mapping[str, Any]) -> int:
+        row = self._connection.execute(
+            "INSERT INTO launches (study, number, resolved, lookahead, status, started, facts) "
+            "VALUES (?, ?, '{}', ?, 'RUNNING', ?, ?) RETURNING id",
+            (study, number, lookahead, time.time(), text_of(facts)),
+        ).fetchone()
+        return int(row["id"])
+
+    def _silent_lease(self, study: str) -> tuple[str, float] | None:
+        """(owner, heartbeat) of a driver on another host whose heartbeat did not change for a lease, or None."""
+
+        def lease() -> tuple[str, float] | None:
+            row = self._connection.execute(_NEWEST, (study,)).fetchone()
             return None if row is None or not row["owner"] else (row["owner"], row["heartbeat"])
 
-        first = seen()
+        first = lease()
         if first is None or process_lease.is_here(json.loads(first[0])):
             return None
-        return first if process_lease.is_silent(lambda: (seen() or ("", None))[1]) else None
+        return first if process_lease.is_silent(lambda: (lease() or ("", None))[1]) else None
 
-    @insisting
-    def heartbeat(self, launch: int) -> None:
-        """Say that this process is alive and has the launch. Raises StudyLost: it has it no longer."""
-        with self._writing():
-            told = self._connection.execute(
+    @retried
+    def heartbeat(self, launch_id: int) -> None:
+        """Renew this process's lease of the launch. Raises StudyLost: another driver has it."""
+        with self._transaction():
+            updated = self._connection.execute(
                 "UPDATE launches SET heartbeat = ? WHERE id = ? AND owner = ?",
-                (time.time(), launch, text_of(process_lease.this_process())),
+                (time.time(), launch_id, text_of(process_lease.this_process())),
             )
-            if not told.rowcount:
-                row = self._connection.execute("SELECT * FROM launches WHERE id = ?", (launch,)).fetchone()
+            if not updated.rowcount:
+                row = self._connection.execute("SELECT * FROM launches WHERE id = ?", (launch_id,)).fetchone()
                 raise StudyLost(_lost(row))
 
-    @insisting
-    def close_launch(self, launch: int, status: str) -> None:
+    @retried
+    def close_launch(self, launch_id: int, status: str) -> None:
         """Release the study. status: "done", "failed" (some trials failed) or "interrupted"."""
-        with self._writing():
+        with self._transaction():
             self._connection.execute(
-                "UPDATE launches SET status = ?, ended = ?, owner = NULL WHERE id = ?", (status, time.time(), launch)
+                "UPDATE launches SET status = ?, ended = ?, owner = NULL WHERE id = ?",
+                (status, time.time(), launch_id),
             )
-        self._held = None
+        self._owned_launch = None
 
-    @insisting
-    def launch(self, launch: int) -> Launch:
-        row = self._connection.execute("SELECT * FROM launches WHERE id = ?", (launch,)).fetchone()
+    @retried
+    def launch(self, launch_id: int) -> Launch:
+        """The launch with this id. Raises KeyError: there is none."""
+        row = self._connection.execute("SELECT * FROM launches WHERE id = ?", (launch_id,)).fetchone()
         if row is None:
-            raise KeyError(f"no launch {launch} in {self.place}")
+            raise KeyError(f"no launch {launch_id} in {self.place}")
         return launch_of(row)
 
-    @insisting
+    @retried
     def launches(self, study: str | None = None) -> list[Launch]:
         """All launches, or those of one study, oldest first."""
-        which = "" if study is None else " WHERE study = ?"
+        condition = "" if study is None else " WHERE study = ?"
         values = () if study is None else (study,)
-        rows = self._connection.execute(f"SELECT * FROM launches{which} ORDER BY id", values)
+        rows = self._connection.execute(f"SELECT * FROM launches{condition} ORDER BY id", values)
         return [launch_of(row) for row in rows]
+
+
+def _refuse_if_held(row: Any, silent_lease: tuple[str, float] | None) -> None:
+    """Raises StudyHeld: another living driver owns the launch in this row. row: None if there is no launch."""
+    if row is None or not row["owner"]:
+        return
+    owner = json.loads(row["owner"])
+    alive = (
+        process_lease.is_alive(owner)
+        if process_lease.is_here(owner)
+        else (row["owner"], row["heartbeat"]) != silent_lease
+    )
+    if alive and owner != process_lease.this_process():
+        raise StudyHeld(
+            f"study {row['study']!r} is being run by process {owner['pid']} on {owner['host']}; "
+            f"wait for it, stop it, or give this run another name with --set name=..."
+        )
 
 
 def _lost(row: Any) -> str:
     if row is None or not row["owner"]:
         return "this driver's launch is not its own any more; it stops, and what it finished is kept"
-    taker = json.loads(row["owner"])
+    successor = json.loads(row["owner"])
     return (
-        f"study {row['study']!r} was taken over by process {taker['pid']} on {taker['host']} while this driver was "
-        "silent; this one stops, and what it finished is kept"
+        f"study {row['study']!r} was taken over by process {successor['pid']} on {successor['host']} while this "
+        "driver was silent; this one stops, and what it finished is kept"
     )
 
 
 def text_of(value: Any) -> str:
+    """JSON with sorted keys. Raises ValueError: a number is NaN or infinite."""
     return json.dumps(value, sort_keys=True, allow_nan=False)

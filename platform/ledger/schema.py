@@ -1,11 +1,14 @@
-"""What the ledger asks of wherever its tables are, which tables those are, and what can be wrong there in words.
+"""The ledger's tables, the transaction that writes to them, and the errors of both.
 
-In a file (``ledger_file``) or on a server (``ledger_server``); both keep what was written once they said so.
+The tables are in a SQLite file (``sqlite.py``) or on a PostgreSQL server (``postgres.py``). Both read the same SQL, so
+every statement is written once, with ``?`` for a value. It is written by hand: the same ledger in SQLAlchemy Core has
+as many lines, and building and rendering its expressions makes the transaction that ends a trial four times as long.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, Protocol, TypeVar
+from contextlib import contextmanager, suppress
+from typing import Any, ClassVar, Protocol, TypeVar
 
 _T = TypeVar("_T")
 
@@ -42,14 +45,18 @@ CREATE INDEX IF NOT EXISTS trials_by_setting ON trials (launch, setting);
 CREATE INDEX IF NOT EXISTS trials_by_state ON trials (launch, state);
 CREATE INDEX IF NOT EXISTS trials_by_end ON trials (launch, sequence)
 """
-"""counter: how the place declares a number that it counts up by itself."""
+"""``{counter}`` stands for the type of an id that the database counts up by itself.
 
-LAST_MADE = "trials_by_end"
-"""Where this is, everything is."""
+``settings`` holds configurations, ``trials.setting`` a configuration's number and ``trials.cell`` a trial's
+specification: ledgers written before the classes were renamed are still read.
+"""
+
+LAST_CREATED = "trials_by_end"
+"""The last thing that ``SCHEMA`` creates: if it exists, everything exists."""
 
 
 class LedgerError(RuntimeError):
-    """The ledger cannot be read or written as it must be. Its text is for the user; what was acknowledged is kept."""
+    """The ledger cannot be read or written. The text is for the user; every acknowledged write is kept."""
 
 
 class LedgerBusy(LedgerError):
@@ -61,11 +68,11 @@ class LedgerFull(LedgerError):
 
 
 class LedgerDamaged(LedgerError):
-    """The ledger's file is not what was written."""
+    """The ledger's file does not hold what was written to it."""
 
 
-class Answer(Protocol):
-    """Rows by column name, and how many were changed."""
+class Cursor(Protocol):
+    """The result of a statement: its rows by column name, and how many rows it changed."""
 
     @property
     def rowcount(self) -> int: ...
@@ -76,36 +83,61 @@ class Answer(Protocol):
 
 
 class Connection(Protocol):
-    """Takes SQL with ``?`` for values."""
+    """A connection that takes SQL with ``?`` for values, and begins no transaction by itself."""
 
-    def execute(self, statement: str, values: Sequence[Any] = (), /) -> Answer: ...
+    def execute(self, statement: str, values: Sequence[Any] = (), /) -> Cursor: ...
 
     def executemany(self, statement: str, rows: Iterable[Sequence[Any]], /) -> object: ...
 
     def close(self) -> None: ...
 
 
-class Tables(Protocol):
-    """A place of tables, for one thread. Raises LedgerError and what is made of it."""
+class LedgerTables(ABC):
+    """One connection to the ledger's tables, for one thread."""
 
-    @property
-    def connection(self) -> Connection: ...
+    connection: Connection
+    driver_error: type[Exception]
+    """The base of the errors that ``connection`` raises."""
 
-    @property
-    def locked(self) -> str:
-        """What a SELECT ends with that keeps others from changing its rows before the transaction ends."""
-        ...
+    begin: ClassVar[str] = "BEGIN"
+    for_update: ClassVar[str] = ""
+    """The end of a SELECT that locks its rows until the transaction ends."""
 
-    def writing(self, may_write: Callable[[], None] = lambda: None) -> AbstractContextManager[None]:
-        """One transaction; it begins with ``may_write``, which raises where nothing may be written."""
-        ...
+    @contextmanager
+    def transaction(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
+        """Commit all that the block writes, or nothing of it if the block raises.
 
-    def insist(self, call: Callable[[], _T]) -> _T:
-        """Make a call that asks or writes, and again if its connection was lost; done twice it must change nothing."""
-        ...
+        Args:
+            check: called first, within the transaction; it raises if nothing may be written.
+        """
+        self.connection.execute(self.begin)
+        try:
+            check()
+            yield
+            self.connection.execute("COMMIT")
+        except BaseException:
+            with suppress(self.driver_error):  # a full disk or a lost connection has ended the transaction already
+                self.connection.execute("ROLLBACK")
+            raise
 
-    def take_turns(self, name: str) -> None:
-        """Within a transaction: wait for whoever else does something under the same name."""
-        ...
+    def create(self, counter: str) -> None:
+        """Create the tables that do not exist yet; within a transaction. counter: see ``SCHEMA``."""
+        for statement in SCHEMA.format(counter=counter).split(";"):
+            self.connection.execute(statement)
 
-    def refuse_damaged(self) -> None: ...
+    @abstractmethod
+    def retry(self, call: Callable[[], _T]) -> _T:
+        """Make a call that reads or writes, and again if the connection was lost meanwhile.
+
+        Args:
+            call: changes nothing more when it is made a second time.
+
+        Raises:
+            LedgerError: the database failed; the error names it without its password.
+        """
+
+    def lock_name(self, name: str) -> None:  # noqa: B027 - a transaction on a SQLite file locks all of it
+        """Within a transaction: wait until no other transaction holds the lock of this name, and hold it."""
+
+    def check_integrity(self) -> None:  # noqa: B027 - a server checks its own files
+        """Raises LedgerDamaged: the file does not hold what was written to it."""

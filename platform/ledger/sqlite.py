@@ -1,86 +1,76 @@
 """The ledger's tables in a SQLite file, for the processes of one host.
 
-Write-ahead log, ``synchronous=FULL``, and ``BEGIN IMMEDIATE``, so that concurrent writers queue up instead of failing.
+The file has a write-ahead log and ``synchronous=FULL``, so a power cut loses no commit. A transaction begins with
+``BEGIN IMMEDIATE``, so concurrent writers wait for each other.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from .schema import SCHEMA, LedgerBusy, LedgerDamaged, LedgerFull
+from .schema import LedgerBusy, LedgerDamaged, LedgerFull, LedgerTables
 
 _T = TypeVar("_T")
 
 
-class LedgerFile:
-    """One connection, for one thread. patience_s: how long a write waits for another process's.
+class SqliteTables(LedgerTables):
+    """The tables in a file."""
 
-    Raises:
-        LedgerDamaged, LedgerBusy, LedgerFull: here, within ``writing`` and from ``refuse_damaged``.
-    """
+    driver_error = sqlite3.Error
+    # A deferred transaction that reads and then writes fails at once under contention, whatever the timeout.
+    begin = "BEGIN IMMEDIATE"
 
     def __init__(self, path: Path, patience_s: float) -> None:
-        self.path, self._patience_s = path, patience_s
+        """Open the file; create it and its tables if they do not exist.
+
+        Args:
+            path: the file; its folder exists.
+            patience_s: how long a write waits for another process's transaction, in seconds.
+
+        Raises:
+            LedgerError: the file is damaged, full, or locked for longer than ``patience_s``.
+        """
+        self._path, self._patience_s = path, patience_s
         self.connection = sqlite3.connect(path, timeout=patience_s, isolation_level=None)
         self.connection.row_factory = sqlite3.Row
-        with self._explained():
-            self.connection.execute("PRAGMA journal_mode=WAL")
-            self.connection.execute("PRAGMA synchronous=FULL")
-        with self.writing():
-            for statement in SCHEMA.format(counter="INTEGER PRIMARY KEY").split(";"):
-                self.connection.execute(statement)
+        self.retry(self._open)
 
-    @contextmanager
-    def writing(self, may_write: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """One transaction; it begins with ``may_write``, which raises where nothing may be written."""
-        with self._explained():
-            # IMMEDIATE: a deferred transaction that reads and then writes fails at once under contention, timeout or
-            # not.
-            self.connection.execute("BEGIN IMMEDIATE")
-            try:
-                may_write()
-                yield
-                self.connection.execute("COMMIT")
-            except BaseException:
-                if self.connection.in_transaction:  # a full disk may have ended it
-                    self.connection.execute("ROLLBACK")
-                raise
+    def _open(self) -> None:
+        self.connection.execute("PRAGMA journal_mode=WAL")
+        self.connection.execute("PRAGMA synchronous=FULL")
+        with self.transaction():
+            self.create(counter="INTEGER PRIMARY KEY")
 
-    locked = ""  # a transaction has the whole file
+    def retry(self, call: Callable[[], _T]) -> _T:
+        """Make the call once; SQLite itself waits for a lock.
 
-    def take_turns(self, name: str) -> None:
-        """Nothing: a transaction has the whole file."""
-
-    def insist(self, call: Callable[[], _T]) -> _T:
-        return call()
-
-    def refuse_damaged(self) -> None:
-        with self._explained():
-            (said,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
-        if said != "ok":
-            raise self._damaged(said)
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
+        Raises:
+            LedgerBusy, LedgerFull, LedgerDamaged: by SQLite's message.
+            sqlite3.DatabaseError: any other error of SQLite's.
+        """
         try:
-            yield
+            return call()
         except sqlite3.DatabaseError as error:
-            said = str(error)
-            if "locked" in said:
-                text = f"{self.path} is locked by another process for more than {self._patience_s:g} s"
+            message = str(error)
+            if "locked" in message:
+                text = f"{self._path} is locked by another process for more than {self._patience_s:g} s"
                 raise LedgerBusy(f"{text}; stop that process, or wait for it and start again") from error
-            if "full" in said or "disk I/O" in said:
-                text = f"{self.path} cannot be written ({said})"
+            if "full" in message or "disk I/O" in message:
+                text = f"{self._path} cannot be written ({message})"
                 raise LedgerFull(f"{text}; make room and start again, what was finished is kept") from error
-            if "malformed" in said or "not a database" in said:
-                raise self._damaged(said) from error
+            if "malformed" in message or "not a database" in message:
+                raise self._damaged(message) from error
             raise
 
-    def _damaged(self, said: str) -> LedgerDamaged:
+    def check_integrity(self) -> None:
+        (message,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()
+        if message != "ok":
+            raise self._damaged(message)
+
+    def _damaged(self, message: str) -> LedgerDamaged:
         return LedgerDamaged(
-            f"{self.path} is damaged ({said.splitlines()[-1]}). Put back a copy of it, or move it and its -wal file "
-            "away and start again: stage results are kept beside it, so finished trials are found again without being "
-            "computed"
+            f"{self._path} is damaged ({message.splitlines()[-1]}). Put back a copy of it, or move it and its -wal "
+            "file away and start again: stage results are kept beside it, so finished trials are found again without "
+            "being computed"
         )

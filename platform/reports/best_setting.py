@@ -1,4 +1,4 @@
-"""The best setting of a study that has run, for an ablation that takes it apart."""
+"""The best configuration of a study that has run, for an ablation that takes it apart."""
 
 from collections.abc import Mapping
 
@@ -6,19 +6,20 @@ from trainables.settings import Plain
 
 from ..ledger.ledger import Ledger, place_of
 from ..ledger.storage import Storage
-from .summary import summarize
+from .summarize import summarize
 
 
 def params(storage: Storage, study: str) -> Mapping[str, Plain]:
-    """The searched values of the best setting of the study's last launch, by its own objective.
+    """The searched values of the best configuration of the study's last launch, by its own objective.
 
     Raises:
-        LookupError: no such study there, it searched nothing, or none of its settings has ended; a sentence.
+        LookupError: no such study there, it searched nothing, or none of its configurations has ended. The text is a
+            sentence for the user.
     """
     try:
         ledger = Ledger(place_of(storage, new=False))
-    except (LookupError, ValueError) as fault:
-        raise LookupError(f"study {study!r} is not to be found: {fault}") from None
+    except (LookupError, ValueError) as error:
+        raise LookupError(f"study {study!r} is not to be found: {error}") from None
     try:
         launches = ledger.launches(study)
         if not launches:

@@ -1,7 +1,7 @@
 """Several studies side by side: methods on one data set, one method over data sets, or both, with what each one spent.
 
-Each study stands with the setting that its own rule picked. Who tries more settings, or spends more hours, has more
-chances to find a good one, so the budgets stand beside the results, and a difference between them is said in words.
+Each study stands with the configuration that its own rule picked. Who tries more of them, or spends more hours,
+has more chances to find a good one, so the budgets stand beside the results, and a difference is said in words.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ _UNEQUAL = 1.25
 
 
 def tables(summaries: Sequence[Summary]) -> list[Table]:
-    """What stands side by side, as far as each table says anything."""
+    """The tables that have any row, in the order of the page."""
     shown = [matrix(summaries), studies(summaries), paired(summaries), budgets(summaries)]
     return [table for table in shown if table.rows]
 
 
 def studies(summaries: Sequence[Summary]) -> Table:
-    """Each study's best setting by its own rule."""
+    """Each study's best configuration by its own rule."""
     rows = []
     for summary in summaries:
         best = summary.best
@@ -38,22 +38,22 @@ def studies(summaries: Sequence[Summary]) -> Table:
 
 
 def matrix(summaries: Sequence[Summary]) -> Table:
-    """Accuracy by method and data set; empty for one data set alone, and where a cell would have two studies."""
+    """Accuracy by method and data set; empty for a single data set, and if two studies share method and data set."""
     methods = list(dict.fromkeys(method(summary) for summary in summaries))
     data = list(dict.fromkeys(content.data_set(summary) for summary in summaries))
-    cells = {(method(summary), content.data_set(summary)): summary for summary in summaries}
-    if len(data) < 2 or len(cells) < len(summaries):
+    by_place = {(method(summary), content.data_set(summary)): summary for summary in summaries}
+    if len(data) < 2 or len(by_place) < len(summaries):
         return as_table("", (), ())
     rows = []
     for name in methods:
-        found = [cells.get((name, each)) for each in data]
-        spreads = [each.best.metrics.get(ACCURACY) if each and each.best else None for each in found]
+        row = [by_place.get((name, each)) for each in data]
+        spreads = [each.best.metrics.get(ACCURACY) if each and each.best else None for each in row]
         rows.append((Cell(name), *map(content.spread_cell, spreads)))
     return as_table(f"{ACCURACY} by method and data set", ("method", *data), rows)
 
 
 def budgets(summaries: Sequence[Summary]) -> Table:
-    """What each study spent, and the rule by which it picked its setting."""
+    """What each study spent, and the rule by which it picked its configuration."""
     rows = []
     for summary in summaries:
         spent_h, device = device_hours(summary)
@@ -87,8 +87,8 @@ def paired(summaries: Sequence[Summary]) -> Table:
     if len(with_best) < 2 or len({content.data_set(summary) for summary in summaries}) > 1:
         return as_table("", differences.COLUMNS, ())
     base, *rest = with_best
-    found = significance.compared([_accuracies(each) for each in rest], _accuracies(base))
-    rows = [differences.cells(each.study, one, 1.0) for each, one in zip(rest, found, strict=True)]
+    pairs = significance.compare_to_base([_accuracies(each) for each in rest], _accuracies(base))
+    rows = [differences.cells(each.study, pair, True) for each, pair in zip(rest, pairs, strict=True)]
     note = (
         f"Each study's picked setting against that of {base.study}, over the seeds both have; p after Holm's "
         "correction. The settings were picked with these seeds, which flatters whoever tried more of them."
@@ -118,8 +118,8 @@ def sentences(summaries: Sequence[Summary]) -> list[str]:
 
 def device_hours(summary: Summary) -> tuple[float, str]:
     """Hours times devices, and which: "GPU h" where the trials ask for GPUs, else "CPU h" for cores."""
-    told = summary.launch.resolved.get("resources", {})
-    shares = {kind: told.get(kind) or {} for kind in ("prepare", "trial")}
+    resources = summary.launch.resolved.get("resources", {})
+    shares = {kind: resources.get(kind) or {} for kind in ("prepare", "trial")}
     device = "gpu" if any(share.get("gpu") for share in shares.values()) else "cpu"
     spent = {"prepare": summary.cost.prepare_s, "trial": summary.cost.trials_s}
     hours = 0.0

@@ -10,8 +10,7 @@ from trainables.seeds import is_crossed, label, parts
 from ..ledger.formatting import format_number, format_seconds, format_spread, format_value, param_labels
 from ..ledger.outcomes import status
 from ..ledger.rows import COLLAPSED, DONE, PRUNED
-from . import differences, flat_regions, label_free_selection, pareto, published, significance
-from .plots import importance
+from . import differences, flat_regions, importance, label_free_selection, pareto, published, significance
 from .summary import ACCURACY, ConfigurationRow, Spread, Summary
 from .table import MISSING, Cell, Table, as_table
 
@@ -22,11 +21,16 @@ _ENTRY = re.compile(r"([A-Z][a-z]+):\s+(\S.*)")
 
 
 def ranking(summary: Summary, *, by_param: bool, limit: int | None = None) -> Table:
-    """All settings, ranked ones first; one column per swept parameter, or one with the setting's label."""
+    """All configurations, ranked ones first.
+
+    Args:
+        by_param: one column per searched parameter; otherwise one with the configuration's label.
+        limit: as many rows at most.
+    """
     ranks = {row.number: place for place, row in enumerate(summary.ranking, start=1)}
     rest = [row for row in summary.configurations if row.number not in ranks]
     names = _param_names(summary) if by_param else {}
-    shown = _shown_metrics(summary)
+    shown = _table_metrics(summary)
     columns = ("rank", *(names.values() or ("setting",)), *shown, "seeds")
     rows = []
     for row in [*summary.ranking, *rest][:limit]:
@@ -40,9 +44,9 @@ def ranking(summary: Summary, *, by_param: bool, limit: int | None = None) -> Ta
 
 def ablation(summary: Summary) -> Table:
     """The rows of the file in its order, with what was published and the difference to it (see ``published``)."""
-    shown = _shown_metrics(summary)
+    shown = _table_metrics(summary)
     compared = [metric for metric in dict.fromkeys(m for row in summary.ablation for m in row.published)]
-    theirs = {(each.row.number, each.metric): each for each in published.of_rows(summary)}
+    values = {(each.row.number, each.metric): each for each in published.of_rows(summary)}
     columns = ["row", *shown, "seeds"]
     for metric in compared:
         columns += [f"{metric} published", f"{metric} difference"]
@@ -51,21 +55,21 @@ def ablation(summary: Summary) -> Table:
         cells = [Cell(each.row.label), *(spread_cell(each.row.metrics.get(metric)) for metric in shown)]
         cells.append(Cell(f"{each.row.done} of {each.row.wanted}", each.row.done))
         for metric in compared:
-            cells += _published_cells(theirs.get((each.row.number, metric)))
+            cells += _published_cells(values.get((each.row.number, metric)))
         rows.append(tuple(cells))
     return as_table("Ablation", tuple(columns), rows)
 
 
 def prepare(summary: Summary) -> Table:
-    """The shared stages of each seed: computed or found in the store."""
+    """The shared stages of each seed: computed, or reused from the store."""
     slots = list(dict.fromkeys(stage["slot"] for row in summary.prepare for stage in row.stages))
     names = {slot: {each["name"] for row in summary.prepare for each in row.stages if each["slot"] == slot}
              for slot in slots}  # fmt: skip
     rows = []
     for row in summary.prepare:
         by_slot = {stage["slot"]: stage for stage in row.stages}
-        found = [_origin(by_slot.get(slot), is_named=len(names[slot]) > 1) for slot in slots]
-        rows.append((Cell(label(row.seed), row.seed), Cell(row.status.lower()), *map(Cell, found)))
+        origins = [_origin(by_slot.get(slot), is_named=len(names[slot]) > 1) for slot in slots]
+        rows.append((Cell(label(row.seed), row.seed), Cell(row.status.lower()), *map(Cell, origins)))
     return as_table("Shared stages, once per seed", ("seed", "status", *slots), rows)
 
 
@@ -73,12 +77,12 @@ def _origin(stage: Mapping[str, Any] | None, *, is_named: bool) -> str:
     """Where a stage's result came from; with its name where rows of an ablation fill a slot with several."""
     if stage is None:
         return MISSING
-    found = "reused" if stage["cached"] else "computed"
-    return f"{stage['name']} {found}" if is_named else found
+    origin = "reused" if stage["cached"] else "computed"
+    return f"{stage['name']} {origin}" if is_named else origin
 
 
 def failures(summary: Summary) -> Table:
-    """Every cell that failed, with its reason."""
+    """Every trial that failed, with its reason."""
     rows = [(Cell(each.label), Cell(label(each.seed), each.seed), Cell(each.error)) for each in summary.failures]
     return as_table("Failed", ("setting", "seed", "reason"), rows)
 
@@ -96,7 +100,7 @@ def stopped(summary: Summary) -> Table:
 
 
 def all_tables(summary: Summary) -> list[Table]:
-    """The tables of a report that have anything to say."""
+    """The tables of a report that have any row, in its order."""
     if summary.ablation:
         main = [ablation(summary), differences.differences(summary)]
     else:
@@ -107,27 +111,38 @@ def all_tables(summary: Summary) -> list[Table]:
 
 
 def headline(summary: Summary) -> list[str]:
-    """What the launch found, in sentences: the best setting, the oracle's pick, the price of not seeing labels."""
+    """The results in sentences: the best configuration, the oracle's pick, what choosing without labels cost."""
     lines = []
-    if summary.rehearsal:
-        lines.append("A rehearsal: few epochs and settings, so these numbers mean nothing by themselves.")
+    if summary.is_smoke:
+        lines.append("A smoke test: few epochs and settings, so these numbers mean nothing by themselves.")
     collapsed = _collapsed(summary)
-    fallen = [f"Collapsed to one cluster: {collapsed} of {_count_done(summary)} finished trials."] if collapsed else []
+    ends = [f"Collapsed to one cluster: {collapsed} of {_count_done(summary)} finished trials."] if collapsed else []
     if summary.best is None:
-        return [
-            *lines,
-            "No setting has a result that counts yet." if fallen else "No setting has a result yet.",
-            *fallen,
-        ]
-    lines.append(f"Best by {criterion(summary)}: {_told(summary.best, summary.metric)}.")
-    if summary.best.missing:
-        lines.append(f"Beware: it lacks {summary.best.missing} of {summary.best.wanted} seeds.")
+        none = "No setting has a result that counts yet." if ends else "No setting has a result yet."
+        return [*lines, none, *ends]
+    lines.append(f"Best by {criterion(summary)}: {_with_metrics(summary.best, summary.objective.metric)}.")
+    lines += _few_seeds(summary, summary.best) + _use_of_labels(summary)
+    lines += [*published.sentences(summary), *differences.note(summary)]
+    return [*lines, *_split(summary), *ends]
+
+
+def _few_seeds(summary: Summary, best: ConfigurationRow) -> list[str]:
+    """Warnings that the best configuration lacks seeds, and that rows have few."""
+    lines = []
+    if best.missing:
+        lines.append(f"Beware: it lacks {best.missing} of {best.wanted} seeds.")
     few = [row for row in summary.configurations if 0 < row.done < significance.FEW_SEEDS]
     if few:
         lines.append(
             f"{len(few)} of {len(summary.configurations)} rows have fewer than {significance.FEW_SEEDS} seeds: "
             "their deviations say little."
         )
+    return lines
+
+
+def _use_of_labels(summary: Summary) -> list[str]:
+    """Whether labels trained or chose, and otherwise what choosing without them cost."""
+    lines = []
     if summary.method in pipeline.SEMI_SUPERVISED:
         lines.append(
             f"{summary.method} is semi-supervised: labels of some images train, and accuracy is of the unlabeled "
@@ -138,23 +153,21 @@ def headline(summary: Summary) -> list[str]:
             "An oracle study: labels trained or chose this setting, so its accuracy is no estimate for unlabeled data."
         )
     elif summary.oracle and summary.regret is not None and len(summary.configurations) > 1 and not summary.ablation:
-        lines += _price(summary, summary.oracle, summary.regret) + label_free_selection.advice(summary)
-    lines += published.sentences(summary)
-    lines += differences.note(summary)
-    return [*lines, *_split(summary), *fallen]
+        lines += _cost_of_no_labels(summary, summary.oracle, summary.regret) + label_free_selection.advice(summary)
+    return lines
 
 
 def _split(summary: Summary) -> list[str]:
-    """Where the variance of the best setting's accuracy comes from, if the study crosses two seeds."""
+    """Where the variance of the best configuration's accuracy comes from, if the study crosses two seeds."""
     best = summary.best
     if best is None or not is_crossed(summary.seeds[0]):
         return []
-    found = significance.variance_split(
+    split = significance.variance_split(
         {parts(t.seed): t.metrics[ACCURACY] for t in best.trials if t.state == DONE and ACCURACY in t.metrics}
     )
-    if found is None:
+    if split is None:
         return []
-    pretext, method, rest = (f"{100 * share:.0f} %" for share in found.shares)
+    pretext, method, rest = (f"{100 * share:.0f} %" for share in split.shares)
     return [
         f"Of the best setting's variance of {ACCURACY} lie {pretext} between pretext seeds, {method} between method "
         f"seeds, and {rest} in neither."
@@ -172,8 +185,9 @@ def cost(summary: Summary) -> str:
 
 def criterion(summary: Summary) -> str:
     """ "spc/selection_loss (min, label-free)"."""
-    shown = f"{summary.metric} ({summary.mode}, {'looks at labels' if summary.looks_at_labels else 'label-free'})"
-    others = [f"{metric} ({mode})" for metric, mode in summary.objectives[1:]]
+    first, *rest = summary.objectives
+    shown = f"{first.metric} ({first.mode}, {'looks at labels' if summary.looks_at_labels else 'label-free'})"
+    others = [f"{objective.metric} ({objective.mode})" for objective in rest]
     return f"Pareto rank in {' and '.join([shown, *others])}" if others else shown
 
 
@@ -182,9 +196,9 @@ def counts(summary: Summary) -> str:
     wanted = sum(row.wanted for row in summary.configurations)
     failed = sum(len(row.failed) for row in summary.configurations)
     text = f"{_count_done(summary)} of {wanted} trials done"
-    told = [(failed, "failed")]
-    told += [(sum(row.count(state) for row in summary.configurations), state.lower()) for state in (PRUNED, COLLAPSED)]
-    return text + "".join(f", {number} {word}" for number, word in told if number)
+    ends = [(failed, "failed")]
+    ends += [(sum(row.count(state) for row in summary.configurations), state.lower()) for state in (PRUNED, COLLAPSED)]
+    return text + "".join(f", {number} {word}" for number, word in ends if number)
 
 
 def data_set(summary: Summary) -> str:
@@ -233,20 +247,21 @@ def _checkpoint(summary: Summary) -> str:
     return f"sha256 {sha256}" if sha256 else ""
 
 
-def _price(summary: Summary, oracle: ConfigurationRow, regret: float) -> list[str]:
+def _cost_of_no_labels(summary: Summary, oracle: ConfigurationRow, regret: float) -> list[str]:
     assert summary.best is not None
     if oracle.number == summary.best.number:
         return [f"Labels would have picked the same setting: choosing without them cost no {ACCURACY}."]
     return [
-        f"Best by {ACCURACY} (looks at labels): {_told(oracle, ACCURACY)}.",
+        f"Best by {ACCURACY} (looks at labels): {_with_metrics(oracle, ACCURACY)}.",
         f"Choosing without labels cost {format_number(regret)} {ACCURACY}.",
     ]
 
 
-def _told(row: ConfigurationRow, metric: str) -> str:
+def _with_metrics(row: ConfigurationRow, metric: str) -> str:
+    """The configuration's label, with a metric and the accuracy."""
     names = dict.fromkeys((metric, ACCURACY))
-    found = [f"{name} {spread_cell(row.metrics[name]).text}" for name in names if name in row.metrics]
-    return ", ".join([row.label, *found])
+    values = [f"{name} {spread_cell(row.metrics[name]).text}" for name in names if name in row.metrics]
+    return ", ".join([row.label, *values])
 
 
 def _collapsed(summary: Summary) -> int:
@@ -259,14 +274,14 @@ def _count_done(summary: Summary) -> int:
     return sum(row.done for row in summary.configurations)
 
 
-def _shown_metrics(summary: Summary) -> list[str]:
+def _table_metrics(summary: Summary) -> list[str]:
     present = {metric for row in summary.configurations for metric in row.metrics}
-    aims = [metric for metric, _ in summary.objectives]
-    return list(dict.fromkeys([*aims, *(metric for metric in LABEL_METRICS if metric in present)]))
+    names = [objective.metric for objective in summary.objectives]
+    return list(dict.fromkeys([*names, *(metric for metric in LABEL_METRICS if metric in present)]))
 
 
 def _param_names(summary: Summary) -> dict[str, str]:
-    """Full name -> column head of every parameter that some setting changes."""
+    """Full name -> column head of every parameter that some configuration changes."""
     changed = dict.fromkeys(name for row in summary.configurations for name in row.params)
     return {} if summary.ablation else param_labels(summary.method, summary.pretext, changed)
 
@@ -279,12 +294,14 @@ def _value_cell(row: ConfigurationRow, name: str) -> Cell:
     return Cell(format_value(value), value if number else None)
 
 
-def spread_cell(found: Spread | None) -> Cell:
+def spread_cell(spread: Spread | None) -> Cell:
     """Mean, deviation and number of seeds."""
-    return Cell(MISSING) if found is None else Cell(format_spread(found.mean, found.std, found.n), found.mean)
+    if spread is None:
+        return Cell(MISSING)
+    return Cell(format_spread(spread.mean, spread.std, spread.n), spread.mean)
 
 
-def _published_cells(found: published.Compared | None) -> list[Cell]:
-    if found is None:
+def _published_cells(value: published.PublishedValue | None) -> list[Cell]:
+    if value is None:
         return [Cell(MISSING), Cell(MISSING)]
-    return [Cell(published.shown(found.value), found.value), published.difference_cell(found)]
+    return [Cell(published.shown(value.value), value.value), published.difference_cell(value)]

@@ -15,22 +15,23 @@ COLUMNS = ("row", "seeds", "difference", "95 % interval", "p", "p exact", "effec
 def metric(summary: Summary) -> str:
     """What rows are compared by: the accuracy where there is one, or else the objective."""
     has_accuracy = any(ACCURACY in row.metrics for row in summary.configurations)
-    return ACCURACY if has_accuracy else summary.metric
+    return ACCURACY if has_accuracy else summary.objective.metric
 
 
 def differences(summary: Summary) -> Table:
     """Every row but the base. An empty table where there is no ablation of two rows.
 
-    p is Holm's correction of the paired t-test over the table; for a metric to be minimized "better" is a fall.
+    p is of the paired t-test, with Holm's correction over the table; for a metric to be minimized "better" is a fall.
     """
     name = metric(summary)
     title = f"Differences in {name} to {_base(summary).label}, paired by seed" if summary.ablation else ""
     if len(summary.ablation) < 2:
         return as_table(title, COLUMNS, [])
     base, *rest = [each.row for each in summary.ablation]
-    found = significance.compared([by_seed(row, name) for row in rest], by_seed(base, name))
-    sign = -1.0 if name != ACCURACY and summary.mode == "min" else 1.0
-    return as_table(title, COLUMNS, [cells(row.label, each, sign) for row, each in zip(rest, found, strict=True)])
+    pairs = significance.compare_to_base([by_seed(row, name) for row in rest], by_seed(base, name))
+    is_higher_better = summary.objective_of(name).mode == "max"
+    rows = [cells(row.label, pair, is_higher_better) for row, pair in zip(rest, pairs, strict=True)]
+    return as_table(title, COLUMNS, rows)
 
 
 def note(summary: Summary) -> list[str]:
@@ -50,25 +51,25 @@ def _base(summary: Summary) -> ConfigurationRow:
 
 
 def by_seed(row: ConfigurationRow, name: str) -> Mapping[int, float]:
-    """A metric of the finished trials of a setting."""
+    """A metric of the finished trials of a configuration, by seed."""
     return {trial.seed: trial.metrics[name] for trial in row.trials if trial.state == DONE and name in trial.metrics}
 
 
-def cells(label: str, found: Paired | None, sign: float) -> tuple[Cell, ...]:
-    """One line of a table of differences. sign: 1 where more is better, -1 where less is."""
-    if found is None:
+def cells(label: str, pair: Paired | None, is_higher_better: bool) -> tuple[Cell, ...]:
+    """One row of a table of differences. pair: None if the two have no seed in common."""
+    if pair is None:
         return (Cell(label), Cell("0", 0), *[Cell(MISSING)] * (len(COLUMNS) - 3), Cell("no seed in common"))
-    interval = found.interval
+    interval = pair.interval
     shown = f"{interval.low:+.3f} to {interval.high:+.3f}" if interval else MISSING
     return (
         Cell(label),
-        Cell(str(found.n), found.n),
-        Cell(f"{found.difference:+.3f}", found.difference),
+        Cell(str(pair.n), pair.n),
+        Cell(f"{pair.difference:+.3f}", pair.difference),
         Cell(shown),
-        _number(found.p_adjusted),
-        _number(found.p_exact),
-        _number(found.effect),
-        Cell(significance.verdict(found, better_is_higher=sign > 0)),
+        _number(pair.p_adjusted),
+        _number(pair.p_exact),
+        _number(pair.effect),
+        Cell(significance.verdict(pair, is_higher_better=is_higher_better)),
     )
 
 

@@ -1,4 +1,4 @@
-"""The two-dimensional pictures of the best trial's features, put among its figures in the store once it is known."""
+"""The best trial's features in two dimensions: figures that are put among its own in the store once it is known."""
 
 import warnings
 from pathlib import Path
@@ -18,33 +18,35 @@ NAMES = ("embedding_pca.png", "embedding_tsne.png")
 
 
 def draw(summary: Summary, storage: Path, data: ImageData) -> list[Path]:
-    """Draw them where they are not there yet. A failure costs the pictures alone.
+    """Draw the figures that are not in the store yet. If drawing fails there is a warning, and no figures.
+
+    Args:
+        storage: the folder of ``stages/``.
 
     Returns:
-        The pictures of the best trial; none without a clustering, or where no features were left.
+        The files of the best trial's embeddings; none without a clustering, and without features in the store.
     """
     trial = best_trial(summary)
     if trial is None:
         return []
     last = closing_stages(trial)[0]
     folder = storage / "stages" / f"{last['name']}-{last['address']}" / "figures"
-    wanted = [folder / name for name in NAMES]
-    if all(path.exists() for path in wanted):
-        return wanted
+    paths = [folder / name for name in NAMES]
+    if all(path.exists() for path in paths):
+        return paths
     store = Store(storage)
-    before = [stage for stage in reversed(trial.stages) if stage != last and not stage["slot"].endswith(PROBE_SUFFIX)]
-    results = [store.get(f"{stage['name']}-{stage['address']}") for stage in (last, *before)]
-    found = [result for result in results if result is not None]
+    earlier = [stage for stage in reversed(trial.stages) if stage != last and not stage["slot"].endswith(PROBE_SUFFIX)]
+    results = [store.get(f"{stage['name']}-{stage['address']}") for stage in (last, *earlier)]
     if results[0] is None or "probabilities_eval" not in results[0].arrays:
         return []
     try:
         rows_N = embedding.chosen(data)
-        features_ND = embedding.features(found, data, rows_N)
+        features_ND = embedding.features([result for result in results if result is not None], data, rows_N)
         if features_ND is None:
             return []
         clusters_N = np.array(results[0].arrays["probabilities_eval"][rows_N]).argmax(1)
         labels_N = data.eval.labels_N.cpu().numpy()[rows_N]
         return clusters.save(embedding.drawn(features_ND, clusters_N, labels_N), folder)
-    except Exception as error:  # a picture that cannot be drawn must not cost the end of a sweep
+    except Exception as error:  # a figure that cannot be drawn must not cost the end of a sweep
         warnings.warn(f"the features of the best trial were not drawn: {error!r}", stacklevel=2)
         return []

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from html import escape
 
 from . import comparison, content
-from .figures import Picture
+from .figures import ReportFigure
+from .plots.plot import Section
 from .summary import Summary
 from .table import Cell, Table
 
@@ -60,25 +61,33 @@ for (const table of document.querySelectorAll("table")) {
 }
 """
 
+AFTER_MAIN_TABLE = (Section.SENSITIVITY, Section.SEARCH)
+AFTER_ALL_TABLES = (Section.BEST_TRIAL,)
+"""Where the sections of figures stand on the page; every section has its place in one of the two."""
+
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def report(summary: Summary, pictures: Sequence[Picture]) -> str:
-    """The whole page, pictures and all: first what was found, last how it was run."""
-    asked = content.question(summary)
+def report(summary: Summary, figures: Sequence[ReportFigure]) -> str:
+    """The whole page with its figures in it: first the results, last how they came about.
+
+    Raises:
+        ValueError: the page has no place for the section of a figure.
+    """
+    _refuse_unplaced(figures)
+    question = content.question(summary)
     main, *others = [_section(table) for table in content.all_tables(summary)] or [""]
-    found = "".join(f"<li>{escape(line)}</li>" for line in content.headline(summary))
-    facts = [(label, text) for label, text in asked if label] + content.about(summary)
+    findings = "".join(f"<li>{escape(line)}</li>" for line in content.headline(summary))
+    facts = [(label, text) for label, text in question if label] + content.about(summary)
     about = "".join(f"<dt>{escape(label)}</dt><dd>{escape(text)}</dd>" for label, text in facts)
     body = [
         f"<h1>{escape(summary.study)}</h1>",
-        *(f"<p>{escape(text)}</p>" for label, text in asked if not label),
-        f"<h2>Found</h2>\n<ul>{found}</ul>",
+        *(f"<p>{escape(text)}</p>" for label, text in question if not label),
+        f"<h2>Results</h2>\n<ul>{findings}</ul>",
         main,
-        _figures("Sensitivity", pictures),
-        _figures("The search", pictures),
+        *(_figures(section, figures, "small") for section in AFTER_MAIN_TABLE),
         *others,
-        _figures("The best trial", pictures, "large"),
+        *(_figures(section, figures, "large") for section in AFTER_ALL_TABLES),
         f"<h2>About</h2>\n<dl>{about}</dl>",
         f"<footer><p>Cost: {escape(content.cost(summary))}</p></footer>",
     ]
@@ -88,9 +97,9 @@ def report(summary: Summary, pictures: Sequence[Picture]) -> str:
 def side_by_side(summaries: Sequence[Summary]) -> str:
     """Several studies on one page."""
     title = " beside ".join(summary.study for summary in summaries)
-    found = "".join(f"<li>{escape(line)}</li>" for line in comparison.sentences(summaries))
+    sentences = "".join(f"<li>{escape(line)}</li>" for line in comparison.sentences(summaries))
     sections = [_section(table) for table in comparison.tables(summaries)]
-    return _page(title, "\n".join([f"<h1>{escape(title)}</h1>", f"<ul>{found}</ul>", *sections]))
+    return _page(title, "\n".join([f"<h1>{escape(title)}</h1>", f"<ul>{sentences}</ul>", *sections]))
 
 
 def _section(table: Table) -> str:
@@ -124,20 +133,29 @@ def _class(name: str) -> str:
     return f' class="{name}"' if name else ""
 
 
-def _figures(title: str, pictures: Sequence[Picture], kind: str = "small") -> str:
-    """The pictures of one section under its heading."""
-    figures = "\n".join(_figure(each) for each in pictures if each.section == title)
-    if not figures:
+def _refuse_unplaced(figures: Sequence[ReportFigure]) -> None:
+    for figure in figures:
+        if figure.section not in (*AFTER_MAIN_TABLE, *AFTER_ALL_TABLES):
+            raise ValueError(
+                f"{figure.path}: the page has no place for section {figure.section!r}. "
+                "Put it into AFTER_MAIN_TABLE or AFTER_ALL_TABLES of html.py."
+            )
+
+
+def _figures(section: Section, figures: Sequence[ReportFigure], size: str) -> str:
+    """The figures of one section under its heading; empty without any."""
+    shown = "\n".join(_figure(each) for each in figures if each.section is section)
+    if not shown:
         return ""
-    return f'<h2>{escape(title)}</h2>\n<div class="figures {kind}">\n{figures}\n</div>'
+    return f'<h2>{escape(section.value)}</h2>\n<div class="figures {size}">\n{shown}\n</div>'
 
 
-def _figure(picture: Picture) -> str:
-    data = base64.b64encode(picture.png).decode("ascii")
-    alt = escape(picture.alt, quote=True)
+def _figure(figure: ReportFigure) -> str:
+    data = base64.b64encode(figure.png).decode("ascii")
+    alt = escape(figure.alt, quote=True)
     return (
         f'<figure><img alt="{alt}" src="data:image/png;base64,{data}">'
-        f"<figcaption>{escape(picture.title)}</figcaption></figure>"
+        f"<figcaption>{escape(figure.title)}</figcaption></figure>"
     )
 
 

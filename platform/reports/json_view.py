@@ -1,7 +1,7 @@
 """A launch as one JSON object: what ``--json`` prints for scripts.
 
-Statuses are in small letters. ``best`` is a setting, so its metrics are means over its seeds; ``id`` is the one of its
-trials that the criterion likes most.
+Statuses are in small letters. ``best`` is a configuration, so its metrics are means over its seeds; its ``id`` is of
+its trial with the best objective.
 """
 
 from collections.abc import Mapping
@@ -9,40 +9,40 @@ from typing import Any
 
 from trainables.seeds import is_crossed, parts
 
-from ..ledger.ledger import Ledger
-from ..ledger.rows import Launch, Trial
+from ..ledger.rows import Trial
 from ..study.errors import redacted
-from ..tracking.sync import TARGET
 from . import pareto
 from .figures import best_trial
-from .summary import Summary, summarize
+from .summary import Summary
 
 
 def as_json(
-    ledger: Ledger, launch: Launch, seconds: Mapping[str, float], mlflow_ids: Mapping[str, str | None]
+    summary: Summary,
+    seconds: Mapping[str, float],
+    mlflow_ids: Mapping[str, str | None],
+    run_ids: Mapping[str, str],
 ) -> dict[str, Any]:
     """The object, fit for ``json.dumps(..., allow_nan=False)``.
 
     Args:
         seconds: "total", "prepare" and "trials" of this run of the command; a missing one is 0.
         mlflow_ids: uri (without its password), experiment_id and parent_run_id; None where MLflow has not given one.
+        run_ids: trial key -> the id of its MLflow run; missing or "" where it has none.
     """
-    summary = summarize(ledger, launch.id)
     configurations = {row.number: row for row in summary.configurations}
-    cells: dict[str, list[dict[str, Any]]] = {"prepare": [], "trial": []}
-    for trial in ledger.trials(launch.id):
+    trials: dict[str, list[dict[str, Any]]] = {"prepare": [], "trial": []}
+    for trial in summary.trials:
         row = None if trial.configuration is None else configurations[trial.configuration]
-        run_id, _, _ = ledger.export(TARGET, launch.id, trial.key)
-        told = {"params": dict(row.params) if row else {}, "variant": row.variant if row else ""}
-        cells[trial.kind].append({**_trial(trial), **told, "mlflow_run_id": run_id or None})
+        of_row = {"params": dict(row.params) if row else {}, "variant": row.variant if row else ""}
+        trials[trial.kind].append({**_trial(trial), **of_row, "mlflow_run_id": run_ids.get(trial.key) or None})
     return {
         "study": summary.study,
         "method": summary.method,
         "dataset": summary.dataset["name"],
         "status": summary.launch.status.lower(),
         "seconds": {name: float(seconds.get(name, 0.0)) for name in ("total", "prepare", "trials")},
-        "prepare": cells["prepare"],
-        "trials": cells["trial"],
+        "prepare": trials["prepare"],
+        "trials": trials["trial"],
         "best": _best(summary),
         **({"pareto": _front(summary)} if len(summary.objectives) > 1 else {}),
         "mlflow": {name: mlflow_ids.get(name) for name in ("uri", "experiment_id", "parent_run_id")},
@@ -68,9 +68,10 @@ def _seeds(seed: int) -> dict[str, int]:
 
 
 def _front(summary: Summary) -> list[dict[str, Any]]:
-    """The settings that no other beats in all objectives, with those."""
+    """The configurations of the first Pareto front, with every objective."""
+    names = [objective.metric for objective in summary.objectives]
     return [
-        {"params": dict(row.params), "metrics": {name: row.metrics[name].mean for name, _ in summary.objectives}}
+        {"params": dict(row.params), "metrics": {name: row.metrics[name].mean for name in names}}
         for row in pareto.front(summary)
     ]
 
@@ -83,10 +84,10 @@ def _best(summary: Summary) -> dict[str, Any] | None:
         "id": trial.key,
         "params": dict(row.params),
         "variant": row.variant,
-        "metrics": {name: found.mean for name, found in row.metrics.items()},
-        "std": {name: found.std for name, found in row.metrics.items()},
+        "metrics": {name: spread.mean for name, spread in row.metrics.items()},
+        "std": {name: spread.std for name, spread in row.metrics.items()},
         "seeds": row.done,
-        "criterion": summary.metric,
-        "mode": summary.mode,
+        "criterion": summary.objective.metric,
+        "mode": summary.objective.mode,
         "regret": summary.regret,
     }

@@ -1,4 +1,4 @@
-"""How well a setting could have been chosen without labels: each label-free criterion of the method, judged by them."""
+"""How well one could have chosen without labels: each label-free criterion of the method, by its pick's accuracy."""
 
 from dataclasses import dataclass
 
@@ -6,46 +6,51 @@ from scipy import stats
 
 from ..ledger import stage_metadata
 from ..ledger.formatting import format_number
-from .summary import ACCURACY, ConfigurationRow, Summary, ranked
+from .objective import Objective
+from .ranking import ranked
+from .summary import ACCURACY, ConfigurationRow, Summary
 from .table import MISSING, Cell, Table, as_table
 
 COLUMNS = ("criterion", "rank correlation", "settings", f"{ACCURACY} of its pick", "regret", "picks")
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One criterion over the settings that have it and an accuracy.
+class CriterionResult:
+    """One criterion over the configurations that have it and an accuracy.
 
     correlation: Spearman's, of the criterion's means (turned so that more is better) with the mean accuracy; None where
-    either does not vary. regret: best mean accuracy minus that of what the criterion picks.
+    either does not vary. picked: the best one by the criterion. regret: best mean accuracy minus that of the pick.
     """
 
-    name: str
-    mode: str
+    criterion: Objective
     correlation: float | None
-    num_settings: int
+    num_configurations: int
     picked: ConfigurationRow
     accuracy: float
     regret: float
 
 
-def judged(summary: Summary) -> list[Judged]:
-    """Every stage's criterion, the study's own first; of one setting or without accuracies, none."""
-    own = () if summary.looks_at_labels else ((summary.metric, summary.mode),)
-    offered = stage_metadata.of(summary.method, summary.pretext).criteria
-    found = (_judge(summary, name, mode) for name, mode in dict.fromkeys((*own, *offered)))
-    return [each for each in found if each is not None]
+def criterion_results(summary: Summary) -> list[CriterionResult]:
+    """Every stage's criterion, the study's own objective first.
+
+    Returns:
+        Empty for a single configuration, and without accuracies.
+    """
+    own = () if summary.looks_at_labels else (summary.objective,)
+    offered = (Objective(*each) for each in stage_metadata.of(summary.method, summary.pretext).criteria)
+    results = (_result(summary, criterion) for criterion in dict.fromkeys((*own, *offered)))
+    return [each for each in results if each is not None]
 
 
 def table(summary: Summary) -> Table:
     """The criteria side by side; empty where there is nothing to choose."""
     rows = []
-    for each in judged(summary):
+    for each in criterion_results(summary):
         rows.append(
             (
-                Cell(f"{each.name} ({each.mode})"),
+                Cell(f"{each.criterion.metric} ({each.criterion.mode})"),
                 Cell(MISSING) if each.correlation is None else Cell(f"{each.correlation:+.2f}", each.correlation),
-                Cell(str(each.num_settings), each.num_settings),
+                Cell(str(each.num_configurations), each.num_configurations),
                 Cell(format_number(each.accuracy), each.accuracy),
                 Cell(format_number(each.regret), each.regret),
                 Cell(each.picked.label),
@@ -56,25 +61,26 @@ def table(summary: Summary) -> Table:
 
 def advice(summary: Summary) -> list[str]:
     """Which criterion one should have used, if another than the study's; nothing where there was no choice."""
-    found = judged(summary)
-    if len(found) < 2 or summary.looks_at_labels:
+    results = criterion_results(summary)
+    if len(results) < 2 or summary.looks_at_labels:
         return []
-    own, best = found[0], min(found, key=lambda each: each.regret)
-    if own.name != summary.metric or best.regret >= own.regret:
+    own, best = results[0], min(results, key=lambda each: each.regret)
+    if own.criterion.metric != summary.objective.metric or best.regret >= own.regret:
         return []
     gained = f"{ACCURACY} {format_number(best.accuracy)}, not {format_number(own.accuracy)}"
-    return [f"{best.name} would have been the better criterion here: its pick has {gained}."]
+    return [f"{best.criterion.metric} would have been the better criterion here: its pick has {gained}."]
 
 
-def _judge(summary: Summary, name: str, mode: str) -> Judged | None:
+def _result(summary: Summary, criterion: Objective) -> CriterionResult | None:
+    name = criterion.metric
     rows = [row for row in summary.configurations if name in row.metrics and ACCURACY in row.metrics]
     values = [row.metrics[name].mean for row in rows]
-    # A stage that all settings share has one value: it cannot choose.
+    # A stage that all configurations share has one value: it cannot choose.
     if len(set(values)) < 2:
         return None
     accuracies = [row.metrics[ACCURACY].mean for row in rows]
-    picked = ranked([(row, row.metrics[name]) for row in rows], mode == "max")[0]
+    picked = ranked([(row, row.metrics[name]) for row in rows], criterion)[0]
     accuracy = picked.metrics[ACCURACY].mean
-    turned = values if mode == "max" else [-value for value in values]
-    correlation = float(stats.spearmanr(turned, accuracies).statistic) if len(set(accuracies)) > 1 else None
-    return Judged(name, mode, correlation, len(rows), picked, accuracy, max(accuracies) - accuracy)
+    goodness = [-criterion.sign * value for value in values]
+    correlation = float(stats.spearmanr(goodness, accuracies).statistic) if len(set(accuracies)) > 1 else None
+    return CriterionResult(criterion, correlation, len(rows), picked, accuracy, max(accuracies) - accuracy)

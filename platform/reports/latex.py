@@ -16,9 +16,9 @@ _ESCAPES = {
 
 
 def report(summary: Summary) -> str:
-    """Every table of the report. ``\\usepackage{booktabs}`` is all that a document needs for it."""
-    on = f"{summary.method} on {content.data_set(summary)}, {content.counts(summary)}"
-    head = f"% {summary.study}: {on}. Needs booktabs."
+    """Every table of the report, and no figure. A document needs ``\\usepackage{booktabs}`` for it."""
+    facts = f"{summary.method} on {content.data_set(summary)}, {content.counts(summary)}"
+    head = f"% {summary.study}: {facts}. Needs booktabs."
     return "\n\n".join([head, *(as_latex(table) for table in content.all_tables(summary))]) + "\n"
 
 

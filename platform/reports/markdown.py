@@ -4,32 +4,31 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from . import comparison, content
-from .figures import Picture
+from .figures import ReportFigure
 from .summary import Summary
 from .table import Table
 
 
-def report(summary: Summary, pictures: Sequence[Picture]) -> str:
-    """The whole report. ``pictures`` are linked by their paths, relative to the report."""
+def report(summary: Summary, figures: Sequence[ReportFigure]) -> str:
+    """The whole report. Figures of every section stand under one heading, linked by their paths."""
     parts = [f"# {_inline(summary.study)}"]
-    asked = content.question(summary)
-    parts += [_inline(text) for label, text in asked if not label]
-    facts = [(label, text) for label, text in asked if label] + content.about(summary)
+    question = content.question(summary)
+    parts += [_inline(text) for label, text in question if not label]
+    facts = [(label, text) for label, text in question if label] + content.about(summary)
     parts.append("\n".join(f"- {label}: {_inline(text)}" for label, text in facts))
     parts.append("\n".join(f"- {_inline(line)}" for line in content.headline(summary)))
     parts += [f"## {_inline(table.title)}\n\n{as_markdown(table)}" for table in content.all_tables(summary)]
-    if pictures:
-        parts.append("## Figures\n\n" + "\n\n".join(_picture(each) for each in pictures))
+    if figures:
+        parts.append("## Figures\n\n" + "\n\n".join(_figure(each) for each in figures))
     parts.append(f"Cost: {content.cost(summary)}")
     return "\n\n".join(parts) + "\n"
 
 
 def note(summary: Summary, rows: int = 10) -> str:
-    """The report in short: what was found, and the first ``rows`` rows of its first table. For a tracker's run."""
+    """The report in short, for a tracker's run: its first sentences, and ``rows`` rows of its first table."""
     parts = ["\n".join(f"- {_inline(line)}" for line in content.headline(summary))]
     for table in content.all_tables(summary)[:1]:
-        few = replace(table, rows=table.rows[:rows])
-        parts.append(as_markdown(few))
+        parts.append(as_markdown(replace(table, rows=table.rows[:rows])))
     return "\n\n".join(parts) + "\n"
 
 
@@ -50,8 +49,8 @@ def as_markdown(table: Table) -> str:
     return "\n".join([head, *rest]) + notes
 
 
-def _picture(picture: Picture) -> str:
-    return f"![{_inline(picture.alt)}]({picture.path})\n\n{_inline(picture.title)}"
+def _figure(figure: ReportFigure) -> str:
+    return f"![{_inline(figure.alt)}]({figure.path})\n\n{_inline(figure.title)}"
 
 
 def _inline(text: str) -> str:

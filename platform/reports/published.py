@@ -23,9 +23,12 @@ _CHOSEN = "auto"
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One published value. value: on our scale. notes: what the file says of it. unlike: "protocol: split there, union
-    here". doubt: what speaks against the value, or nothing."""
+class PublishedValue:
+    """One published value beside ours.
+
+    value: on our scale. notes: what the file says of it. unlike: how the two were obtained differently, as "protocol:
+    split there, union here". doubt: what speaks against the value, or nothing.
+    """
 
     row: ConfigurationRow
     metric: str
@@ -43,34 +46,34 @@ class Compared:
         return None if self.ours is None else self.ours.mean - self.value
 
 
-def compared(summary: Summary) -> list[Compared]:
-    """Every published value: those of the study beside its best setting, then those of the rows."""
+def published_values(summary: Summary) -> list[PublishedValue]:
+    """Every published value: those of the study beside its best configuration, then those of the rows."""
     return [*of_study(summary), *of_rows(summary)]
 
 
-def of_study(summary: Summary) -> list[Compared]:
-    """The values of the whole study beside its best setting; none without one."""
+def of_study(summary: Summary) -> list[PublishedValue]:
+    """The values of the whole study beside its best configuration; none without one."""
     if summary.best is None:
         return []
     return list(_of_row(summary, summary.best, summary.published, _general(summary)))
 
 
-def of_rows(summary: Summary) -> list[Compared]:
+def of_rows(summary: Summary) -> list[PublishedValue]:
     """The values of an ablation's rows."""
-    told = summary.launch.resolved
-    found: list[Compared] = []
+    rows = summary.launch.resolved["ablate"]
+    values: list[PublishedValue] = []
     for each in summary.ablation:
-        own = notes_of(told["ablate"].get(each.row.variant, {}).get("published", {}))
-        found += _of_row(summary, each.row, each.published, {**_general(summary), **own})
-    return found
+        own = notes_of(rows.get(each.row.variant, {}).get("published", {}))
+        values += _of_row(summary, each.row, each.published, {**_general(summary), **own})
+    return values
 
 
 def table(summary: Summary) -> Table:
-    """Ours and theirs, row by row; empty where nothing was published. Doubts are footnotes."""
-    everything = compared(summary)
-    doubts = list(dict.fromkeys(each.doubt for each in everything if each.doubt))
+    """Our values and the published ones, row by row; empty where nothing was published. Doubts are footnotes."""
+    values = published_values(summary)
+    doubts = list(dict.fromkeys(each.doubt for each in values if each.doubt))
     rows = []
-    for each in everything:
+    for each in values:
         note = f" [{doubts.index(each.doubt) + 1}]" if each.doubt else ""
         rows.append(
             (
@@ -84,20 +87,20 @@ def table(summary: Summary) -> Table:
             )
         )
     notes = [f"[{number}] {text}" for number, text in enumerate(doubts, start=1)]
-    if any(each.unlike for each in everything):
+    if any(each.unlike for each in values):
         notes.insert(0, f"{UNLIKE} not obtained as ours was; see the last column.")
     return as_table("Published values beside ours", COLUMNS, rows, notes)
 
 
-def difference_cell(each: Compared) -> Cell:
-    """Ours minus theirs, marked where the two were not obtained alike."""
+def difference_cell(each: PublishedValue) -> Cell:
+    """Ours minus published, marked where the two were not obtained alike."""
     if each.difference is None:
         return Cell(MISSING)
     return Cell(f"{each.difference:+.3f}{UNLIKE if each.unlike else ''}", each.difference)
 
 
 def sentences(summary: Summary) -> Iterator[str]:
-    """The study's own published values beside its best setting, one sentence each."""
+    """The study's own published values beside its best configuration, one sentence each."""
     for each in of_study(summary):
         ours = "" if each.difference is None else f"; ours differs by {each.difference:+.3f}"
         unlike = f", but is not comparable: {'; '.join(each.unlike)}" if each.unlike else ""
@@ -117,27 +120,27 @@ def _general(summary: Summary) -> Mapping[str, Any]:
 
 def _of_row(
     summary: Summary, row: ConfigurationRow, values: Mapping[str, float], notes: Mapping[str, Any]
-) -> Iterator[Compared]:
+) -> Iterator[PublishedValue]:
     unlike, doubt = tuple(_unlike(summary, row, notes)), notes.get("doubt", "")
     for metric, value in sorted(values.items(), key=_order):
         about = doubt.get(metric, "") if isinstance(doubt, Mapping) else doubt
-        yield Compared(row, metric, value, notes, unlike, about)
+        yield PublishedValue(row, metric, value, notes, unlike, about)
 
 
 def _unlike(summary: Summary, row: ConfigurationRow, notes: Mapping[str, Any]) -> Iterator[str]:
-    configurations = {**summary.launch.resolved.get("fixed", {}), **row.params}
+    settings = {**summary.launch.resolved.get("fixed", {}), **row.params}
     for name in ("dataset", "protocol"):
         ours = summary.dataset.get("name" if name == "dataset" else name)
         if name in notes and ours and notes[name] != ours:
             yield f"{'data set' if name == 'dataset' else name}: {notes[name]} there, {ours} here"
     if "backbone" in notes:
-        networks = dict.fromkeys(str(value) for name, value in configurations.items() if name.endswith(".network"))
+        networks = dict.fromkeys(str(value) for name, value in settings.items() if name.endswith(".network"))
         here = [name for name in networks if name != _CHOSEN]
         # "resnet18" covers resnet18_cifar, the same network with a stem for small images.
         if not all(f"{name}_".startswith(f"{notes['backbone']}_") for name in here):
             yield f"backbone: {notes['backbone']} there, {' and '.join(here)} here"
     for slot, theirs in notes.get("epochs", {}).items():
-        ours = configurations.get(f"{slot}.epochs", theirs)
+        ours = settings.get(f"{slot}.epochs", theirs)
         if ours != theirs:
             yield f"epochs of {slot}: {theirs} there, {ours} here"
     if "statistic" in notes:

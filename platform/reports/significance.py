@@ -20,7 +20,7 @@ ALPHA = 0.05
 FEW_SEEDS = 3
 """A row with fewer seeds is marked: a deviation of two numbers says next to nothing."""
 EXACT_LIMIT = 16
-"""Up to so many pairs all 2^n signs are tried; beyond, the t-test alone is told."""
+"""Up to so many pairs all 2^n signs are tried; with more, only the t-test is reported."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Paired:
     n: pairs. difference: their mean. interval: of the mean, None for one pair. p: two-sided paired t-test, None for one
     pair. p_exact: two-sided sign-flip test; p_floor: the smallest it can give with n pairs. effect: mean difference in
     units of the differences' deviation, None where they do not vary. p_adjusted: p after Holm's correction over the
-    rows of the table, None until ``compared`` has seen them all.
+    rows of the table, None until ``compare_to_base`` has made it.
     """
 
     n: int
@@ -131,25 +131,32 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def compared(rows: Sequence[Mapping[int, float]], base: Mapping[int, float]) -> list[Paired | None]:
-    """Every row against the base, corrected over all rows that can be tested; None where no seed is shared."""
-    found = [paired(row, base) for row in rows]
-    tested = [(index, each.p) for index, each in enumerate(found) if each is not None and each.p is not None]
+def compare_to_base(rows: Sequence[Mapping[int, float]], base: Mapping[int, float]) -> list[Paired | None]:
+    """Every row against the base, corrected over all rows that can be tested.
+
+    Args:
+        rows, base: a value by seed.
+
+    Returns:
+        In the order of ``rows``; None for a row that shares no seed with the base.
+    """
+    pairs = [paired(row, base) for row in rows]
+    tested = [(index, pair.p) for index, pair in enumerate(pairs) if pair is not None and pair.p is not None]
     corrected = dict(zip((index for index, _ in tested), holm([p for _, p in tested]), strict=True))
     return [
-        replace(each, p_adjusted=corrected[index]) if each is not None and index in corrected else each
-        for index, each in enumerate(found)
+        replace(pair, p_adjusted=corrected[index]) if pair is not None and index in corrected else pair
+        for index, pair in enumerate(pairs)
     ]
 
 
-def verdict(found: Paired, *, better_is_higher: bool = True) -> str:
+def verdict(pair: Paired, *, is_higher_better: bool = True) -> str:
     """What the comparison allows to say, in words."""
-    if found.n < 2:
+    if pair.n < 2:
         return "one seed: nothing can be said"
-    few = f", but only {found.n} seeds" if found.n < FEW_SEEDS else ""
-    if not found.is_evidence:
+    few = f", but only {pair.n} seeds" if pair.n < FEW_SEEDS else ""
+    if not pair.is_evidence:
         return f"no evidence of a difference{few}"
-    return f"{'better' if (found.difference > 0) == better_is_higher else 'worse'}{few}"
+    return f"{'better' if (pair.difference > 0) == is_higher_better else 'worse'}{few}"
 
 
 def exact_note(n: int) -> str:

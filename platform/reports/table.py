@@ -28,7 +28,7 @@ class Table:
 def as_table(
     title: str, columns: tuple[str, ...], rows: Iterable[tuple[Cell, ...]], notes: Iterable[str] = ()
 ) -> Table:
-    """A table whose columns of numbers are found by looking."""
+    """A table in which a column counts as numeric if it has numbers and otherwise only missing ones."""
     rows = tuple(rows)
     numeric = []
     for place in range(len(columns)):

@@ -1,4 +1,4 @@
-"""The end of a sweep as plain text: what was found, where it is kept, and how to look at it."""
+"""The end of a sweep as plain text: its results, where they are kept, and how to look at them."""
 
 import shlex
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from .summary import Summary
 from .table import Table
 
 TOP = 10
-"""Settings shown at the end of a sweep; the report has them all."""
+"""Configurations shown at the end of a sweep; the report has them all."""
 
 _LONGEST_CELL = 72
 

@@ -10,15 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from trainables.seeds import is_crossed, parts
 
-from ..ledger.ledger import Ledger
 from ..ledger.rows import Configuration, Launch, Trial
+from ..study import yaml_writer
 from ..study.errors import redacted
 from . import figures, html, latex, markdown
-from .summary import Summary, summarize
+from .summary import ConfigurationRow, Summary
 
 COMPARISONS = "comparisons"
 _LONGEST_NAME = 200
@@ -27,8 +25,8 @@ _ORDER = ("name", "question", "method", "pretext", "probes", "dataset", "probe_d
 """First keys of study.yaml, as a person would write them; the ledger keeps them sorted by letter."""
 
 
-def write(ledger: Ledger, launch: Launch, storage: Path) -> list[Path]:
-    """Write a launch's files into ``storage/<study>/``; the same ledger and store give the same bytes.
+def write(summary: Summary, storage: Path) -> list[Path]:
+    """Write a launch's files into ``storage/<study>/``; the same summary and store give the same bytes.
 
     Args:
         storage: the folder of the ledger and of ``stages/``.
@@ -36,22 +34,20 @@ def write(ledger: Ledger, launch: Launch, storage: Path) -> list[Path]:
     Returns:
         Every file written.
     """
-    launch = ledger.launch(launch.id)
-    summary = summarize(ledger, launch.id)
-    configurations, trials = ledger.configurations(launch.id), ledger.trials(launch.id, "trial")
-    drawn = [*figures.pareto_front(summary), *figures.sensitivity(summary), *figures.landscape_of(summary)]
-    shown = [*drawn, *figures.of_best_trial(summary, storage)]
-    table = trials_csv(configurations, trials)
+    of_plots = figures.of_plots(summary)
+    shown = [*of_plots, *figures.of_best_trial(summary, storage)]
+    trials = [trial for trial in summary.trials if trial.kind == "trial"]
+    table = trials_csv(summary.configurations, trials)
     contents = {
-        "study.yaml": study_yaml(launch, configurations).encode(),
+        "study.yaml": study_yaml(summary.launch, summary.configurations).encode(),
         "trials.csv": table.encode(),
         "trials.parquet": trials_parquet(table),
-        **{picture.path: picture.png for picture in drawn},
+        **{figure.path: figure.png for figure in of_plots},
         "report.md": markdown.report(summary, shown).encode(),
         "report.html": html.report(summary, shown).encode(),
         "report.tex": latex.report(summary).encode(),
     }
-    return [_put(storage / launch.study / name, content) for name, content in contents.items()]
+    return [_write_whole(storage / summary.study / name, content) for name, content in contents.items()]
 
 
 def write_comparison(summaries: Sequence[Summary], storage: Path) -> list[Path]:
@@ -66,21 +62,20 @@ def write_comparison(summaries: Sequence[Summary], storage: Path) -> list[Path]:
         "comparison.html": html.side_by_side(summaries),
         "comparison.tex": latex.side_by_side(summaries),
     }
-    return [_put(folder / name, content.encode()) for name, content in contents.items()]
+    return [_write_whole(folder / name, content.encode()) for name, content in contents.items()]
 
 
-def study_yaml(launch: Launch, configurations: Sequence[Configuration]) -> str:
+def study_yaml(launch: Launch, configurations: Sequence[Configuration | ConfigurationRow]) -> str:
     """The study in full; as a study file it gives the same study again."""
-    told = dict(launch.resolved)
-    rows = told.get("ablate", {})
+    resolved = dict(launch.resolved)
+    rows = resolved.get("ablate", {})
     numbered = [configuration.variant for configuration in configurations if configuration.variant in rows]
-    told["ablate"] = {name: rows[name] for name in dict.fromkeys([*numbered, *rows])}
-    ordered = {name: told[name] for name in dict.fromkeys([*_ORDER, *told]) if name in told}
-    text: str = yaml.safe_dump(ordered, sort_keys=False, allow_unicode=True, width=120)
-    return text
+    resolved["ablate"] = {name: rows[name] for name in dict.fromkeys([*numbered, *rows])}
+    ordered = {name: resolved[name] for name in dict.fromkeys([*_ORDER, *resolved]) if name in resolved}
+    return yaml_writer.dump(ordered)
 
 
-def trials_csv(configurations: Sequence[Configuration], trials: Sequence[Trial]) -> str:
+def trials_csv(configurations: Sequence[Configuration | ConfigurationRow], trials: Sequence[Trial]) -> str:
     """One row per trial, with every number as it stands in the ledger. Empty where there is none."""
     by_number = {configuration.number: configuration for configuration in configurations}
     params = sorted({name for configuration in configurations for name in configuration.params})
@@ -93,7 +88,7 @@ def trials_csv(configurations: Sequence[Configuration], trials: Sequence[Trial])
     table = csv.DictWriter(text, columns, restval="", lineterminator="\n")
     table.writeheader()
     for trial in trials:
-        assert trial.configuration is not None, f"trial {trial.key} has no setting"
+        assert trial.configuration is not None, f"trial {trial.key} has no configuration"
         table.writerow(_csv_row(trial, by_number[trial.configuration]))
     return text.getvalue()
 
@@ -104,19 +99,19 @@ def trials_parquet(table: str) -> bytes:
     from pyarrow import csv as reader
     from pyarrow import parquet
 
-    found = reader.read_csv(
+    columns = reader.read_csv(
         io.BytesIO(table.encode()),
         parse_options=reader.ParseOptions(newlines_in_values=True),
         convert_options=reader.ConvertOptions(strings_can_be_null=True, null_values=[""]),
     )
-    # A column of nothing has no type to be found.
-    types = [pyarrow.string() if pyarrow.types.is_null(each.type) else each.type for each in found.schema]
+    # A column without a value has no type.
+    types = [pyarrow.string() if pyarrow.types.is_null(each.type) else each.type for each in columns.schema]
     buffer = io.BytesIO()
-    parquet.write_table(found.cast(pyarrow.schema(zip(found.column_names, types, strict=True))), buffer)
+    parquet.write_table(columns.cast(pyarrow.schema(zip(columns.column_names, types, strict=True))), buffer)
     return buffer.getvalue()
 
 
-def _csv_row(trial: Trial, configuration: Configuration) -> Mapping[str, Any]:
+def _csv_row(trial: Trial, configuration: Configuration | ConfigurationRow) -> Mapping[str, Any]:
     row: dict[str, Any] = {
         "id": trial.key,
         "setting": configuration.number,
@@ -131,11 +126,12 @@ def _csv_row(trial: Trial, configuration: Configuration) -> Mapping[str, Any]:
     for stage in trial.stages:
         row[f"stage.{stage['slot']}"] = f"{stage['name']}-{stage['address']}"
         row[f"cached.{stage['slot']}"] = stage["cached"]
-    told = {**configuration.params, **trial.metrics, **row}
-    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in told.items()}
+    values = {**configuration.params, **trial.metrics, **row}
+    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in values.items()}
 
 
-def _put(path: Path, content: bytes) -> Path:
+def _write_whole(path: Path, content: bytes) -> Path:
+    """Write beside the place, then rename into it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:

@@ -250,7 +250,7 @@ class TrialQueue:
         told = self._told[: max(0, number - self.launch.lookahead + 1)]
         variant, params = self._searcher.draw(number, told, self._params)
         configuration = Configuration(number, variant, params)
-        self._ledger.add_setting(self.launch.id, configuration)
+        self._ledger.add_configuration(self.launch.id, configuration)
         self.configurations.append(configuration)
         self._params.append(params)
         self._enter_setting(configuration)

@@ -6,43 +6,74 @@ from pathlib import Path
 from trainables.nets import checkpoints
 
 from .errors import StudyError
+from .file_schema import Page
 from .yaml_reader import Document, Place, Where
 
 STAGE = "checkpoint"
-PATH: Where = ("fixed", "pretext.path")
-SHA256: Where = ("fixed", "pretext.sha256")
+_SHORT: Where = ("pretext", STAGE)
+_PATH: Where = ("fixed", "pretext.path")
+_SHA256: Where = ("fixed", "pretext.sha256")
+_NO_FILE = "the checkpoint needs a file. Write pretext: {checkpoint: FILE}."
 
 
-def pinned(document: Document) -> tuple[Document, list[StudyError]]:
-    """The document with ``pretext.path`` absolute and ``pretext.sha256`` filled in, and what is wrong with the file.
+def written_out(document: Document) -> tuple[Document, list[StudyError]]:
+    """Write ``pretext: {checkpoint: FILE}`` as ``pretext: checkpoint`` and ``fixed: {pretext.path: FILE}``.
 
-    A study that takes no checkpoint, or whose ``fixed`` is no mapping, comes back as it is.
+    The file itself is not looked at.
+
+    Returns:
+        The document, and the errors of the short form. A document without the short form comes back unchanged.
     """
-    given, fixed = document.data.get("pretext"), document.data.get("fixed", {})
-    short = isinstance(given, dict) and list(given) == [STAGE]
-    if not isinstance(fixed, dict) or not (short or given == STAGE):
+    pretext, fixed = document.data.get("pretext"), document.data.get("fixed", {})
+    if not isinstance(pretext, dict) or list(pretext) != [STAGE]:
         return document, []
-    path = given[STAGE] if isinstance(given, dict) else fixed.get("pretext.path")
-    where: Where = ("pretext", STAGE) if short else PATH
+    path = pretext[STAGE]
     if not isinstance(path, str) or not path:
-        way_out = "the checkpoint needs a file. Write pretext: {checkpoint: FILE}."
-        return document, [document.fault(("pretext",), way_out)]
-    if short and "pretext.path" in fixed:
-        sentence = "the file stands under pretext already. Take this line out."
-        return document, [document.fault(PATH, sentence, at_key=True)]
+        return document, [document.error(("pretext",), _NO_FILE)]
+    if isinstance(fixed, dict):
+        if "pretext.path" in fixed:
+            sentence = "the file stands under pretext already. Take this line out."
+            return document, [document.error(_PATH, sentence, at_key=True)]
+        fixed = {**fixed, "pretext.path": path}
+    data = {**document.data, "pretext": STAGE, "fixed": fixed}
+    place = {_PATH: document.values.get(_SHORT) or Place(document.file, 1)}
+    return replace(document, data=data, keys={**place, **document.keys}, values={**place, **document.values}), []
+
+
+def pinned(document: Document, page: Page) -> tuple[Document, Page, list[StudyError]]:
+    """Make ``pretext.path`` absolute and fill in ``pretext.sha256``, which is read from the file.
+
+    Args:
+        document: has the short form written out.
+        page: the same file, its shape checked.
+
+    Returns:
+        Document and page with both settings under ``fixed``, and what is wrong with the file. A study that takes no
+        checkpoint comes back unchanged.
+    """
+    if page.pretext != STAGE:
+        return document, page, []
+    path = page.fixed.get("pretext.path")
+    if not isinstance(path, str) or not path:
+        return document, page, [document.error(("pretext",), _NO_FILE)]
+    where = _SHORT if _SHORT in document.values else _PATH
     full = Path(path).expanduser().resolve()
     try:
-        found = checkpoints.digest(full)
-    except checkpoints.CheckpointError as error:
-        return document, [document.fault(where, f"{error}.")]
-    if (said := fixed.get("pretext.sha256", found)) != found:
-        sentence = f"{full} has sha256 {found}, but the study was written for {said!r}. Take the line out, or the file."
-        return document, [document.fault(SHA256, sentence)]
-    place = document.values.get(where) or Place(document.file, 1)
-    data = {
-        **document.data,
-        "pretext": STAGE,
-        "fixed": {**fixed, "pretext.path": str(full), "pretext.sha256": found},
-    }
-    places = {PATH: place, SHA256: place}
-    return replace(document, data=data, keys={**places, **document.keys}, values={**places, **document.values}), []
+        sha256 = checkpoints.digest(full)
+    except checkpoints.CheckpointError as unreadable:
+        return document, page, [document.error(where, f"{unreadable}.")]
+    expected = page.fixed.get("pretext.sha256", sha256)
+    if expected != sha256:
+        sentence = (
+            f"{full} has sha256 {sha256}, but the study was written for {expected!r}. Take the line out, or the file."
+        )
+        return document, page, [document.error(_SHA256, sentence)]
+    fixed = {**page.fixed, "pretext.path": str(full), "pretext.sha256": sha256}
+    place = {_SHA256: document.values.get(where) or Place(document.file, 1)}
+    document = replace(
+        document,
+        data={**document.data, "fixed": fixed},
+        keys={**place, **document.keys},
+        values={**place, **document.values},
+    )
+    return document, page.model_copy(update={"fixed": fixed}), []

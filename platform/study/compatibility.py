@@ -2,7 +2,7 @@
 
 The same command with a changed file runs what is missing and failed, and nothing that is done, if only these changed:
 
-    trials, seeds        more of them add cells; fewer leave the others in the ledger
+    trials, seeds        more of them add trials; fewer leave the others in the ledger
     search               a range or a list of values that holds every value of the one before (a continuous range stays
                          continuous, a step may become finer by a divisor; log and whole stay as they are)
     ablate               a row added, at any place
@@ -11,7 +11,7 @@ The same command with a changed file runs what is missing and failed, and nothin
 
 Everything else is refused with each difference in words: the method and its stages, the data set, a fixed setting, a
 setting newly or no longer searched, a narrowed or shifted range, a row changed or taken out, the objective and the
-sampler. They change the addresses of finished cells, or by what these were chosen. ``--fresh`` begins a new launch.
+sampler. They change the addresses of finished trials, or by what these were chosen. ``--fresh`` begins a new launch.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,15 @@ from .resolved import difference
 
 
 def refused(known: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
-    """The differences of two ``meaning``s that make another study, one sentence each; empty if the study goes on."""
+    """Say which changes of a study file make it another study.
+
+    Args:
+        known: the ``resolved.meaning`` in the ledger.
+        given: the ``resolved.meaning`` of the file.
+
+    Returns:
+        One sentence for each such change; empty if the study goes on.
+    """
     adapted = {**known}
     for section, goes_on in (("search", _holds), ("ablate", _same_row)):
         before, after = known.get(section, {}), given.get(section, {})
@@ -33,7 +41,7 @@ def refused(known: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
         adapted["ablate"] = {**adapted["ablate"], **added}
     grown = any(adapted[section] != known.get(section, {}) for section in ("search", "ablate"))
     if grown:
-        # A setting that could not count before may count now; finished cells do not know it.
+        # A setting that could not count before may count now; finished trials do not know it.
         configurations = given.get("fixed", {})
         swept = known.get("search", {})
         adapted["fixed"] = {

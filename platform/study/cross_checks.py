@@ -18,13 +18,20 @@ from .yaml_reader import Where
 MAX_TRIALS = 100_000
 DEFAULT_TRIALS = 20
 _SMALLEST_POPULATION = 4
-"""Half of a population are its parents, and one alone has no spread."""
+"""CMA-ES keeps the better half as parents; with one parent the covariance is undefined."""
 
 
 def read_objectives(reading: Reading, swept: Sequence[str]) -> tuple[Objective, ...]:
-    """The page's objectives, or the criterion of the last stage that has one."""
-    own = _criterion(reading)
-    objectives = tuple(reading.page.objective) or (() if own is None else (own,))
+    """Read the objectives, and note those that do not exist, look at labels or cannot differ between trials.
+
+    Args:
+        swept: full names of the settings under ``grid`` and ``search``.
+
+    Returns:
+        The page's objectives, or else the criterion of the last stage that has one; never empty.
+    """
+    criterion = _criterion(reading)
+    objectives = tuple(reading.page.objective) or (() if criterion is None else (criterion,))
     if objectives and "objective" in reading.dropped:
         return objectives
     if not objectives:
@@ -35,7 +42,7 @@ def read_objectives(reading: Reading, swept: Sequence[str]) -> tuple[Objective, 
     listed = isinstance(reading.document.data.get("objective"), list)
     for index, objective in enumerate(objectives):
         where: Where = ("objective", index, "metric") if listed else ("objective", "metric")
-        if sentence := _objective_fault(reading, objective, swept) or "":
+        if sentence := _objective_error(reading, objective, swept) or "":
             reading.note(where, sentence)
         if objective.metric in [each.metric for each in objectives[:index]]:
             reading.note(where, f"{objective.metric!r} stands twice under objective. Take one out.")
@@ -57,8 +64,8 @@ def read_objectives(reading: Reading, swept: Sequence[str]) -> tuple[Objective, 
 
 
 def _trained_on_labels(reading: Reading) -> list[tuple[Where, str]]:
-    """Place and full name of every setting that gets a value with which its stage trains on labels."""
-    page, found = reading.page, []
+    """Path and full name of every setting that gets a value with which its stage trains on labels."""
+    page, trained = reading.page, []
     blocks: list[tuple[Where, Mapping[str, Any], Reading]] = [
         ((section,), getattr(page, section), view)
         for section in ("fixed", "grid", "search")
@@ -72,8 +79,8 @@ def _trained_on_labels(reading: Reading) -> list[tuple[Where, str]]:
             if rule and any(
                 each == value and type(each) is type(value) for each in _scalars(written) for value in rule.oracle
             ):
-                found.append(((*where, name), name))
-    return found
+                trained.append(((*where, name), name))
+    return trained
 
 
 def _scalars(written: Any) -> list[Any]:
@@ -91,7 +98,7 @@ def _criterion(reading: Reading) -> Objective | None:
     return None
 
 
-def _objective_fault(reading: Reading, objective: Objective, swept: Sequence[str]) -> str | None:
+def _objective_error(reading: Reading, objective: Objective, swept: Sequence[str]) -> str | None:
     metric, oracle = objective.metric, reading.page.oracle
     views = [reading, *for_pipelines(reading)]
     names = (f"{slot}/{name}" for view in views for slot, stage in view.stages.items() for name in stage.METRICS)
@@ -115,8 +122,14 @@ def _objective_fault(reading: Reading, objective: Objective, swept: Sequence[str
 
 
 def read_trials(reading: Reading, search: Mapping[str, Domain], grid: Mapping[str, Domain]) -> int:
-    """Number of settings of each combination of the grid block; a grid, an ablation and a single setting have their
-    own, which the page may repeat."""
+    """Read how many configurations each combination of the grid block has, and note a number that cannot be.
+
+    The grid sampler, an ablation and a study without search have a number of their own, which the page may repeat.
+
+    Args:
+        search: full name -> domain.
+        grid: the same of the grid block.
+    """
     page = reading.page
     if reading.dropped & {"grid", "search", "ablate", "sampler", "trials"}:
         return page.trials or DEFAULT_TRIALS
@@ -157,7 +170,7 @@ def _own_number(reading: Reading, search: Mapping[str, Domain], gridded: bool) -
 
 
 def judge_sampler(reading: Reading, search: Mapping[str, Domain]) -> None:
-    """Note what the chosen sampler cannot do: several objectives, words, a single dimension."""
+    """Note what CMA-ES cannot do: several objectives, texts, a single dimension, a population below 4."""
     name, where = reading.page.sampler.name, ("sampler",)
     if name != "cmaes" or not search:
         return
@@ -175,7 +188,7 @@ def judge_sampler(reading: Reading, search: Mapping[str, Domain]) -> None:
 
 
 def read_scheduler(reading: Reading) -> Scheduler | None:
-    """The page's scheduler, refused where stopping trials early would spoil what the study is for."""
+    """Read the scheduler, and note where trials must not be stopped early: in ablations and in worker groups."""
     page = reading.page
     if page.scheduler is None:
         return None
@@ -195,7 +208,7 @@ def read_scheduler(reading: Reading) -> Scheduler | None:
 
 
 def read_resources(reading: Reading) -> Resources:
-    """The page's resources, refused where they could never be given out sensibly."""
+    """Read the resources, and note those that could never be given: none at all, or GPU shares in a worker group."""
     for part in ("prepare", "trial"):
         share, key = getattr(reading.page.resources, part), f"resources.{part}"
         if share.cpu == 0 and share.gpu == 0:
@@ -212,13 +225,19 @@ def read_resources(reading: Reading) -> Resources:
 def judge_together(
     reading: Reading, fixed: Mapping[str, Plain], search: Mapping[str, Domain], rows: Sequence[Row]
 ) -> None:
-    """Note settings that are right alone and not together: never counting, equal rows, refused by their Config."""
+    """Note settings that are right alone but not together: without effect, in equal rows, or refused by their Config.
+
+    Args:
+        fixed: full name -> value.
+        search: full name -> domain, of the grid block too.
+        rows: of the ablation.
+    """
     stages = {row.name: for_row(reading, row.name).stages for row in rows} or {"": reading.stages}
     changed = {row.name: row.changes for row in rows}
     views = {
         name: Given(own, {**settings_of(own, fixed), **changed.get(name, {})}, search) for name, own in stages.items()
     }
-    # What a preset says and a value of the page switches off is no fault: nobody wrote it.
+    # What a preset says and a value of the page switches off is no error: nobody wrote it.
     for name in reading.page.fixed:
         obstacles = [view.obstacle(name) for view in views.values() if settings_of(view.stages, {name: None})]
         if all(obstacles):
@@ -268,7 +287,19 @@ def place_of(
     rows: Sequence[Row],
     grid: Container[str] = (),
 ) -> Where:
-    """Where the file gives a setting its value when ``changes`` are made; the method's line for a default."""
+    """The path at which the file gives a setting its value.
+
+    Args:
+        name: full name of the setting.
+        changes: of the configuration that is looked at.
+        fixed: full name -> value.
+        search: full name -> domain, of the grid block too.
+        rows: of the ablation.
+        grid: names under ``grid``.
+
+    Returns:
+        The path; that of ``method`` if the setting has its default.
+    """
     if name in grid:
         return ("grid", name)
     if name in search:

@@ -1,4 +1,4 @@
-"""What a swept setting may be: a choice of values, or a range. Counted, indexed and suggested, never expanded."""
+"""The domain of a swept setting: a choice of values, or a range. It is counted and indexed, and never expanded."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,10 +10,9 @@ from trainables import settings
 from trainables.settings import Plain
 
 from .errors import StudyError, did_you_mean
-from .hyperparameters import value_fault
+from .hyperparameters import value_error
 from .yaml_reader import Document, Where
 
-MAX_VALUES = 1_000
 _RANGES = ("uniform", "loguniform", "int")
 _OPTIONS: Mapping[str, tuple[str, ...]] = {
     "choice": (),
@@ -50,30 +49,35 @@ class Choice:
 
     @property
     def extremes(self) -> tuple[Plain, ...]:
-        """The values to try when judging whether a data set can carry the study."""
+        """The values to check when asking whether a data set can carry the study: all of them."""
         return self.options
 
     def value_at(self, index: int) -> Plain:
-        """The value at an index from 0. Raises IndexError outside the domain."""
+        """The option at an index from 0.
+
+        Raises:
+            IndexError: the index is outside the domain.
+        """
         return self.options[_within(self, index)]
 
-    def values(self) -> tuple[Plain, ...]:
-        return self.options
-
     def may_be(self, wanted: Sequence[Plain]) -> bool:
-        """Whether any of ``wanted`` can come out."""
+        """Whether one of the options is in ``wanted``."""
         return any(option in wanted for option in self.options)
 
     def holds(self, value: Plain) -> bool:
-        """Whether ``value`` is one of them, of the same kind: True is not 1."""
+        """Whether ``value`` is an option of the same type: True is not 1."""
         return any(value == option and type(value) is type(option) for option in self.options)
 
     def at(self, unit: float) -> Plain:
-        """The option at a place in [0, 1): each has an equal part."""
+        """The option at a position in [0, 1), of which each option owns an equal part."""
         return self.options[min(int(unit * self.size), self.size - 1)]
 
     def place_of(self, value: Plain) -> float:
-        """The middle of the part of [0, 1) that belongs to ``value``."""
+        """The inverse of ``at``: the middle of the part of [0, 1) that ``value`` owns.
+
+        Raises:
+            ValueError: ``value`` is not an option.
+        """
         return (self.options.index(value) + 0.5) / self.size
 
     def suggest(self, trial: Suggests) -> Plain:
@@ -90,8 +94,11 @@ class Choice:
 class Range:
     """Numbers from ``low`` to ``high``, both included, of the setting ``name`` (full name).
 
-    whole: whole numbers only. log: even in the logarithm. step: distance of neighbors from ``low`` on; None for a
-    continuous range, and for whole numbers the same as 1. (high - low) is a multiple of it.
+    Attributes:
+        whole: only whole numbers.
+        log: drawn evenly on a logarithmic scale.
+        step: distance between neighboring values, counted from ``low``; (high - low) is a multiple of it. None makes
+            the range continuous; for whole numbers it means 1.
     """
 
     name: str
@@ -118,33 +125,30 @@ class Range:
         return _exact(1 if self.step is None else self.step)
 
     def value_at(self, index: int) -> Plain:
-        """The value at an index from 0, ascending. Raises IndexError outside the domain, ValueError if continuous."""
-        value = _exact(self.low) + _within(self, index) * self._stride
-        return int(value) if self.whole else float(value)
-
-    def values(self) -> tuple[Plain, ...]:
-        """All values, ascending.
+        """The value at an index from 0, in ascending order.
 
         Raises:
-            ValueError: the range is continuous or has more than MAX_VALUES values.
+            IndexError: the index is outside the domain.
+            ValueError: the range is continuous.
         """
-        if self.size is None or self.size > MAX_VALUES:
-            count = "endlessly many" if self.size is None else f"{self.size:,}"
-            raise ValueError(f"{self.name} has {count} values; at most {MAX_VALUES:,} are listed. Use value_at.")
-        return tuple(self.value_at(index) for index in range(self.size))
+        value = _exact(self.low) + _within(self, index) * self._stride
+        return int(value) if self.whole else float(value)
 
     def may_be(self, wanted: Sequence[Plain]) -> bool:
         """Whether any of ``wanted`` lies between the ends."""
         return any(isinstance(value, int | float) and self.low <= value <= self.high for value in wanted)
 
     def holds(self, value: Plain) -> bool:
-        """Whether ``value`` is one that can come out."""
+        """Whether the range contains ``value``; a bool or a text it never contains."""
         if isinstance(value, bool | str) or not self.low <= value <= self.high:
             return False
         return self.size is None or (_exact(value) - _exact(self.low)) % self._stride == 0
 
     def at(self, unit: float) -> Plain:
-        """The value at a place in [0, 1): countable values have equal parts, but for a range that is logarithmic."""
+        """The value at a position in [0, 1).
+
+        Countable values own equal parts of it; on a logarithmic range each whole number owns what rounds to it.
+        """
         if self.size is not None and not self.log:
             return self.value_at(min(int(unit * self.size), self.size - 1))
         if not self.log:
@@ -156,7 +160,7 @@ class Range:
         return round(value) if self.whole else value
 
     def place_of(self, value: float) -> float:
-        """The place of a value of the range in [0, 1], the middle of its part where values are countable."""
+        """The inverse of ``at``: the position of a value in [0, 1]; of a countable value, the middle of its part."""
         if self.size is not None and not self.log:
             return (float((_exact(value) - _exact(self.low)) / self._stride) + 0.5) / self.size
         if not self.log:
@@ -203,49 +207,66 @@ def _within(domain: Domain, index: int) -> int:
 
 
 def grid_size(domains: Mapping[str, Domain]) -> int | None:
-    """Settings in the grid over ``domains``: a product, nothing is expanded. None if one of them is continuous."""
+    """Number of configurations in the full grid over ``domains``; None if one of them is continuous."""
     sizes = [domain.size for domain in domains.values()]
     return None if None in sizes else math.prod(size for size in sizes if size is not None)
 
 
 def grid_setting(domains: Mapping[str, Domain], index: int) -> dict[str, Plain]:
-    """The setting at an index of the grid; the last name turns fastest.
+    """One configuration of the full grid.
+
+    Args:
+        domains: full name -> domain.
+        index: from 0; the last name varies fastest.
+
+    Returns:
+        Full name -> value, in the order of ``domains``.
 
     Raises:
-        IndexError: outside the grid. ValueError: a domain is continuous.
+        IndexError: the index is outside the grid.
+        ValueError: a domain is continuous.
     """
     size, rest, setting = grid_size(domains), index, {}
     if size is not None and not 0 <= index < size:
         raise IndexError(f"the grid has {size} settings, so there is none at index {index}")
     for name, domain in reversed(list(domains.items())):
-        rest, own = divmod(rest, domain.size or 1)
-        setting[name] = domain.value_at(own)
+        rest, position = divmod(rest, domain.size or 1)
+        setting[name] = domain.value_at(position)
     return {name: setting[name] for name in domains}
 
 
 def read_domain(
-    document: Document, where: tuple[str, str], config: type[Any], faults: list[StudyError]
+    document: Document, where: tuple[str, str], config: type[Any], errors: list[StudyError]
 ) -> Domain | None:
-    """The domain that stands at ``where``, (section, name of a known setting); None where ``faults`` got why not."""
+    """Read the domain of one setting from a study file.
+
+    Args:
+        where: (section, full name of a setting that exists).
+        config: the Config class that owns the setting.
+        errors: what is wrong is added here.
+
+    Returns:
+        The domain; None if errors were added.
+    """
     section, name = where
     raw, key = document.data[section][name], f"{section}.{name}"
     raw = {"choice": raw} if isinstance(raw, list) else raw
-    before = len(faults)
+    before = len(errors)
     form = _form(raw)
     if form is None:
         shown = f"is {raw!r}; a single value belongs under fixed" if not isinstance(raw, dict) else "has no domain"
-        faults.append(document.fault(where, f"{name} {shown}. A domain is one of {_FORMS}.", key=key))
+        errors.append(document.error(where, f"{name} {shown}. A domain is one of {_FORMS}.", key=key))
         return None
     for option in raw:
         if option != form and option not in _OPTIONS[form]:
             way_out = _wrong_option(form, option)
             sentence = f"{option} is not part of {form}. {way_out}"
-            faults.append(document.fault((*where, option), sentence, key=key, at_key=True))
+            errors.append(document.error((*where, option), sentence, key=key, at_key=True))
     if form == "choice":
-        domain = _choice(document, where, config, faults)
+        domain = _choice(document, where, config, errors)
     else:
-        domain = _range(document, where, config, form, faults)
-    return domain if len(faults) == before else None
+        domain = _range(document, where, config, form, errors)
+    return domain if len(errors) == before else None
 
 
 def _form(raw: Any) -> str | None:
@@ -262,30 +283,30 @@ def _wrong_option(form: str, option: str) -> str:
     return did_you_mean(option, _OPTIONS[form]) if _OPTIONS[form] else "Take it out."
 
 
-def _choice(document: Document, at: tuple[str, str], config: type[Any], faults: list[StudyError]) -> Domain | None:
+def _choice(document: Document, at: tuple[str, str], config: type[Any], errors: list[StudyError]) -> Domain | None:
     section, name = at
     raw = document.data[section][name]
     where: Where = at if isinstance(raw, list) else (*at, "choice")
     listed, key, field = raw if isinstance(raw, list) else raw["choice"], f"{section}.{name}", name.partition(".")[2]
     if not isinstance(listed, list) or not listed:
         sentence = f"choice must be a list of values, but is {listed!r}. Write it as [a, b, c]."
-        faults.append(document.fault(where, sentence, key=key))
+        errors.append(document.error(where, sentence, key=key))
         return None
     options: list[Plain] = []
     for index, value in enumerate(listed):
-        sentence_or_none = value_fault(config, field, value, name)
+        sentence_or_none = value_error(config, field, value, name)
         if sentence_or_none:
-            faults.append(document.fault((*where, index), sentence_or_none, key=key))
+            errors.append(document.error((*where, index), sentence_or_none, key=key))
             continue
         option = float(value) if settings.kind_of(config, field) is float else value
         if option in options:
-            faults.append(document.fault((*where, index), f"{name} lists {value!r} twice. Keep one.", key=key))
+            errors.append(document.error((*where, index), f"{name} lists {value!r} twice. Keep one.", key=key))
         options.append(option)
     return Choice(name, tuple(options))
 
 
 def _range(
-    document: Document, where: tuple[str, str], config: type[Any], form: str, faults: list[StudyError]
+    document: Document, where: tuple[str, str], config: type[Any], form: str, errors: list[StudyError]
 ) -> Domain | None:
     section, name = where
     raw, key, field = document.data[section][name], f"{section}.{name}", name.partition(".")[2]
@@ -296,21 +317,21 @@ def _range(
         ends, places = [raw["min"], raw.get("max")], [(*where, "min"), (*where, "max")]
     if not isinstance(ends, list) or len(ends) != 2 or None in ends:
         need = "min needs a max beside it" if form == "min" else f"{form} must be a list of two numbers, low and high"
-        found = "has none" if form == "min" else f"is {ends!r}"
-        faults.append(document.fault(where, f"{need}, but {found}. Write {_example(form)}.", key=key))
+        given = "has none" if form == "min" else f"is {ends!r}"
+        errors.append(document.error(where, f"{need}, but {given}. Write {_example(form)}.", key=key))
         return None
     wrong = _wrong_kind(name, kind, form)
     if wrong:
-        faults.append(document.fault((*where, form), wrong, key=key, at_key=True))
+        errors.append(document.error((*where, form), wrong, key=key, at_key=True))
         return None
-    bad = [(place, value_fault(config, field, end, name)) for place, end in zip(places, ends, strict=True)]
-    faults.extend(document.fault(place, sentence, key=key) for place, sentence in bad if sentence)
+    bad = [(place, value_error(config, field, end, name)) for place, end in zip(places, ends, strict=True)]
+    errors.extend(document.error(place, sentence, key=key) for place, sentence in bad if sentence)
     if any(sentence for _, sentence in bad):
         return None
     low, high = (ends[0], ends[1]) if kind is int else (float(ends[0]), float(ends[1]))
     log, step = form == "loguniform" or raw.get("log", False), raw.get("step")
     domain = Range(name, low, high, whole=kind is int, log=log, step=step)
-    faults.extend(document.fault(where, sentence, key=key) for sentence in _range_faults(domain))
+    errors.extend(document.error(where, sentence, key=key) for sentence in _range_errors(domain))
     return domain
 
 
@@ -329,7 +350,7 @@ def _wrong_kind(name: str, kind: type[Plain], form: str) -> str | None:
     return None
 
 
-def _range_faults(domain: Range) -> list[str]:
+def _range_errors(domain: Range) -> list[str]:
     name, low, high, log, step = domain.name, domain.low, domain.high, domain.log, domain.step
     if not isinstance(log, bool):
         return [f"log must be true or false, but is {log!r}."]
@@ -353,7 +374,11 @@ def _range_faults(domain: Range) -> list[str]:
 
 
 def read_back(name: str, written: Mapping[str, Any]) -> Domain:
-    """The domain that ``Domain.as_dict`` wrote."""
+    """Rebuild a domain from what ``Domain.as_dict`` returned.
+
+    Args:
+        name: full name of the setting.
+    """
     if "choice" in written:
         return Choice(name, tuple(written["choice"]))
     form = next(form for form in ("uniform", "loguniform", "int") if form in written)

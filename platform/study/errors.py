@@ -1,4 +1,4 @@
-"""What is wrong in a study file: every fault with its place, the key, the rule, the value and the way out."""
+"""What is wrong in a study file: every error with its place, the key, the rule, the value and the way out."""
 
 import difflib
 import os
@@ -22,12 +22,17 @@ _FEW = 12
 
 
 def has_secret(text: str) -> bool:
-    """Whether ``text`` is a URI with a password or token written out; ``${ENV:NAME}`` is none."""
+    """Whether ``text`` spells out a password or token, as in a URI; a reference ``${ENV:NAME}`` does not count."""
     return bool(_secrets(text))
 
 
 def redacted(text: str) -> str:
-    """``text`` with every password or token replaced by ``***``; ``${ENV:NAME}`` stays."""
+    """Hide every secret in a text that is shown or stored.
+
+    Returns:
+        ``text`` with every password, every token and every value of a secret environment variable replaced by ``***``.
+        A reference ``${ENV:NAME}`` stays.
+    """
     held = (value for name, value in os.environ.items() if _SECRET_NAME.fullmatch(name) and len(value) >= _SHORTEST)
     # The longest first: one secret may be a part of another.
     for secret in sorted({*_secrets(text), *held}, key=len, reverse=True):
@@ -44,10 +49,13 @@ def _secrets(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class StudyError:
-    """One thing that is wrong, in words.
+    """One error in a study file, in words.
 
-    file: the study file as the user named it, or ``--set #2``. line: from 1; 0 where there is none.
-    key: dotted place in the study file ("search.spc.strong_threshold"), or empty. sentence: rule, value, way out.
+    Attributes:
+        file: the study file as the user named it, or ``--set #2`` for an override.
+        line: counted from 1; 0 where there is none.
+        key: dotted path in the study file ("search.spc.strong_threshold"), or empty.
+        sentence: names the rule, the value and the way out.
     """
 
     file: str
@@ -62,19 +70,31 @@ class StudyError:
 
 
 class StudyErrors(ValueError):
-    """Every fault of a study file at once; ``faults`` is sorted by line, command-line overrides last."""
+    """All errors of a study file, reported together.
 
-    def __init__(self, faults: Iterable[StudyError]) -> None:
-        unique = dict.fromkeys(faults)
-        self.faults: tuple[StudyError, ...] = tuple(
-            sorted(unique, key=lambda fault: (fault.file.startswith("--set"), len(fault.file), fault.file, fault.line))
+    Attributes:
+        errors: each error once, sorted by line; those of command-line overrides come last.
+    """
+
+    def __init__(self, errors: Iterable[StudyError]) -> None:
+        unique = dict.fromkeys(errors)
+        self.errors: tuple[StudyError, ...] = tuple(
+            sorted(unique, key=lambda error: (error.file.startswith("--set"), len(error.file), error.file, error.line))
         )
-        super().__init__("\n".join(map(str, self.faults)))
+        super().__init__("\n".join(map(str, self.errors)))
 
 
 def did_you_mean(name: str, known: Sequence[str]) -> str:
-    """The way out of an unknown name: the nearest known one, or all of them where they are few and none is near."""
-    folded = {each.casefold(): each for each in known}
+    """Suggest a known name in the place of an unknown one.
+
+    Args:
+        name: the unknown name.
+        known: all names that are allowed here.
+
+    Returns:
+        One sentence with the nearest known name, whatever its case; if none is near, with the first 12 known ones.
+    """
+    folded = {candidate.casefold(): candidate for candidate in known}
     near = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
     if near:
         return f"Did you mean '{folded[near[0]]}'?"

@@ -31,7 +31,13 @@ CONTEXT_BYTES = 512 * 2**20
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of one pipeline. runs: how often it is computed in the whole study. seconds: of one run."""
+    """One stage of one pipeline.
+
+    Attributes:
+        runs: how often it is computed in the whole study.
+        seconds: duration of one run.
+        share_of_peak: measured FLOP/s as a share of the device's, in [0, 1].
+    """
 
     measured: profiling.Measured
     runs: int
@@ -41,10 +47,21 @@ class Stage:
 
 @dataclass(frozen=True)
 class Forecast:
-    """peak_bytes: of one trial on its device. fit: trials whose memory one device has. at_once: trials side by side.
+    """What a study will take.
 
-    prepare_s, trials_s: of the two phases. load: processes that waited for each CPU when it began. cost: None without a
-    price. failed: stages that could not be measured.
+    Attributes:
+        device: its name.
+        is_generated: whether generated images stood in for the data set's.
+        stages: the stages that were measured.
+        failed: stages that could not be measured.
+        peak_flops_per_s: of a matrix product on the device.
+        peak_bytes: memory of one trial on the device.
+        fit: number of trials that fit into one device's memory.
+        at_once: number of trials that run side by side.
+        prepare_s: duration of the shared stages.
+        trials_s: duration of the trials.
+        load: processes that waited for each CPU when the measurement began.
+        cost: of the whole study; None without a price.
     """
 
     device: str
@@ -61,11 +78,17 @@ class Forecast:
     cost: float | None
 
     def as_dict(self) -> dict[str, Any]:
+        """Plain data, fit for JSON; ``total_s`` is the duration of everything."""
         return {**asdict(self), "total_s": self.prepare_s + self.trials_s}
 
 
 def forecast(study: Study, shown: Shown, price_per_hour: float | None = None) -> Forecast:
-    """Measure the study's stages here and add up. price_per_hour: of this machine."""
+    """Run a few steps of the study's stages on this machine, and add up what the whole study takes.
+
+    Args:
+        shown: the study's images, or generated ones of their shape.
+        price_per_hour: of this machine, in any currency.
+    """
     threads, process_group, load = (
         max(1, int(study.resources.trial.cpu)),
         SingleProcess(),
@@ -138,9 +161,9 @@ def _added_up(
     shown: Shown,
     device: torch.device,
     price_per_hour: float | None,
-    found: tuple[list[Stage], list[profiling.Failed], float, float],
+    measurement: tuple[list[Stage], list[profiling.Failed], float, float],
 ) -> Forecast:
-    stages, failed, peak, load = found
+    stages, failed, peak, load = measurement
     share, is_gpu = study.resources.trial, device.type == "cuda"
     # The stages saw some of the images: on a GPU those alone lay there, in this process all that could be read.
     missing = shown.whole_bytes - (0 if is_gpu else data_bytes(shown.images))
@@ -165,29 +188,29 @@ def _added_up(
     )  # fmt: skip
 
 
-def rows(found: Forecast) -> list[str]:
+def rows(total: Forecast) -> list[str]:
     """The forecast as lines of plain text."""
-    images = "generated images of the data set's shape" if found.is_generated else "the data set's own images"
-    lines = [f"{'profile':<10} on {found.device}, {images}; a matrix product reaches "
-             f"{found.peak_flops_per_s / 1e9:,.0f} GFLOP/s"]  # fmt: skip
-    if found.load > 1:
-        lines.append(f"{'busy':<10} {found.load:.1f} processes waited for each CPU: all that follows is too slow")
-    for each in found.stages:
+    images = "generated images of the data set's shape" if total.is_generated else "the data set's own images"
+    lines = [f"{'profile':<10} on {total.device}, {images}; a matrix product reaches "
+             f"{total.peak_flops_per_s / 1e9:,.0f} GFLOP/s"]  # fmt: skip
+    if total.load > 1:
+        lines.append(f"{'busy':<10} {total.load:.1f} processes waited for each CPU: all that follows is too slow")
+    for each in total.stages:
         one = each.measured
         lines.append(
             f"{'stage':<10} {one.slot} ({one.stage}): {one.images_per_s:,.0f} images/s, "
             f"{each.share_of_peak:.0%} of the peak, {size(one.peak_bytes)} at most; {_time(each.seconds)} a run x "
             f"{each.runs:,}"
         )
-    lines += [f"{'stage':<10} {each.slot} ({each.stage}): NOT MEASURED, {each.reason}" for each in found.failed]
-    whole = found.prepare_s + found.trials_s
-    cost = "" if found.cost is None else f", {found.cost:,.2f} at this machine's price"
+    lines += [f"{'stage':<10} {each.slot} ({each.stage}): NOT MEASURED, {each.reason}" for each in total.failed]
+    whole = total.prepare_s + total.trials_s
+    cost = "" if total.cost is None else f", {total.cost:,.2f} at this machine's price"
     return [
         *lines,
-        f"{'memory':<10} {size(found.peak_bytes)} a trial: {found.fit:,} fit on one device, {found.at_once:,} at once "
+        f"{'memory':<10} {size(total.peak_bytes)} a trial: {total.fit:,} fit on one device, {total.at_once:,} at once "
         "by the file's resources",
-        f"{'time':<10} about {_time(whole)} on this machine: {_time(found.prepare_s)} shared stages, "
-        f"{_time(found.trials_s)} trials{cost}" + (" (without what was not measured)" if found.failed else ""),
+        f"{'time':<10} about {_time(whole)} on this machine: {_time(total.prepare_s)} shared stages, "
+        f"{_time(total.trials_s)} trials{cost}" + (" (without what was not measured)" if total.failed else ""),
     ]
 
 

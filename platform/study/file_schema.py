@@ -1,16 +1,17 @@
-"""The shape of a study file: its keys, their types and ranges. What the keys mean together is judged in ``schema``."""
+"""The shape of a study file: its keys, their types and ranges. ``cross_checks`` judges what they mean together."""
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from trainables import seeds
 from trainables.seeds import label
 
 from .errors import StudyError, did_you_mean, has_secret
+from .schema_errors import in_words, keys_at, keys_of
 from .yaml_reader import Document, Where
 
 MAX_SEED = 2**31 - 1
@@ -26,7 +27,12 @@ class _Part(BaseModel):
 
 
 class Sampler(_Part):
-    """How settings are chosen. startup: random settings before TPE or GP learns. population: of CMA-ES and NSGA-II."""
+    """How configurations are chosen.
+
+    Attributes:
+        startup: random configurations before TPE or GP learns from the others.
+        population: configurations in a generation of CMA-ES or NSGA-II.
+    """
 
     name: Literal["tpe", "cmaes", "gp", "nsga2", "qmc", "random", "grid"] = "tpe"
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
@@ -42,7 +48,13 @@ class Objective(_Part):
 
 
 class Share(_Part):
-    """What one process may use. workers: of a worker group, 0 for none; then cpu and gpu are per worker."""
+    """What one process may use.
+
+    Attributes:
+        workers: size of the worker group that trains together; 0 for one process. cpu and gpu count per worker.
+        cpu: number of CPUs.
+        gpu: number of GPUs, or a share of one.
+    """
 
     workers: int = Field(default=0, ge=0, le=1024)
     cpu: float = Field(default=1.0, ge=0, le=1024)
@@ -57,14 +69,19 @@ class Share(_Part):
 
 
 class Resources(_Part):
-    """prepare: for the stages that all trials share. trial: for each trial."""
+    """What is reserved for the stages that all trials share (``prepare``), and for each trial (``trial``)."""
 
     prepare: Share = Share()
     trial: Share = Share()
 
 
 class Tracking(_Part):
-    """uri: where MLflow keeps the runs; empty: the storage's own SQLite. ``${ENV:NAME}`` is filled in at the start."""
+    """Where MLflow keeps the runs.
+
+    Attributes:
+        uri: of the tracking server or database; empty for the storage's own SQLite file. ``${ENV:NAME}`` is filled in
+            when the sweep starts.
+    """
 
     uri: str = ""
 
@@ -79,7 +96,10 @@ class Tracking(_Part):
         return uri
 
     def address(self, environment: Mapping[str, str]) -> str:
-        """The URI with each ``${ENV:NAME}`` filled in; it may hold a password, so it is never shown or stored.
+        """The URI with each ``${ENV:NAME}`` filled in. It may hold a password, so it is never shown or stored.
+
+        Args:
+            environment: names and values of environment variables.
 
         Raises:
             ValueError: a variable is not set.
@@ -92,7 +112,13 @@ class Tracking(_Part):
 
 
 class Asha(_Part):
-    """Asynchronous successive halving. grace_epochs: of the first rung. reduction_factor: one in so many goes on."""
+    """Asynchronous successive halving.
+
+    Attributes:
+        grace_epochs: epoch of the first rung; no trial is stopped before it.
+        reduction_factor: at each rung the best 1/reduction_factor of the trials continue, and the next rung lies
+            reduction_factor times as far.
+    """
 
     grace_epochs: int = Field(default=1, ge=1, le=100_000)
     reduction_factor: int = Field(default=3, ge=2, le=100)
@@ -103,14 +129,19 @@ class Hyperband(Asha):
 
 
 class Median(_Part):
-    """The median stopping rule. min_trials: others that must have come as far."""
+    """The median stopping rule.
+
+    Attributes:
+        grace_epochs: no trial is stopped before this epoch.
+        min_trials: other trials that must have reached an epoch before one is stopped there.
+    """
 
     grace_epochs: int = Field(default=5, ge=1, le=100_000)
     min_trials: int = Field(default=3, ge=1, le=10_000)
 
 
 class Scheduler(_Part):
-    """Which running trials are stopped; one of the three."""
+    """The rule that stops running trials early; exactly one of the three is given."""
 
     asha: Asha | None = None
     hyperband: Hyperband | None = None
@@ -118,10 +149,12 @@ class Scheduler(_Part):
 
     @property
     def name(self) -> str:
+        """Which of the three it is: "asha", "hyperband" or "median"."""
         return next(name for name in type(self).model_fields if getattr(self, name) is not None)
 
     @property
     def rule(self) -> Asha | Median:
+        """Its settings."""
         rule: Asha | Median = getattr(self, self.name)
         return rule
 
@@ -138,6 +171,63 @@ class Guard(_Part):
     """What stops a trial from inside. Without ``collapse`` nothing does, for an ablation may collapse on purpose."""
 
     collapse: Collapse | None = None
+
+
+_Filled = Annotated[dict[str, Any], Field(min_length=1)]
+_NamedParts = Annotated[dict[str, _Filled], Field(min_length=1)]
+_Levels = Annotated[dict[str, Annotated[list[Any], Field(min_length=1)]], Field(min_length=1)]
+
+
+class _Mode(_Part):
+    """study: the name of a study that has run, whose best configuration is taken; empty for none."""
+
+    study: str = Field(default="", alias="from", min_length=1)
+    published: Any = None
+
+
+class _ModeOfParts(_Mode):
+    parts: _NamedParts = {}
+
+    @model_validator(mode="after")
+    def _some_parts(self) -> Self:
+        if not self.parts and not self.study:
+            raise ValueError("is {value}, which needs parts. Write parts: {{NAME: {{SETTING: VALUE}}}}.")
+        return self
+
+
+class LeaveOneOut(_ModeOfParts):
+    """Rows that each lack one part of the whole. parts: name -> values that switch it off."""
+
+    mode: Literal["leave_one_out"]
+
+
+class AddOne(_ModeOfParts):
+    """Rows that each add one part to the base. parts: name -> values that switch it on."""
+
+    mode: Literal["add_one"]
+    cumulative: bool = False
+
+
+class OneFactor(_Mode):
+    """Rows that each change one setting of the base. values: full name of a setting -> its values."""
+
+    mode: Literal["one_factor"]
+    values: _Levels = {}
+
+    @model_validator(mode="after")
+    def _some_values(self) -> Self:
+        if not self.values:
+            raise ValueError("is {value}, which needs values. Write values: {{spc.strong_threshold: [0.9, 0.98]}}.")
+        return self
+
+
+AblationMode = LeaveOneOut | AddOne | OneFactor
+_MODES: Mapping[str, type[AblationMode]] = {
+    "leave_one_out": LeaveOneOut,
+    "add_one": AddOne,
+    "one_factor": OneFactor,
+}
+_MODE_READER: TypeAdapter[AblationMode] = TypeAdapter(Annotated[AblationMode, Field(discriminator="mode")])
 
 
 class Page(_Part):
@@ -232,25 +322,65 @@ LISTED = ("objective", "start")
 
 
 def read_page(document: Document) -> tuple[Page | None, list[StudyError]]:
-    """The page without the keys that are at fault, and their faults; no page where the method is at fault."""
+    """Check the shape of a study file.
+
+    Returns:
+        The page without the keys that have errors, and their errors. There is no page if ``method`` has an error.
+    """
     data = {key: {SHORT[key]: v} if key in SHORT and isinstance(v, str) else v for key, v in document.data.items()}
     data |= {key: [data[key]] for key in LISTED if key in data and not isinstance(data[key], list)}
     if isinstance(data.get("scheduler"), str):
         data["scheduler"] = {data["scheduler"]: {}}
-    faults = list(_secrets(document, document.data, ()))
+    errors = list(_secrets(document, document.data, ()))
     try:
-        return Page.model_validate(data), faults
-    except ValidationError as error:
-        problems = error.errors(include_url=False)
-    faults += [_fault(document, problem) for problem in problems]
+        return Page.model_validate(data), errors
+    except ValidationError as refusal:
+        problems = refusal.errors(include_url=False)
+    for problem in problems:
+        where: Where = problem["loc"]
+        if where[0] in LISTED and not isinstance(document.data.get(str(where[0])), list):
+            where = (where[0], *where[2:])
+        known = keys_at(Page, where[:-1]) if problem["type"] == "extra_forbidden" else ()
+        errors.append(in_words(document, problem, where, known))
     wrong = {problem["loc"][0] for problem in problems}
     if "method" in wrong:
-        return None, faults
-    return Page.model_validate({key: value for key, value in data.items() if key not in wrong}), faults
+        return None, errors
+    return Page.model_validate({key: value for key, value in data.items() if key not in wrong}), errors
 
 
-def name_fault(name: str) -> str | None:
-    """Why ``name`` cannot name a study, and so a folder; None if it can."""
+def read_ablation_mode(document: Document) -> tuple[AblationMode | None, list[StudyError]]:
+    """Check the shape of ``ablate: {mode: ...}``.
+
+    Returns:
+        The mode and its errors. There is no mode if it has errors, or if the file names its rows itself; a row may be
+        called "mode".
+    """
+    written = document.data.get("ablate")
+    if not isinstance(written, dict) or not isinstance(written.get("mode"), str):
+        return None, []
+    try:
+        return _MODE_READER.validate_python(written), []
+    except ValidationError as refusal:
+        problems = refusal.errors(include_url=False)
+    name = written["mode"]
+    if name not in _MODES:
+        sentence = f"mode {name!r} does not exist. {did_you_mean(name, list(_MODES))}"
+        return None, [document.error(("ablate", "mode"), sentence)]
+    errors = []
+    for problem in problems:
+        # Pydantic puts the mode's name in front of the path; what is wrong with a mode as a whole has no other path.
+        where: Where = ("ablate", *(problem["loc"][1:] or ("mode",)))
+        if problem["type"] == "extra_forbidden":
+            sentence = f"{where[-1]} is not a key of mode {name}. {did_you_mean(str(where[-1]), keys_of(_MODES[name]))}"
+            errors.append(document.error(where, sentence, at_key=True))
+        else:
+            shown = {**problem, "input": name} if where == ("ablate", "mode") else problem
+            errors.append(in_words(document, shown, where, ()))
+    return None, errors
+
+
+def name_error(name: str) -> str | None:
+    """Say why ``name`` cannot be a study's name, and so that of a folder; None if it can."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         return (
             "a study's name has 1 to 100 letters, digits, '.', '_' or '-' and begins with a letter or digit, "
@@ -270,83 +400,4 @@ def _secrets(document: Document, value: Any, where: Where) -> Iterator[StudyErro
             yield from _secrets(document, each, (*where, index))
     elif isinstance(value, str) and has_secret(value):
         sentence = f"a password stands in {value!r}. Keep it in an environment variable and write ${{ENV:NAME}} for it."
-        yield document.fault(where, sentence)
-
-
-_WORDS = {
-    "string_type": "text",
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "bool_type": "true or false",
-    "list_type": "a list in brackets, such as [0, 1, 2]",
-    "dict_type": "a mapping of keys to values",
-    "model_type": "a mapping of keys to values",
-    "finite_number": "a finite number",
-    "greater_than_equal": "at least {ge}",
-    "less_than_equal": "at most {le}",
-    "literal_error": "one of {expected}",
-}
-
-
-def _fault(document: Document, problem: Any) -> StudyError:
-    """One of pydantic's errors in this platform's words."""
-    where: Where = tuple(problem["loc"])
-    if where[0] in LISTED and not isinstance(document.data.get(str(where[0])), list):
-        where = (where[0], *where[2:])
-    shown = ".".join(map(str, where))
-    kind, value, context = problem["type"], problem["input"], problem.get("ctx", {})
-    if kind == "missing":
-        return document.fault(where, f"{shown} is missing. {_missing(where)}")
-    if kind == "extra_forbidden":
-        known = _fields(where[:-1])
-        section = f"a key of {'.'.join(map(str, where[:-1]))}" if where[:-1] else "a key of a study file"
-        sentence = f"{where[-1]} is not {section}. {_place_of(str(where[-1]), known)}"
-        return document.fault(where, sentence, at_key=True)
-    if kind == "value_error":
-        return document.fault(where, f"{shown} {str(context['error']).format(value=repr(value))}")
-    found = "is empty" if value is None else f"is {value!r}"
-    if kind not in _WORDS:
-        return document.fault(where, f"{shown} {found}: {problem['msg']}.")
-    way_out = _way_out(kind, value, context)
-    return document.fault(where, f"{shown} must be {_WORDS[kind].format(**context)}, but {found}.{way_out}")
-
-
-def _missing(where: Where) -> str:
-    return {"method": "Write method: scan, or another one.", "mode": "Write mode: min or mode: max."}.get(
-        str(where[-1]), "Write it."
-    )
-
-
-def _way_out(kind: str, value: Any, context: Mapping[str, Any]) -> str:
-    if value is None:
-        return " Give it a value, or take the line out."
-    if kind == "literal_error" and isinstance(value, str):
-        return " " + did_you_mean(value, [word.strip(" '") for word in re.split(r",| or ", context["expected"])])
-    if kind in ("int_type", "float_type") and isinstance(value, str):
-        try:
-            number = float(value)
-        except ValueError:
-            return ""
-        whole = kind == "int_type" and number == math.floor(number) if math.isfinite(number) else False
-        # Without the point, "1e-05" would be read as text again.
-        written = str(int(number)) if whole else repr(number)
-        written = written.replace("e", ".0e") if "e" in written and "." not in written else written
-        return f" It was read as text; write {written}."
-    return ""
-
-
-def _place_of(name: str, known: Sequence[str]) -> str:
-    near = did_you_mean(name, known)
-    if "fixed" in known and not near.startswith("Did"):
-        return "Settings belong under fixed, search or ablate, with their stage's name, such as scan.epochs."
-    return near
-
-
-def _fields(where: Where) -> tuple[str, ...]:
-    model: Any = Page
-    for part in [part for part in where if isinstance(part, str)]:
-        model = model.model_fields[part].annotation
-        # "Objective | None" and "list[Objective]" hold the model first.
-        model = getattr(model, "__args__", (model,))[0]
-    return tuple(model.model_fields)
+        yield document.error(where, sentence)

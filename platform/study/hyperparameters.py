@@ -18,7 +18,7 @@ Stages = Mapping[str, "Stage"]
 
 
 class Values(Protocol):
-    """What is needed of a domain here (see ``domains``)."""
+    """The part of a domain that this module needs (see ``domains``)."""
 
     @property
     def extremes(self) -> tuple[Plain, ...]: ...
@@ -42,7 +42,15 @@ def default(stages: Stages, full_name: str) -> Plain:
 
 
 def unknown(stages: Stages, name: str, method: str) -> str | None:
-    """Why ``name`` is no setting of the pipeline, with the nearest one; None if it is."""
+    """Say why ``name`` is not a setting of the pipeline.
+
+    Args:
+        name: as written in a study file.
+        method: the pipeline's method, for the sentence.
+
+    Returns:
+        A sentence that names the nearest setting; None if the setting exists.
+    """
     known = names(stages)
     if name in known:
         return None
@@ -52,15 +60,15 @@ def unknown(stages: Stages, name: str, method: str) -> str | None:
     if owners:
         return f"{name} lacks its stage, and several have it. Write one of {', '.join(owners)}."
     slot, _, rest = name.partition(".")
-    own = [full for full in known if full.startswith(f"{slot}.")]
-    if rest and (inside := [full for full in own if full.startswith(f"{name}.")]):
+    in_slot = [full for full in known if full.startswith(f"{slot}.")]
+    if rest and (inside := [full for full in in_slot if full.startswith(f"{name}.")]):
         return f"{name} is a group of settings. Write one of {', '.join(inside)}."
-    places = [full for full in own if _same_setting(full, name)]
+    places = [full for full in in_slot if _same_setting(full, name)]
     if len(places) == 1:
         return f"{name} is not a setting of '{method}'. Write '{places[0]}'."
     if places:
         return f"{name} is not a setting of '{method}'. Write one of {', '.join(places)}."
-    return f"{name} is not a setting of '{method}'. {did_you_mean(name, own if own and rest else known)}"
+    return f"{name} is not a setting of '{method}'. {did_you_mean(name, in_slot if in_slot and rest else known)}"
 
 
 def _same_setting(full_name: str, name: str) -> bool:
@@ -69,11 +77,21 @@ def _same_setting(full_name: str, name: str) -> bool:
     return same_words or full_name.rpartition(".")[2] == name.rpartition(".")[2]
 
 
-def value_fault(config: type[Any], name: str, value: Any, shown: str) -> str | None:
-    """Why ``value`` cannot be the setting ``name``, or None; the sentence calls it ``shown``."""
+def value_error(config: type[Any], name: str, value: Any, shown: str) -> str | None:
+    """Say why a setting cannot have a value.
+
+    Args:
+        config: the Config class that owns the setting.
+        name: the field of ``config``.
+        value: as written in a study file.
+        shown: what the sentence calls the setting.
+
+    Returns:
+        A sentence with the rule, the value and the way out; None if the value is allowed.
+    """
     if isinstance(value, list | dict) or value is None:
-        found = "has no value" if value is None else f"is {value!r}"
-        return f"{shown} takes one value, but {found}. Several values belong under search."
+        given = "has no value" if value is None else f"is {value!r}"
+        return f"{shown} takes one value, but {given}. Several values belong under search."
     sentence = (settings.fault(config, name, value, shown) or "").rstrip(".")
     if sentence and _looks_like_percent(config, name, value):
         return f"{sentence}. It looks like percent; as a share write {value / 100:g}."
@@ -89,54 +107,78 @@ def _looks_like_percent(config: type[Any], name: str, value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Given:
-    """What a study gives each setting: fixed values, swept domains; the rest is default."""
+    """The values that a study gives to the settings of one pipeline.
+
+    Attributes:
+        fixed: full name -> value.
+        search: full name -> domain of a swept setting. Every other setting has its default.
+    """
 
     stages: Stages
     fixed: Mapping[str, Plain]
     search: Mapping[str, Values]
 
     def default(self, full_name: str) -> Plain:
+        """The default of a setting, as its stage's Config has it."""
         return default(self.stages, full_name)
 
     def obstacle(self, full_name: str) -> str | None:
-        """Why the setting never counts, whatever the searched values; None if it can count."""
+        """Say why a setting has no effect, whatever values are searched.
+
+        Returns:
+            A sentence that names the condition which is never met; None if the setting can have an effect.
+        """
         slot, _, name = full_name.partition(".")
         for other, wanted in settings.rules(self.stages[slot].Config)[name].when.items():
             condition = f"{slot}.{other}"
             if condition in self.search:
-                met, found = self.search[condition].may_be(wanted), "no searched value is"
+                is_met, given = self.search[condition].may_be(wanted), "no searched value is"
             else:
                 value = self.fixed.get(condition, self.default(condition))
-                met, found = value in wanted, f"it is {value!r}" + ("" if condition in self.fixed else " by default")
-            if not met:
+                is_met = value in wanted
+                given = f"it is {value!r}" + ("" if condition in self.fixed else " by default")
+            if not is_met:
                 needed = " or ".join(map(repr, wanted))
                 return (
-                    f"{full_name} counts only while {condition} is {needed}, but {found}. "
+                    f"{full_name} counts only while {condition} is {needed}, but {given}. "
                     f"Set {condition}, or take {full_name} out."
                 )
         return None
 
     def counting(self) -> Iterator[str]:
-        """Full names of the settings that can count."""
+        """Full names of the settings that can have an effect."""
         return (name for name in names(self.stages) if self.obstacle(name) is None)
 
 
 def build(stages: Stages, values: Mapping[str, Plain]) -> tuple[dict[str, Any], list[tuple[str, str]]]:
-    """Slot -> Config with ``values`` over the defaults; and what Configs refuse, as (full name, sentence)."""
+    """Build the Configs of a pipeline.
+
+    Args:
+        values: full name -> value; every other setting has its default.
+
+    Returns:
+        Slot -> Config without those that refuse their values, and what they refuse as (full name, sentence).
+    """
     configs, refused = {}, []
     for slot, stage in stages.items():
-        own = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{slot}.")}
+        fields = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{slot}.")}
         try:
-            configs[slot] = settings.build(stage.Config, own)
-        except settings.SettingsError as error:
-            refused += [(f"{slot}.{name}", sentence) for name, sentence in error.faults]
+            configs[slot] = settings.build(stage.Config, fields)
+        except settings.SettingsError as refusal:
+            refused += [(f"{slot}.{name}", sentence) for name, sentence in refusal.faults]
     return configs, refused
 
 
 def extremes(search: Mapping[str, Values], rows: Sequence[Mapping[str, Plain]]) -> Iterator[dict[str, Plain]]:
-    """Changes that bound a study, all of which can really be run.
+    """The changes at which a study is checked; each of them is a configuration that can really be run.
 
-    For an ablation its rows; for a search every end and choice with the others at their first, and all at their last.
+    Args:
+        search: full name -> domain.
+        rows: the changes of each row of an ablation.
+
+    Yields:
+        The rows if there are any. Otherwise every end or option of each domain with the others at their first value,
+        and all domains at their last value.
     """
     if rows:
         yield from map(dict, rows)
@@ -150,9 +192,14 @@ def extremes(search: Mapping[str, Values], rows: Sequence[Mapping[str, Plain]]) 
 
 
 def shared_prefix(stages: Stages, touched: Iterable[str]) -> tuple[str, ...]:
-    """The longest run of stages from the start that no setting in ``touched`` (full names) belongs to.
+    """The longest run of stages from the start that no changed setting belongs to.
 
-    What follows the first touched stage is left out whole, so a stage that reads a touched one is never in it.
+    Args:
+        touched: full names of the settings that trials change.
+
+    Returns:
+        Slots, in order. Everything after the first touched stage is left out, so no stage that reads a touched one is
+        among them.
     """
     slots = {name.partition(".")[0] for name in touched}
     shared: list[str] = []

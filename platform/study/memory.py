@@ -26,7 +26,11 @@ _VIEWS = 2
 
 @dataclass(frozen=True)
 class Need:
-    """Bytes on the device. network: its name; empty where no stage of the study trains one."""
+    """Estimated bytes on the device.
+
+    Attributes:
+        network: the backbone's name; empty where no stage of the study trains one.
+    """
 
     network: str
     data: int
@@ -35,20 +39,29 @@ class Need:
 
     @property
     def total(self) -> int:
+        """All of them, in bytes."""
         return self.data + self.parameters + self.activations
 
 
 def data_bytes(data: ImageData) -> int:
-    """Bytes of the images and labels of all splits; a split that is another one lies there once, streamed images
-    never."""
+    """Bytes of the images and labels of all splits on the device.
+
+    A split that is the same as another one counts once; images that are streamed from files do not count.
+    """
     splits = [data.train, *([] if data.is_union else [data.eval]), *([data.unlabeled] if data.unlabeled else [])]
     images = [split.images_NCHW for split in splits]
-    lying = sum(each.nbytes for each in images if isinstance(each, torch.Tensor))
-    return lying + sum(split.labels_N.nbytes for split in splits)
+    image_bytes = sum(part.nbytes for part in images if isinstance(part, torch.Tensor))
+    return image_bytes + sum(split.labels_N.nbytes for split in splits)
 
 
 def need(configs: Mapping[str, Any], data: ImageData, probed: ImageData | None = None) -> Need:
-    """The estimate for one setting. configs: slot -> Config. probed: the probes' data set, where it is another one."""
+    """Estimate the memory that one configuration needs.
+
+    Args:
+        configs: slot -> Config.
+        data: the study's images.
+        probed: the probes' images, if they are others.
+    """
     lying = data_bytes(data) + (0 if probed is None else data_bytes(probed))
     names = [config.network for config in configs.values() if hasattr(config, "network")]
     if not names:
@@ -61,7 +74,15 @@ def need(configs: Mapping[str, Any], data: ImageData, probed: ImageData | None =
 
 
 def measured(network: str, shape: DataShape) -> tuple[int, int]:
-    """(number of parameters, numbers that all layers put out for one image) of a backbone; nothing is computed."""
+    """Count the numbers that a backbone holds, without computing anything.
+
+    Args:
+        network: a backbone's name.
+        shape: of the data set.
+
+    Returns:
+        The number of parameters, and the number of outputs of all layers for one image.
+    """
     with torch.device("meta"):
         model = backbones.build(network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=0)
     outputs = 0
@@ -79,7 +100,11 @@ def measured(network: str, shape: DataShape) -> tuple[int, int]:
 
 
 def rows(needs: Need, gpu_share: float) -> list[str]:
-    """The estimate as lines of plain text."""
+    """The estimate as lines of plain text.
+
+    Args:
+        gpu_share: GPUs that one trial reserves; below 1 a line says what the trials on one GPU need together.
+    """
     lines = [f"data       {size(needs.data)} on the device (uint8 images, int64 labels)"]
     if needs.network:
         lines.append(
@@ -94,7 +119,7 @@ def rows(needs: Need, gpu_share: float) -> list[str]:
 
 
 def size(count: float) -> str:
-    """A number of bytes to be read."""
+    """A number of bytes as text with a unit: B, KiB, MiB or GiB."""
     for unit in ("B", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

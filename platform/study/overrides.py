@@ -14,14 +14,19 @@ _NAMED = ("fixed", "search", "published")
 
 
 def apply(document: Document, overrides: Sequence[str]) -> Document:
-    """The document with every ``KEY=VALUE`` in its place; what is at fault there is later shown as ``--set #2``.
+    """Apply overrides from the command line to a study file.
 
-    "spc.strong_threshold=0.9" goes to ``fixed``; "dataset.root=/data", "seeds=[0, 1]", "trials=4" to their own place.
+    Args:
+        overrides: ``KEY=VALUE`` each. "spc.strong_threshold=0.9" goes to ``fixed``; "dataset.root=/data",
+            "seeds=[0, 1]" and "trials=4" replace the values under these keys.
+
+    Returns:
+        The changed document; later errors in an overridden value are shown at ``--set #2``.
 
     Raises:
         StudyErrors: an override has no "=", no key, no value, or reaches into an ablation.
     """
-    faults: list[StudyError] = []
+    errors: list[StudyError] = []
     for number, override in enumerate(overrides, 1):
         source = f"--set #{number}"
         key, equals, text = override.partition("=")
@@ -31,10 +36,10 @@ def apply(document: Document, overrides: Sequence[str]) -> Document:
                 raise StudyErrors([StudyError(source, 0, "", sentence)])
             where = _where(key.strip(), source)
             document = _put(document, where, parse_value(text.strip(), source), Place(source, 0))
-        except StudyErrors as error:
-            faults += error.faults
-    if faults:
-        raise StudyErrors(faults)
+        except StudyErrors as refusal:
+            errors += refusal.errors
+    if errors:
+        raise StudyErrors(errors)
     return document
 
 

@@ -20,58 +20,78 @@ KEYS = ("method", "pretext")
 
 
 def chosen(method: str, pretext: str, row: Mapping[str, Any]) -> tuple[str, str]:
-    """(method, pretext) of a row with its ``KEYS`` in a study of ``method`` and ``pretext``."""
-    own = row.get("method", method)
+    """The pipeline of one row of an ablation.
+
+    Args:
+        method: the study's.
+        pretext: the study's; empty for the method's own.
+        row: the row's KEYS.
+
+    Returns:
+        The row's method and pretext; the pretext is empty for the method's own.
+    """
+    row_method = row.get("method", method)
     if "pretext" in row:
-        return own, row["pretext"]
-    if own == method:
+        return row_method, row["pretext"]
+    if row_method == method:
         return method, pretext
-    return own, pretext if pretext != _own_pretext(method) and _exchanges(own) else ""
+    return row_method, pretext if pretext != _own_pretext(method) and _exchanges(row_method) else ""
 
 
 def identity(method: str, pretext: str) -> tuple[str, ...]:
-    """The same for two ways of writing one pipeline: the method and the names of its stages."""
+    """The method and the names of its stages: equal for two ways of writing the same pipeline."""
     slots = zip(pipeline.stages(method), pipeline.METHODS[method], strict=True)
     return (method, *(pretext if pretext and slot == "pretext" else name for slot, name in slots))
 
 
 def settings_of(stages: Stages, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``values`` (full names) that are settings of the pipeline."""
+    """The part of ``values`` (full name -> value) whose names are settings of the pipeline."""
     known = {slot: settings.rules(stage.Config) for slot, stage in stages.items()}
     return {
         name: value for name, value in values.items() if name.partition(".")[2] in known.get(name.partition(".")[0], ())
     }
 
 
-def faults(document: Document, method: Any, pretext: Any, where: Where = ()) -> list[StudyError]:
-    """What is wrong with a pipeline, at the keys under ``where`` (the page itself, or a row)."""
+def pipeline_errors(document: Document, method: Any, pretext: Any, where: Where = ()) -> list[StudyError]:
+    """Check that a method and a pretext exist and go together.
+
+    Args:
+        where: path to the mapping that names them: empty for the page itself, or that of a row.
+
+    Returns:
+        The errors, which point at the keys under ``where``.
+    """
     methods = list(pipeline.METHODS)
     if method not in methods:
         sentence = f"method {method!r} does not exist. {did_you_mean(str(method), methods)}"
-        return [document.fault((*where, "method"), sentence)]
-    if sentence := _pretext_fault(method, pretext) if pretext else "":
-        return [document.fault((*where, "pretext"), sentence)]
+        return [document.error((*where, "method"), sentence)]
+    if sentence := _pretext_error(method, pretext) if pretext else "":
+        return [document.error((*where, "pretext"), sentence)]
     return []
 
 
-def row_faults(document: Document, page: Any, label: str) -> list[StudyError]:
-    """What is wrong with the pipeline that a row of the page's ablation names."""
+def row_errors(document: Document, page: Any, label: str) -> list[StudyError]:
+    """Check the pipeline that a row of the page's ablation names.
+
+    Args:
+        label: the row's name.
+    """
     row, where = page.ablate[label], ("ablate", label)
     for key in KEYS:
         if key in row and (not isinstance(row[key], str) or not row[key]):
             sentence = f"{key} must be the name of one, but is {row[key]!r}. Take it out to keep the study's."
-            return [document.fault((*where, key), sentence)]
+            return [document.error((*where, key), sentence)]
     if row.get("pretext") == "checkpoint":
         sentence = "a checkpoint is the whole study's. Write pretext: {checkpoint: FILE} on top, and not in a row."
-        return [document.fault((*where, "pretext"), sentence)]
+        return [document.error((*where, "pretext"), sentence)]
     if page.preset and any(key in row for key in KEYS):
         sentence = "a preset is for one pipeline, but this row has another. Write its settings out instead of preset."
-        return [document.fault((*where, next(key for key in KEYS if key in row)), sentence)]
+        return [document.error((*where, next(key for key in KEYS if key in row)), sentence)]
     method = row.get("method", page.method)
     if method not in pipeline.METHODS:
-        return faults(document, method, "", where)
+        return pipeline_errors(document, method, "", where)
     method, pretext = chosen(page.method, page.pretext, row)
-    return faults(document, method, pretext, where)
+    return pipeline_errors(document, method, pretext, where)
 
 
 def _own_pretext(method: str) -> str:
@@ -83,7 +103,7 @@ def _exchanges(method: str) -> bool:
     return _own_pretext(method) in pipeline.PRETEXTS
 
 
-def _pretext_fault(method: str, pretext: Any) -> str:
+def _pretext_error(method: str, pretext: Any) -> str:
     own = _own_pretext(method)
     if not own:
         return f"method {method!r} has no pretext stage. Take the line out."

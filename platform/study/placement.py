@@ -20,19 +20,22 @@ class Node:
     gpus: float
 
     def fits(self, share: Share) -> int:
-        """How many processes of this share run here at once; one that asks for nothing counts as one CPU.
+        """How many processes of this share run here at once; a share of nothing counts as one CPU.
 
-        A share below one lies within one GPU, so that what is left over on two of them does not add up.
+        A share below one GPU lies within one GPU, so that what is left over on two of them does not add up.
         """
-        found = [math.floor(self.cpus / share.cpu)] if share.cpu else []
+        limits = [math.floor(self.cpus / share.cpu)] if share.cpu else []
         if share.gpu:
             whole = math.floor(self.gpus)
-            found.append(whole // int(share.gpu) if share.gpu >= 1 else whole * math.floor(1 / share.gpu + 1e-9))
-        return min(found) if found else int(self.cpus)
+            limits.append(whole // int(share.gpu) if share.gpu >= 1 else whole * math.floor(1 / share.gpu + 1e-9))
+        return min(limits) if limits else int(self.cpus)
 
 
 def machines(text: str) -> tuple[Node, ...]:
-    """Machines from the command line: "8:16:1" is eight of them with 16 CPUs and one GPU each.
+    """Read machines from the command line.
+
+    Args:
+        text: N:CPUS:GPUS; "8:16:1" is eight machines with 16 CPUs and one GPU each.
 
     Raises:
         ArgumentTypeError: it is not three whole numbers, or no machine, or more than 10,000 of them.
@@ -47,7 +50,14 @@ def machines(text: str) -> tuple[Node, ...]:
 
 
 def unplaceable(resources: Resources, nodes: Sequence[Node]) -> list[str]:
-    """A sentence for each part of the resources that these machines can never give."""
+    """Say which resources these machines can never give.
+
+    Args:
+        nodes: at least one.
+
+    Returns:
+        One sentence for each part of the resources; empty if all can be given.
+    """
     largest = f"{max(node.cpus for node in nodes):g} CPUs and {max(node.gpus for node in nodes):g} GPUs"
     machines = "the machine has" if len(nodes) == 1 else f"the largest of {len(nodes)} machines has"
     sentences = []

@@ -16,45 +16,45 @@ from .study import Study
 
 
 def shared_slots(study: Study) -> tuple[str, ...]:
-    """The stages that run once per seed: the longest prefix of the pipeline that nothing swept or ablated touches."""
+    """Slots of the stages that run once per seed: the longest prefix of the pipeline that no trial changes."""
     return shared_prefix(study.stages, study.touched)
 
 
 Shared = tuple[Study, tuple[str, ...]]
-"""A part of a study (one pipeline) and the slots that all of its cells share."""
+"""A part of a study (one pipeline) and the slots that all of its trials share."""
 
 
 def shared_parts(study: Study) -> list[Shared]:
-    """What is prepared before the trials, for each pipeline of the study; empty where nothing is shared.
+    """The stages that are computed before the trials, for each pipeline of the study.
 
-    A pipeline with one row still has its pretext prepared: rows with another method on the same pretext share it.
+    Returns:
+        Each part with the slots that its trials share; parts that share nothing are left out. A pipeline with a single
+        row has its pretext prepared too: rows with another method on the same pretext share it.
     """
     if not (study.swept or study.ablate):
         return []
     parts = study.parts
-    found = []
+    shared = []
     for part in parts:
         slots = shared_slots(part)
         if len(parts) > 1 and len(part.ablate) == 1:
             slots = slots[: min(1, len(part.stages) - 1)]
-        found.append((part, slots))
-    return [(part, slots) for part, slots in found if slots]
-
-
-def grid_size(study: Study) -> int | None:
-    """Settings in the full grid over ``search``, counted and not expanded; None if a range is continuous."""
-    return domains.grid_size(study.search)
+        shared.append((part, slots))
+    return [(part, slots) for part, slots in shared if slots]
 
 
 def rows(study: Study) -> list[str]:
-    """The plan as lines of plain text."""
+    """The plan of a study as lines of plain text, each with a label of 10 letters in front."""
     shared, seeds = shared_slots(study), len(study.seeds)
-    own = [slot for slot in study.stages if slot not in shared]
+    per_trial = [slot for slot in study.stages if slot not in shared]
     trials = study.num_settings * seeds
     once = len({tuple(of_slot(seed, slot) for slot in shared) for seed in study.seeds})
     work = [
         ("once", f"{', '.join(shared)}: {_count(once, 'run')}, one per seed" if shared else "no stage is shared"),
-        ("per trial", f"{', '.join(own)}: {_count(trials, 'run')}" if own else "nothing beyond the shared stages"),
+        (
+            "per trial",
+            f"{', '.join(per_trial)}: {_count(trials, 'run')}" if per_trial else "nothing beyond the shared stages",
+        ),
     ]
     lines = [
         ("study", f"{study.name} ({study.file})"),
@@ -75,7 +75,7 @@ def rows(study: Study) -> list[str]:
     swept += [("start", ", ".join(f"{name}: {value}" for name, value in each.items())) for each in study.start]
     ablated = [("ablate", f"{row.name}: {row.params or 'the base'}") for row in study.ablate]
     limited = [("stops", f"{name}: {value}") for name, value in stopping(study).items()]
-    changed = [("rehearsal", note) for note in study.notes]
+    changed = [("smoke", note) for note in study.notes]
     return [f"{label:<10} {text}" for label, text in lines + swept + ablated + limited + changed]
 
 
@@ -85,8 +85,8 @@ def _pipelines(study: Study) -> list[tuple[str, str]]:
     lines, prepared = [], set()
     for part in study.parts:
         slots, names = shared.get(part.ablate[0].name, ()), {s: name_of(each) for s, each in part.stages.items()}
-        told = f"{part.method}: {' -> '.join(names.values())} ({_count(len(part.ablate), 'row')})"
-        lines.append(("pipeline", f"{told}; shared: {', '.join(names[slot] for slot in slots) or 'nothing'}"))
+        stages = f"{part.method}: {' -> '.join(names.values())} ({_count(len(part.ablate), 'row')})"
+        lines.append(("pipeline", f"{stages}; shared: {', '.join(names[slot] for slot in slots) or 'nothing'}"))
         values = [tuple((name, part.fixed.get(name)) for name in part.fixed if name.partition(".")[0] in slots)]
         prepared |= {(tuple(names[s] for s in slots), *values, *(of_slot(seed, s) for s in slots))
                      for seed in study.seeds if slots}  # fmt: skip
@@ -112,7 +112,7 @@ def _settings(study: Study) -> str:
     if not study.search:
         return f"all {blocks:,} combinations of the grid block" if study.grid else "one, the fixed one"
     sampler = study.sampler
-    size = grid_size(study)
+    size = domains.grid_size(study.search)
     if sampler.name == "grid":
         return f"all {study.trials:,} of the grid{each}"
     return f"{study.trials:,} by {sampler.name} (seed {sampler.seed})" + (f" out of {size:,}" if size else "") + each

@@ -15,7 +15,11 @@ Recipes = Mapping[str, Mapping[str, Mapping[str, Plain]]]
 
 
 def read_preset(reading: Reading) -> dict[str, Plain]:
-    """The preset's settings by full name, without those that the page sweeps; the page's own ``fixed`` goes above them.
+    """Read the settings of the page's preset for its data set; the page's own ``fixed`` overrides them.
+
+    Returns:
+        Full name -> value, without the settings that the page sweeps; empty if there is no preset, or if it has an
+        error, which is noted in ``reading``.
 
     A part of ImageNet is known by its list of classes: ``classes: data/imagenet50.txt`` is the data set imagenet50.
     """
@@ -29,19 +33,19 @@ def read_preset(reading: Reading) -> dict[str, Plain]:
         reading.note(("preset",), f"preset {page.preset!r} does not exist for method {page.method!r}. {way_out}")
         return {}
     data_set = _data_set(page.dataset)
-    found = {
+    recipe = {
         f"{slot}.{name}": value
         for slot, recipes in declared.items()
         for name, value in recipes.get(page.preset, {}).get(data_set, {}).items()
     }
-    if not found:
+    if not recipe:
         served = dict.fromkeys(each for recipes in declared.values() for each in recipes.get(page.preset, {}))
         sentence = (
             f"preset {page.preset!r} of method {page.method!r} says nothing about data set {data_set!r}, only about "
             f"{', '.join(served)}. Take the line out, or take one of these."
         )
         reading.note(("preset",), sentence)
-    return {name: value for name, value in found.items() if name not in page.search and name not in page.grid}
+    return {name: value for name, value in recipe.items() if name not in page.search and name not in page.grid}
 
 
 def _declared(stage: Stage) -> Recipes:

@@ -30,32 +30,37 @@ def values_of(published: Mapping[str, Any]) -> dict[str, float]:
 
 
 def notes_of(published: Mapping[str, Any]) -> dict[str, Any]:
-    """What is said about the numbers."""
+    """The notes alone: key of NOTES -> what the file says."""
     return {name: published[name] for name in NOTES if name in published}
 
 
 def kind_of_statistic(statistic: str) -> str:
-    """ "mean", "best" or "one run"."""
+    """The kind of a statistic that was checked before: "mean", "best" or "one run"."""
     match = _STATISTIC.fullmatch(statistic)
     assert match is not None, f"{statistic!r} was not checked when the file was read"
     return match[1]
 
 
-def value_fault(metric: str, value: Any) -> str | None:
-    """Why this cannot be a published value, as a sentence; None if it can."""
+def value_error(metric: str, value: Any) -> str | None:
+    """Say why ``value`` cannot be a published value of ``metric``; None if it can."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return f"{metric} must be a finite number, as published, but is {value!r}. Write it as printed."
     return None
 
 
-def note_fault(name: str, value: Any, slots: Sequence[str], metrics: Sequence[str]) -> str | None:
-    """Why this cannot be said of published values, as a sentence; None if it can.
+def note_error(name: str, value: Any, slots: Sequence[str], metrics: Sequence[str]) -> str | None:
+    """Say why ``value`` cannot stand under the key ``name`` of NOTES.
 
     Args:
-        slots, metrics: of the pipeline.
+        name: one of NOTES.
+        slots: of the pipeline.
+        metrics: of the pipeline, with and without their slot.
+
+    Returns:
+        A sentence; None if the value is allowed.
     """
     if name == "epochs":
-        return _epochs_fault(value, slots)
+        return _epochs_error(value, slots)
     if name == "doubt" and isinstance(value, dict):
         for metric, text in value.items():
             if metric not in metrics:
@@ -75,7 +80,7 @@ def note_fault(name: str, value: Any, slots: Sequence[str], metrics: Sequence[st
     return None
 
 
-def _epochs_fault(value: Any, slots: Sequence[str]) -> str | None:
+def _epochs_error(value: Any, slots: Sequence[str]) -> str | None:
     for slot, number in (value if isinstance(value, dict) else {"": value}).items():
         if slot and slot not in slots:
             return f"epochs speaks of {slot!r}, which is no stage of this pipeline. {did_you_mean(str(slot), slots)}"

@@ -12,16 +12,20 @@ from . import published
 from .domains import Domain, read_domain
 from .errors import StudyError, did_you_mean
 from .file_schema import Page
-from .hyperparameters import Stages, config_of, default, unknown, value_fault
+from .hyperparameters import Stages, config_of, default, unknown, value_error
 from .pipelines import KEYS, chosen, identity
 from .yaml_reader import Document, Where
 
 
 @dataclass(frozen=True)
 class Row:
-    """One named setting of an ablation. published: metric -> value, as printed, and ``published.NOTES``.
+    """One named configuration of an ablation.
 
-    method, pretext: of the row's pipeline; None where it is the study's (see ``pipelines.chosen``).
+    Attributes:
+        changes: full name -> value, over the study's fixed settings.
+        published: metric -> value as printed, and ``published.NOTES``.
+        method: of the row's pipeline; None for the study's (see ``pipelines.chosen``).
+        pretext: the same.
     """
 
     name: str
@@ -33,8 +37,8 @@ class Row:
     @property
     def pipeline(self) -> dict[str, str]:
         """The row's ``pipelines.KEYS``, as far as it has them."""
-        found = {"method": self.method, "pretext": self.pretext}
-        return {key: value for key, value in found.items() if value is not None}
+        named = {"method": self.method, "pretext": self.pretext}
+        return {key: value for key, value in named.items() if value is not None}
 
     @property
     def params(self) -> dict[str, Plain]:
@@ -44,46 +48,64 @@ class Row:
 
 @dataclass(frozen=True)
 class Reading:
-    """A page being judged: where it stands, the pipeline it names, and the faults found so far."""
+    """A page that is being checked.
+
+    Attributes:
+        document: the file with its lines.
+        stages: the pipeline that the page names.
+        errors: all errors so far.
+    """
 
     document: Document
     page: Page
     stages: Stages
-    faults: list[StudyError]
+    errors: list[StudyError]
 
     @property
     def dropped(self) -> set[str]:
-        """Keys of the file that are at fault already, so that the page has a default in their place."""
+        """Keys of the file that have errors already; the page has their defaults."""
         return set(self.document.data) - self.page.model_fields_set
 
     def note(self, where: Where, sentence: str, *, key: str = "", at_key: bool = False) -> None:
-        self.faults.append(self.document.fault(where, sentence, key=key, at_key=at_key))
+        """Add an error; the arguments are those of ``Document.error``."""
+        self.errors.append(self.document.error(where, sentence, key=key, at_key=at_key))
 
 
 def for_row(reading: Reading, label: str) -> Reading:
-    """The same page as a row of its ablation sees it, with the row's pipeline; faults go to the same list."""
+    """The page with the pipeline of one row of its ablation; errors go to the same list.
+
+    Args:
+        label: the row's name.
+    """
     page = reading.page
     if not any(key in page.ablate[label] for key in KEYS):
         return reading
     method, pretext = chosen(page.method, page.pretext, page.ablate[label])
-    own = page.model_copy(update={"method": method, "pretext": pretext})
-    return replace(reading, page=own, stages=pipeline.stages(method, pretext, page.probes))
+    row_page = page.model_copy(update={"method": method, "pretext": pretext})
+    return replace(reading, page=row_page, stages=pipeline.stages(method, pretext, page.probes))
 
 
 def for_pipelines(reading: Reading) -> list[Reading]:
-    """The page as seen by each pipeline that is run, each once, in the order of the rows."""
-    found: dict[tuple[str, ...], Reading] = {}
-    for each in [for_row(reading, label) for label in reading.page.ablate] or [reading]:
-        found.setdefault(identity(each.page.method, each.page.pretext), each)
-    return list(found.values())
+    """The page with each pipeline that its rows use, each pipeline once, in the order of the rows."""
+    by_pipeline: dict[tuple[str, ...], Reading] = {}
+    for view in [for_row(reading, label) for label in reading.page.ablate] or [reading]:
+        by_pipeline.setdefault(identity(view.page.method, view.page.pretext), view)
+    return list(by_pipeline.values())
 
 
 def read_values(
     reading: Reading, where: Where, given: Mapping[str, Any], pipelines: Sequence[Reading] = ()
 ) -> dict[str, Plain]:
-    """The settings under ``where`` that are right; whole numbers become floats where a float is declared.
+    """Read the settings of one section or row, and note what is wrong with them.
 
-    ``pipelines``: where there are several, each of which may own a setting; all owners must take its value.
+    Args:
+        where: path of the section or row.
+        given: full name -> value, as written.
+        pipelines: several pipelines, of which at least one must have each setting, and all that have it must allow its
+            value; empty for the pipeline of ``reading``.
+
+    Returns:
+        The settings without errors; whole numbers become floats where a setting is a float.
     """
     values: dict[str, Plain] = {}
     for name, value in given.items():
@@ -93,17 +115,23 @@ def read_values(
             reading.note((*where, name), missing[0] or "", at_key=True)
             continue
         owners = [view.stages for view, sentence in zip(views, missing, strict=True) if not sentence]
-        configs, own = [config_of(stages, name) for stages in owners], name.partition(".")[2]
-        sentences = [each for config in configs if (each := value_fault(config, own, value, name))]
+        configs, field_name = [config_of(stages, name) for stages in owners], name.partition(".")[2]
+        sentences = [sentence for config in configs if (sentence := value_error(config, field_name, value, name))]
         if sentences:
             reading.note((*where, name), sentences[0])
         else:
-            values[name] = float(value) if all(settings.kind_of(each, own) is float for each in configs) else value
+            values[name] = (
+                float(value) if all(settings.kind_of(config, field_name) is float for config in configs) else value
+            )
     return values
 
 
 def read_search(reading: Reading, section: str = "search") -> dict[str, Domain]:
-    """The domains of a section that are right; those of ``grid`` must be countable."""
+    """Read the domains under ``search`` or ``grid``, and note what is wrong with them.
+
+    Returns:
+        Full name -> domain, without those that have errors; a domain under ``grid`` is countable.
+    """
     domains = {}
     for name in getattr(reading.page, section):
         missing = unknown(reading.stages, name, reading.page.method)
@@ -111,7 +139,7 @@ def read_search(reading: Reading, section: str = "search") -> dict[str, Domain]:
             reading.note((section, name), missing, at_key=True)
             continue
         config = config_of(reading.stages, name)
-        domain = read_domain(reading.document, (section, name), config, reading.faults)
+        domain = read_domain(reading.document, (section, name), config, reading.errors)
         if domain is not None and section == "grid" and domain.size is None:
             sentence = f"{name} is continuous, so a grid over it has no end. Give it a step or a choice, or search it."
             reading.note((section, name), sentence)
@@ -125,9 +153,12 @@ PAPER = "paper"
 
 
 def read_start(reading: Reading, search: Mapping[str, Domain]) -> tuple[Mapping[str, Plain], ...]:
-    """The first settings: every searched name with the value given, or else its default.
+    """Read the configurations that run first.
 
     A value may lie outside of what is searched: it is run and ranked like any other, and no sampler learns from it.
+
+    Returns:
+        For each of them every searched setting with the value given, or else its default.
     """
     start = []
     for index, written in enumerate(reading.page.start):
@@ -149,7 +180,11 @@ def read_start(reading: Reading, search: Mapping[str, Domain]) -> tuple[Mapping[
 
 
 def read_row(reading: Reading, label: str) -> Row:
-    """One row of an ablation, with what is right of it."""
+    """Read one row of an ablation, and note what is wrong with it.
+
+    Args:
+        label: the row's name.
+    """
     where: Where = ("ablate", label)
     if not 1 <= len(label) <= 100 or not label.isprintable():
         reading.note(where, "a row's name has 1 to 100 printable letters. Rename it.", at_key=True)
@@ -162,7 +197,15 @@ def read_row(reading: Reading, label: str) -> Row:
 
 
 def read_published(reading: Reading, where: Where, given: Any) -> dict[str, Any]:
-    """What is right of published values ("acc" or "spc/acc") and of what is said of them (``published.NOTES``)."""
+    """Read published values and the notes on them (``published.NOTES``), and note what is wrong.
+
+    Args:
+        where: path of the mapping.
+        given: as written; a metric is "acc" or "spc/acc".
+
+    Returns:
+        The values and notes without errors; ``epochs`` always by slot.
+    """
     if not isinstance(given, dict):
         sentence = f"published must be a mapping of metrics to numbers, but is {given!r}. Write {{acc: 83.6}}."
         reading.note(where, sentence)
@@ -172,15 +215,15 @@ def read_published(reading: Reading, where: Where, given: Any) -> dict[str, Any]
     right: dict[str, Any] = {}
     for name, value in given.items():
         if name in published.NOTES:
-            fault = published.note_fault(name, value, list(reading.stages), list(known))
+            error = published.note_error(name, value, list(reading.stages), list(known))
         elif name not in known:
             sentence = f"{name} is no metric of this pipeline. {did_you_mean(name, [*known, *published.NOTES])}"
             reading.note((*where, name), sentence, at_key=True)
             continue
         else:
-            fault = published.value_fault(name, value)
-        if fault:
-            reading.note((*where, name), fault)
+            error = published.value_error(name, value)
+        if error:
+            reading.note((*where, name), error)
         else:
             right[name] = value if name in published.NOTES else float(value)
     if isinstance(right.get("epochs"), int):
@@ -190,7 +233,7 @@ def read_published(reading: Reading, where: Where, given: Any) -> dict[str, Any]
 
 
 def read_probe_dataset(reading: Reading) -> dict[str, Plain]:
-    """The data set of the probes alone, with every field of ``sets.Spec``; empty where it is the study's."""
+    """Read the data set that only the probes use: every field of ``datasets.Spec``; empty if they use the study's."""
     given = reading.page.probe_dataset
     if given and not reading.page.probes:
         sentence = "probe_dataset is what probes learn and judge on, but there are none. Add probes: [linear_probe]."
@@ -199,14 +242,18 @@ def read_probe_dataset(reading: Reading) -> dict[str, Plain]:
 
 
 def read_dataset(reading: Reading, section: str = "dataset") -> dict[str, Plain]:
-    """Every field of ``sets.Spec``: what the page says, then defaults."""
+    """Read a data set: every field of ``datasets.Spec`` with the page's value, or else its default.
+
+    Args:
+        section: "dataset" or "probe_dataset".
+    """
     rules, right = settings.rules(datasets.Spec), {}
     for name, value in getattr(reading.page, section).items():
         where: Where = (section, name)
         if name not in rules:
             reading.note(where, f"{name} is not a key of {section}. {did_you_mean(name, list(rules))}", at_key=True)
             continue
-        sentence = value_fault(datasets.Spec, name, value, f"{section}.{name}")
+        sentence = value_error(datasets.Spec, name, value, f"{section}.{name}")
         choices = [str(choice) for choice in rules[name].choices]
         if sentence and choices and isinstance(value, str):
             sentence = f"{sentence} {did_you_mean(value, choices)}"
@@ -216,8 +263,8 @@ def read_dataset(reading: Reading, section: str = "dataset") -> dict[str, Plain]
             right[name] = value
     try:
         spec = datasets.Spec(**right)
-    except settings.SettingsError as error:
-        for name, refused in error.faults:
+    except settings.SettingsError as refusal:
+        for name, refused in refusal.faults:
             reading.note((section, name), f"{refused.rstrip('.')}.")
         return right
     return {name: getattr(spec, name) for name in rules}

@@ -1,4 +1,4 @@
-"""A study's rehearsal: the same pipeline and the same kind of settings, in minutes, on the embedded data."""
+"""``--smoke``: a study's pipeline and kind of settings tried in minutes, on the embedded data."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -18,16 +18,19 @@ from .hyperparameters import config_of, names
 from .study import Row, Study, configs
 
 EPOCHS = 2
-SETTINGS = 2
+CONFIGURATIONS = 2
 ROUNDS = 64
-"""Halvings before a setting that the embedded data cannot carry is left for ``data_faults`` to report."""
+"""Halvings before a setting that the embedded data cannot carry is left for ``data_errors`` to report."""
 
 
-def rehearsal(study: Study) -> Study:
-    """The ``--smoke`` form of a study; ``notes`` says everything that differs, and the name ends in "-rehearsal".
+def smoke_study(study: Study) -> Study:
+    """Make the small form of a study that ``--smoke`` runs.
 
-    Digits instead of the data set, at most 2 epochs a stage, 2 settings (or all rows of an ablation), 1 seed (2 for an
-    ablation), one process a trial without a GPU, own tracking, no published values beside its numbers.
+    It has digits instead of the data set, at most 2 epochs a stage, 2 configurations (or all rows of an ablation), 1
+    seed (2 for an ablation), one process a trial without a GPU, the storage's own tracking, and no published values.
+
+    Returns:
+        The small study. Its name ends in "-smoke", and its ``notes`` say everything that differs.
     """
     spec = datasets.Spec(name="digits", protocol=study.dataset["protocol"])
     dataset = {field: getattr(spec, field) for field in settings.rules(datasets.Spec)}
@@ -41,7 +44,7 @@ def rehearsal(study: Study) -> Study:
         notes.append(f"seeds: {written(seeds)} instead of {written(study.seeds)}")
     small = replace(
         study,
-        name=f"{study.name[:90]}-rehearsal",
+        name=f"{study.name[:90]}-smoke",
         dataset=dataset,
         probe_dataset={},
         seeds=seeds,
@@ -68,8 +71,8 @@ def _trained(study: Study, notes: list[str]) -> Study:
     """A pretext that is trained, in the place of a checkpoint: its weights are made for images of another shape."""
     if study.pretext != checkpoints.STAGE:
         return study
-    own = pipeline.METHODS[study.method][0]
-    notes.append(f"pretext: {own} instead of the checkpoint, which need not fit digits")
+    pretext = pipeline.METHODS[study.method][0]
+    notes.append(f"pretext: {pretext} instead of the checkpoint, which need not fit digits")
     fixed = {name: value for name, value in study.fixed.items() if not name.startswith("pretext.")}
     return replace(study, pretext="", fixed=fixed)
 
@@ -79,11 +82,11 @@ def _short(study: Study, notes: list[str]) -> Study:
     fixed, search = dict(study.fixed), dict(study.search)
     known = [(name, part) for part in study.parts for name in names(part.stages) if name.endswith(".epochs")]
     for name, part in known:
-        given = search.pop(name, None)
+        domain = search.pop(name, None)
         usual = fixed.get(name, part.given.default(name))
-        if given is not None or _above(usual):
+        if domain is not None or _above(usual):
             fixed[name] = EPOCHS
-            notes.append(f"{name}: {EPOCHS} instead of {usual if given is None else given.as_dict()}")
+            notes.append(f"{name}: {EPOCHS} instead of {usual if domain is None else domain.as_dict()}")
     rows = []
     for row in study.ablate:
         cut = {name: EPOCHS for name, value in row.changes.items() if name.endswith(".epochs") and _above(value)}
@@ -93,7 +96,7 @@ def _short(study: Study, notes: list[str]) -> Study:
 
 
 def _eased(study: Study, notes: list[str]) -> Study:
-    """Settings that a stage has a value of its own for after so few epochs, fixed at it wherever they stand."""
+    """Fix the settings that a stage declares for ``--smoke`` at the values it declares, wherever they stand."""
     slots = [(slot, stage) for part in study.parts for slot, stage in part.stages.items()]
     values = {
         f"{slot}.{name}": value for slot, stage in slots for name, value in pipeline.smoke_settings(stage).items()
@@ -101,10 +104,13 @@ def _eased(study: Study, notes: list[str]) -> Study:
     if not values:
         return study
     notes += [f"{name}: {value!r}, for after {EPOCHS} epochs no other does" for name, value in values.items()]
-    search, grid = ({n: each for n, each in block.items() if n not in values} for block in (study.search, study.grid))
-    start = tuple({n: each for n, each in given.items() if n not in values} for given in study.start)
+    search, grid = (
+        {name: domain for name, domain in block.items() if name not in values} for block in (study.search, study.grid)
+    )
+    start = tuple({name: value for name, value in written.items() if name not in values} for written in study.start)
     rows = tuple(
-        replace(row, changes={n: each for n, each in row.changes.items() if n not in values}) for row in study.ablate
+        replace(row, changes={name: value for name, value in row.changes.items() if name not in values})
+        for row in study.ablate
     )
     fixed = {**study.fixed, **values}
     return replace(study, fixed=fixed, search=search, grid=grid, start=start if search else (), ablate=rows)
@@ -120,9 +126,9 @@ def _few(study: Study, notes: list[str]) -> Study:
     if not study.search:
         return replace(study, trials=1)
     size = grid_size(study.search)
-    trials = min(study.trials, SETTINGS if size is None else min(size, SETTINGS))
+    trials = min(study.trials, CONFIGURATIONS if size is None else min(size, CONFIGURATIONS))
     sampler = study.sampler
-    if sampler.name == "grid" and size is not None and size > SETTINGS:
+    if sampler.name == "grid" and size is not None and size > CONFIGURATIONS:
         sampler = Sampler(name="random", seed=sampler.seed)
         notes.append("sampler: random instead of grid")
     if trials != study.trials:
@@ -181,8 +187,8 @@ def _smaller(study: Study, shape: DataShape) -> Study | None:
 def _less(study: Study, name: str, value: Plain) -> Plain | None:
     """Half a whole number as long as its Config takes it; otherwise the default; None if neither is another value."""
     half = value // 2 if isinstance(value, int) and not isinstance(value, bool) else None
-    config, own = config_of(study.stages, name), name.partition(".")[2]
-    if half is not None and settings.fault(config, own, half) is None:
+    config, field = config_of(study.stages, name), name.partition(".")[2]
+    if half is not None and settings.fault(config, field, half) is None:
         return half
     default = study.given.default(name)
     return default if half is None and default != value else None
@@ -195,7 +201,9 @@ def _with(row: Row, name: str, value: Plain) -> Row:
 def _capped(domain: Domain, value: Plain, less: Plain) -> Domain:
     """The domain with ``less`` in the place of ``value``; a range that would end below its low keeps only that."""
     if isinstance(domain, Choice):
-        return replace(domain, options=tuple(dict.fromkeys(less if each == value else each for each in domain.options)))
+        return replace(
+            domain, options=tuple(dict.fromkeys(less if option == value else option for option in domain.options))
+        )
     if isinstance(less, int | float) and less > domain.low:
         return replace(domain, high=less, step=None)
     return Choice(domain.name, (min(less, domain.low) if isinstance(less, int | float) else less,))

@@ -1,4 +1,4 @@
-"""A study: a checked file, ready to be planned and run. Every fault of the file is found here, at once."""
+"""A study: a checked file, ready to be planned and run. Every error of the file is found here, at once."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,7 +12,7 @@ from . import ablation, checkpoints, cross_checks, pipelines
 from . import overrides as overriding
 from .domains import Domain, grid_size
 from .errors import StudyError, StudyErrors, did_you_mean
-from .file_schema import Guard, Objective, Page, Resources, Sampler, Scheduler, Share, Tracking, name_fault, read_page
+from .file_schema import Guard, Objective, Page, Resources, Sampler, Scheduler, Share, Tracking, name_error, read_page
 from .hyperparameters import Given, Stages, build, extremes
 from .presets import read_preset
 from .sections import (
@@ -34,17 +34,17 @@ __all__ = ["Objective", "Resources", "Row", "Sampler", "Share", "Study", "Tracki
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What is run. Settings have full names, "<slot>.<name>"; metrics "<slot>/<name>".
+    """A checked study. Settings have full names, "<slot>.<name>"; metrics "<slot>/<name>".
 
     preset: the published recipe under ``fixed``, which holds its values too.
     pretext: the stage in the slot "pretext"; empty for the method's own. probes: stages that follow it.
-    dataset: every field of ``sets.Spec``. probe_dataset: the same for the probes, empty where theirs is no other.
+    dataset: every field of ``datasets.Spec``. probe_dataset: the same for the probes, empty where theirs is no other.
     search and ablate: at most one is not empty; with neither there is one setting, the fixed one.
     grid: every combination of it has a search of its own. start: the searched values of the first settings of each.
     trials: number of settings, of each combination, each run with every seed. objectives: the first one ranks.
     published: values for the whole study, as printed, and what is said of them and of the rows' (``published.NOTES``).
-    time_limit: seconds that one attempt at a trial may take. max_failures: after so many no further trial starts.
-    notes: what a rehearsal changed. document: the file's data and lines, for faults found later.
+    time_limit: seconds that one attempt at a trial may take. max_failures: after so many failures no trial starts.
+    notes: what ``--smoke`` changed. document: the file's data and lines, for errors found later.
     """
 
     name: str
@@ -95,32 +95,32 @@ class Study:
         chosen = {row.name: pipelines.chosen(self.method, self.pretext, row.pipeline) for row in self.ablate}
         for row in self.ablate:
             grouped.setdefault(pipelines.identity(*chosen[row.name]), []).append(row)
-        found = []
+        parts = []
         for rows in grouped.values():
             method, pretext = chosen[rows[0].name]
             fixed = pipelines.settings_of(pipeline.stages(method, pretext, self.probes), self.fixed)
             plain = tuple(replace(row, method=None, pretext=None) for row in rows)
-            found.append(replace(self, method=method, pretext=pretext, fixed=fixed, ablate=plain, trials=len(rows)))
-        return tuple(found)
+            parts.append(replace(self, method=method, pretext=pretext, fixed=fixed, ablate=plain, trials=len(rows)))
+        return tuple(parts)
 
     @property
     def objective(self) -> Objective:
-        """The one that ranks."""
+        """The objective that ranks: the first one."""
         return self.objectives[0]
 
     @property
     def swept(self) -> Mapping[str, Domain]:
-        """What settings differ in: the grid block, then what is searched."""
+        """The settings in which configurations differ: those of the grid block, then the searched ones."""
         return {**self.grid, **self.search}
 
     @property
     def num_settings(self) -> int:
-        """How many settings there will be, of all combinations of the grid block; a countable search has no more."""
+        """Number of configurations, over all combinations of the grid block."""
         return (grid_size(self.grid) or 1) * self.trials
 
     @property
     def given(self) -> Given:
-        """What the file says about each setting."""
+        """The values that the study gives to the settings of its own pipeline."""
         return Given(self.stages, self.fixed, self.swept)
 
     @property
@@ -130,7 +130,7 @@ class Study:
 
     @property
     def extremes(self) -> tuple[Mapping[str, Plain], ...]:
-        """Changes that bound a study of one pipeline (see ``parts``); all of them can really be run."""
+        """The changes at which a study of one pipeline is checked (see ``hyperparameters.extremes``)."""
         return tuple(extremes(self.swept, [*self.start, *(row.changes for row in self.ablate)]))
 
     @property
@@ -140,10 +140,17 @@ class Study:
 
 
 def configs(study: Study, changes: Mapping[str, Plain]) -> dict[str, Any]:
-    """Slot -> Config of one setting: the defaults, then ``fixed``, then ``changes``.
+    """Build the Configs of one configuration: the defaults, then ``fixed``, then ``changes``.
+
+    Args:
+        study: of one pipeline (see ``Study.parts``).
+        changes: full name -> value.
+
+    Returns:
+        Slot -> Config.
 
     Raises:
-        SettingsError: a stage refuses the values; the faults carry full names.
+        SettingsError: a stage refuses the values; the errors carry full names.
     """
     built, refused = build(study.stages, {**study.fixed, **changes})
     if refused:
@@ -156,54 +163,58 @@ def _nothing_ran(study: str) -> Mapping[str, Plain]:
 
 
 def load_study(path: Path, overrides: Sequence[str] = (), best_of: ablation.BestOf = _nothing_ran) -> Study:
-    """Read and check a study file, with ``KEY=VALUE`` overrides from the command line applied first.
+    """Read and check a study file.
 
-    best_of: where an ablation gets the best setting of another study from.
+    Args:
+        overrides: ``KEY=VALUE`` from the command line, applied first.
+        best_of: returns the best configuration of another study, for ``ablate: {from: STUDY}``.
 
     Raises:
-        StudyErrors: anything is wrong; it carries all that could be found.
+        StudyErrors: the file has errors; all that could be found are reported together.
     """
-    document, unpinned = checkpoints.pinned(overriding.apply(read(path), overrides))
-    document, unfit = ablation.expanded(document, best_of)
-    if unpinned + unfit:
-        raise StudyErrors(unpinned + unfit)
-    page, faults = read_page(document)
+    document, refused = checkpoints.written_out(overriding.apply(read(path), overrides))
+    document, unexpanded = ablation.expanded(document, best_of)
+    if refused + unexpanded:
+        raise StudyErrors(refused + unexpanded)
+    page, errors = read_page(document)
     if page is None:
-        raise StudyErrors(faults)
+        raise StudyErrors(errors)
+    if not errors:  # a weight file is large, and not read for a page that is refused anyway
+        document, page, errors = checkpoints.pinned(document, page)
     name = page.name or path.stem
-    if sentence := name_fault(name):
-        faults.append(document.fault(("name",), sentence))
-    unusable = _pipeline_faults(document, page)
-    faults += unusable
-    if unusable or any(fault.key.partition(".")[0] in ("method", "pretext", "probes") for fault in faults):
-        raise StudyErrors(faults)
-    reading = Reading(document, page, pipeline.stages(page.method, page.pretext, page.probes), faults)
+    if sentence := name_error(name):
+        errors.append(document.error(("name",), sentence))
+    unusable = _pipeline_errors(document, page)
+    errors += unusable
+    if unusable or any(error.key.partition(".")[0] in ("method", "pretext", "probes") for error in errors):
+        raise StudyErrors(errors)
+    reading = Reading(document, page, pipeline.stages(page.method, page.pretext, page.probes), errors)
     study = _assemble(reading, name)
-    if not faults:
+    if not errors:
         cross_checks.judge_together(reading, study.fixed, study.swept, study.ablate)
         cross_checks.judge_sampler(reading, study.search)
-    if faults:
-        raise StudyErrors(faults)
+    if errors:
+        raise StudyErrors(errors)
     return study
 
 
-def _pipeline_faults(document: Document, page: Page) -> list[StudyError]:
-    found = pipelines.faults(document, page.method, page.pretext)
-    if found and found[0].key == "method":
-        return found
-    rows = [fault for label in page.ablate for fault in pipelines.row_faults(document, page, label)]
-    return found + rows + _probe_faults(document, page)
+def _pipeline_errors(document: Document, page: Page) -> list[StudyError]:
+    errors = pipelines.pipeline_errors(document, page.method, page.pretext)
+    if errors and errors[0].key == "method":
+        return errors
+    rows = [error for label in page.ablate for error in pipelines.row_errors(document, page, label)]
+    return errors + rows + _probe_errors(document, page)
 
 
-def _probe_faults(document: Document, page: Page) -> list[StudyError]:
-    faults = []
+def _probe_errors(document: Document, page: Page) -> list[StudyError]:
+    errors = []
     for index, name in enumerate(page.probes):
         if name not in pipeline.PROBES:
             sentence = f"probe {name!r} does not exist. {did_you_mean(name, pipeline.PROBES)}"
-            faults.append(document.fault(("probes", index), sentence))
+            errors.append(document.error(("probes", index), sentence))
         elif name in page.probes[:index]:
-            faults.append(document.fault(("probes", index), f"probe {name!r} stands twice. Take one out."))
-    return faults
+            errors.append(document.error(("probes", index), f"probe {name!r} stands twice. Take one out."))
+    return errors
 
 
 def _fixed(reading: Reading) -> dict[str, Plain]:
@@ -211,7 +222,7 @@ def _fixed(reading: Reading) -> dict[str, Plain]:
 
 
 def _assemble(reading: Reading, name: str) -> Study:
-    """The study of a page; what is wrong is noted in ``reading``, and then the study must not be used."""
+    """The study of a page. Errors are noted in ``reading``; if there are any, the study must not be used."""
     page = reading.page
     search, grid = read_search(reading, "search"), read_search(reading, "grid")
     for section in ("grid", "search"):
@@ -219,7 +230,7 @@ def _assemble(reading: Reading, name: str) -> Study:
             sentence = f"{section} and ablate exclude each other. Keep one of them."
             reading.note(("ablate",), sentence, at_key=True)
     for first, second in (("fixed", "search"), ("fixed", "grid"), ("grid", "search")):
-        for both in [each for each in getattr(page, first) if each in getattr(page, second)]:
+        for both in [name for name in getattr(page, first) if name in getattr(page, second)]:
             sentence = f"{both} is under {first} and under {second}. Take it out of one of them."
             reading.note((first, both), sentence, at_key=True)
     return Study(

@@ -1,10 +1,11 @@
 """A study file's text, read into plain data with the line of every key and value.
 
-PyYAML only cuts the text into events; nothing is constructed by it, so a file can run no code. Scalars follow YAML 1.2:
-``true``/``false`` and decimal numbers only, so that ``no``, ``010`` and ``12:30:45`` stay text and a setting refuses
-them by name. ``1e-4`` stays text too, as every other YAML 1.1 reader has it; the settings' check says what to write.
+PyYAML only cuts the text into events; nothing is constructed by it, so a file can run no code. Unquoted values follow
+the core schema of YAML 1.2.2 (section 10.3.2), not PyYAML's 1.1: ``1e-4`` is a number, only ``true`` and ``false`` are
+booleans, so that ``on``, ``no`` and ``y`` are text, ``017`` is seventeen, and ``12:30:45`` and dates are text.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,24 +21,28 @@ MAX_NODES = 20_000
 MAX_DEPTH = 20
 MAX_LETTERS = 2_000
 MAX_DIGITS = 18
+_TOO_DEEP = f"values nest at most {MAX_DEPTH} deep, and here is one more."
 
 Where = tuple[str | int, ...]
-"""The way to a value: keys of mappings and indices of lists."""
+"""The path to a value: keys of mappings and indices of lists."""
 
 # libyaml's parser where PyYAML was built with it: a hundred times faster on a hostile file, same events.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)")
-_FRACTION = re.compile(r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
-_WORDS: Mapping[str, Any] = {
-    **dict.fromkeys(("", "~", "null"), None),
-    **{"true": True, "false": False, ".nan": float("nan")},
-    **{".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf")},
+_INTEGERS = ((re.compile(r"[-+]?[0-9]+"), 10), (re.compile(r"0o[0-7]+"), 8), (re.compile(r"0x[0-9a-fA-F]+"), 16))
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_SPECIAL: Mapping[str, bool | float | None] = {
+    **dict.fromkeys(("", "~", "null", "Null", "NULL"), None),
+    **dict.fromkeys(("true", "True", "TRUE"), True),
+    **dict.fromkeys(("false", "False", "FALSE"), False),
+    **dict.fromkeys((".nan", ".NaN", ".NAN"), math.nan),
+    **{sign + word: math.inf for sign in ("", "+") for word in (".inf", ".Inf", ".INF")},
+    **dict.fromkeys(("-.inf", "-.Inf", "-.INF"), -math.inf),
 }
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where something stands: file and line from 1, or ``--set #2`` and 0."""
+    """Where a value was written: a file and a line from 1, or ``--set #2`` and line 0."""
 
     file: str
     line: int
@@ -45,17 +50,31 @@ class Place:
 
 @dataclass(frozen=True)
 class Document:
-    """Plain data with places. ``keys`` has the place of each key, ``values`` of each value and list item."""
+    """The plain data of a study file, with the place where each part was written.
+
+    Attributes:
+        file: the study file as the user named it.
+        data: the top mapping; holds only None, booleans, numbers, texts, lists and mappings.
+        keys: path -> place of each key of a mapping.
+        values: path -> place of each value and list item.
+        question: the comment block at the top of the file.
+    """
 
     file: str
     data: Mapping[str, Any]
     keys: Mapping[Where, Place]
     values: Mapping[Where, Place]
     question: str = ""
-    """The comment block on top."""
 
-    def fault(self, where: Where, sentence: str, *, key: str = "", at_key: bool = False) -> StudyError:
-        """A fault at ``where`` (or at the nearest thing around it that has a place), shown as ``key``."""
+    def error(self, where: Where, sentence: str, *, key: str = "", at_key: bool = False) -> StudyError:
+        """Make an error that points at a place in the file.
+
+        Args:
+            where: path of the value. If it has no place, the nearest mapping or list around it is pointed at.
+            sentence: what the user reads.
+            key: the key to show; empty for the dotted path.
+            at_key: point at the key instead of at its value.
+        """
         shown = key or ".".join(map(str, where))
         places = self.keys if at_key else self.values
         for length in range(len(where), 0, -1):
@@ -68,8 +87,12 @@ class Document:
 def read(path: Path) -> Document:
     """Read a study file.
 
+    Returns:
+        The file's plain data with places; its keys are not checked yet.
+
     Raises:
-        StudyErrors: it cannot be opened, is too large, is no UTF-8, or is not plain YAML (see ``parse``).
+        StudyErrors: the file cannot be opened, is larger than MAX_BYTES, is not UTF-8, or is not plain YAML (see
+            ``parse``).
     """
     file = str(path)
     try:
@@ -100,6 +123,13 @@ def _unreadable(path: Path, error: OSError | ValueError) -> str:
 def parse(text: str, file: str) -> Document:
     """Read the text of a study file: one mapping of plain values.
 
+    Args:
+        text: YAML.
+        file: the name that errors show.
+
+    Returns:
+        The plain data with places.
+
     Raises:
         StudyErrors: tabs, anchors, aliases, tags, duplicate or non-text keys, several documents, more than MAX_NODES
             values, MAX_DEPTH levels, MAX_LETTERS letters in one value, no mapping on top, or no YAML at all.
@@ -110,37 +140,52 @@ def parse(text: str, file: str) -> Document:
         raise StudyErrors(StudyError(file, number, "", sentence) for number in tabs[:20])
     builder = _Builder(file, 1)
     data = builder.run(text)
-    if not builder.faults and not isinstance(data, dict):
-        found = "empty" if data is None else f"a {_kind(data)}"
-        sentence = f"a study file is a mapping of keys to values, such as 'method: scan', but this one is {found}."
-        builder.faults.append(StudyError(file, 1, "", sentence))
-    if builder.faults:
-        raise StudyErrors(builder.faults)
+    if not builder.errors and not isinstance(data, dict):
+        content = "empty" if data is None else f"a {_kind(data)}"
+        sentence = f"a study file is a mapping of keys to values, such as 'method: scan', but this one is {content}."
+        builder.errors.append(StudyError(file, 1, "", sentence))
+    if builder.errors:
+        raise StudyErrors(builder.errors)
     return Document(file, data, builder.keys, builder.values, _question(text))
 
 
 def parse_value(text: str, file: str) -> Any:
-    """One value from the command line: a plain scalar, or a list or mapping in brackets.
+    """Read one value from the command line.
+
+    Args:
+        text: a plain scalar, or a quoted text, list or mapping in YAML's brackets.
+        file: the name that errors show, such as ``--set #2``.
 
     Raises:
         StudyErrors: as ``parse``.
     """
     if text[:1] not in ("[", "{", '"', "'"):
+        if sentence := _too_long(text):
+            raise StudyErrors([StudyError(file, 0, "", sentence)])
         return scalar(text)
     builder = _Builder(file, 0)
     data = builder.run(text)
-    if builder.faults:
-        raise StudyErrors(builder.faults)
+    if builder.errors:
+        raise StudyErrors(builder.errors)
     return data
 
 
-def scalar(text: str) -> Any:
-    """A plain (unquoted) scalar as YAML 1.2 has it: None, bool, int, float or the text itself."""
-    if text in _WORDS:
-        return _WORDS[text]
-    if _NUMBER.fullmatch(text):
-        return int(text)
-    return float(text) if _FRACTION.fullmatch(text) else text
+def scalar(text: str) -> bool | int | float | str | None:
+    """The value of an unquoted scalar by the core schema of YAML 1.2; what the schema does not name is text."""
+    if text in _SPECIAL:
+        return _SPECIAL[text]
+    for pattern, base in _INTEGERS:
+        if pattern.fullmatch(text):
+            return int(text, base)
+    return float(text) if _FLOAT.fullmatch(text) else text
+
+
+def _too_long(text: str) -> str | None:
+    """Why an unquoted scalar is refused before arithmetic sees it; None if it is not."""
+    digits = len(text.lstrip("+-"))
+    if digits > MAX_DIGITS and any(pattern.fullmatch(text) for pattern, _ in _INTEGERS):
+        return f"a whole number has at most {MAX_DIGITS} digits, but this one has {digits}."
+    return None
 
 
 def _question(text: str) -> str:
@@ -153,20 +198,29 @@ def _question(text: str) -> str:
     return "\n".join(lines).strip()
 
 
+def _opened(text: str, mark: Any) -> int:
+    """How many brackets and braces are open where the library stopped reading; quotes and comments count as text."""
+    if mark is None:
+        return 0
+    lines = text.split("\n")[: mark.line + 1]
+    before = "".join(lines[:-1]) + lines[-1][: mark.column + 1]
+    return sum(map(before.count, "[{")) - sum(map(before.count, "]}"))
+
+
 def _kind(data: Any) -> str:
     return "list" if isinstance(data, list) else "single value"
 
 
 class _Stop(Exception):
-    """The rest of the text is not worth reading: its fault is noted."""
+    """Reading ends here; the error is noted, and the rest of the text could only mislead."""
 
 
 class _Builder:
-    """Plain data from YAML events; faults are collected, and reading stops where the rest could only mislead."""
+    """Builds plain data from YAML events, and collects errors on the way."""
 
     def __init__(self, file: str, first_line: int) -> None:
         self.file, self.first_line = file, first_line
-        self.faults: list[StudyError] = []
+        self.errors: list[StudyError] = []
         self.keys: dict[Where, Place] = {}
         self.values: dict[Where, Place] = {}
         self._nodes = 0
@@ -179,19 +233,23 @@ class _Builder:
             return None
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
-            found = " ".join(part for part in (error.context, error.problem) if part)
-            sentence = f"this is not YAML ({found}). Look for a missing bracket, quote, colon or space, or for a tab."
+            if _opened(text, mark) > MAX_DEPTH:
+                # Some versions of the library stop at a depth of their own, before an event says how deep it is.
+                self._note(mark, _TOO_DEEP)
+                return None
+            problem = " ".join(part for part in (error.context, error.problem) if part)
+            sentence = f"this is not YAML ({problem}). Look for a missing bracket, quote, colon or space, or for a tab."
             self._note(mark, sentence)
         except yaml.YAMLError as error:
             # The pure reader's error has no mark; it names the letter and its position.
             bad = getattr(error, "character", "")
             shown = f"the letter U+{ord(bad):04X}" if isinstance(bad, str) and len(bad) == 1 else "a control letter"
-            self.faults.append(StudyError(self.file, 0, "", f"YAML does not allow {shown} in a text file. Remove it."))
+            self.errors.append(StudyError(self.file, 0, "", f"YAML does not allow {shown} in a text file. Remove it."))
         return None
 
     def _note(self, mark: Any, sentence: str, key: str = "") -> None:
         line = mark.line + 1 if mark is not None and self.first_line else 0
-        self.faults.append(StudyError(self.file, line, key, sentence))
+        self.errors.append(StudyError(self.file, line, key, sentence))
 
     def _place(self, event: Any) -> Place:
         return Place(self.file, event.start_mark.line + 1 if self.first_line else 0)
@@ -247,9 +305,8 @@ class _Builder:
             return None
         if event.style is not None and event.style != "":
             return text
-        if _NUMBER.fullmatch(text) and len(text.lstrip("+-")) > MAX_DIGITS:
-            sentence = f"a whole number has at most {MAX_DIGITS} digits, but this one has {len(text.lstrip('+-'))}."
-            self._note(event.start_mark, sentence, _dotted(where))
+        if refusal := _too_long(text):
+            self._note(event.start_mark, refusal, _dotted(where))
             return None
         return scalar(text)
 
@@ -260,7 +317,7 @@ class _Builder:
             self._note(event.start_mark, f"a study file has at most {MAX_NODES:,} values, and this one has more.")
             raise _Stop
         if len(where) > MAX_DEPTH:
-            self._note(event.start_mark, f"values nest at most {MAX_DEPTH} deep, and here is one more.")
+            self._note(event.start_mark, _TOO_DEEP)
             raise _Stop
         if event.anchor is not None:
             self._aliases += 1

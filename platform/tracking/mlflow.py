@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..ledger.databases import prepared, reach
+from ..ledger.databases import check_connection, creation_lock
 from ..ledger.launches import Place
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Trial
@@ -178,8 +178,8 @@ class MlflowRuns:
         self._served = uri.startswith(("http://", "https://"))
         self.experiment = ""
         # MLflow's own attempts at a database server that is down sleep for up to a minute and cannot be interrupted.
-        reach(uri)
-        with prepared(uri):
+        check_connection(uri)
+        with creation_lock(uri):
             logging.getLogger("alembic").setLevel(logging.WARNING)
             # SQLAlchemy's word to MLflow's authors, at every start.
             warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", module="mlflow")

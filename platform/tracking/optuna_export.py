@@ -16,7 +16,7 @@ import sqlalchemy
 
 from trainables.seeds import label
 
-from ..ledger.databases import prepared
+from ..ledger.databases import creation_lock
 from ..ledger.ledger import Ledger
 from ..ledger.outcomes import counts_as_result
 from ..ledger.postgres import Server
@@ -66,7 +66,7 @@ def _write(ledger: Ledger, launch: int, uri: str) -> None:
     row = ledger.launch(launch)
     wanted = _trials(ledger, row)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with prepared(uri):
+    with creation_lock(uri):
         storage = optuna.storages.RDBStorage(uri)
         study = _study(storage, row)
         there = study.get_trials(deepcopy=False)

@@ -54,7 +54,7 @@ def launch_tags(launch: Launch) -> dict[str, str]:
         "method": str(launch.resolved.get("method", "")),
         "objective": ", ".join(f"{each['metric']} {each['mode']}" for each in objectives(launch.resolved)),
         "oracle": _text(bool(launch.resolved.get("oracle"))),
-        "rehearsal": _text(bool(facts.get("rehearsal"))),
+        "smoke": _text(bool(facts.get("smoke"))),
         "commit": facts.get("commit", ""),
         "dirty": _text(bool(facts.get("dirty"))),
         "host": facts.get("host", ""),

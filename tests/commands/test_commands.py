@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
-TARGETS = ("sweep", "test", "e2e", "chaos", "smoke", "check", "bench")
+TARGETS = ("sweep", "test", "e2e", "chaos", "smoke", "check", "bench", "constraints", "newest", "oldest")
 
 needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="make is not installed")
 needs_readme = pytest.mark.skipif(not README.exists(), reason="there is no README.md")
@@ -19,7 +19,7 @@ needs_readme = pytest.mark.skipif(not README.exists(), reason="there is no READM
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     # A make that runs these tests hands its flags on, and whatever was set on its command line.
-    theirs = ("MFLAGS", "ARGS", "STUDY", "PYTHON", "VENV")
+    theirs = ("MFLAGS", "ARGS", "STUDY", "PYTHON", "VENV", "VERSIONS")
     env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE") and name not in theirs}
     return subprocess.run(["make", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, timeout=60)
 
@@ -57,6 +57,36 @@ def test_the_first_call_installs_the_project_with_its_tools(tmp_path: Path) -> N
 
 
 @needs_make
+def test_a_change_of_the_pinned_versions_installs_again(tmp_path: Path) -> None:
+    venv = installed(tmp_path / "venv")
+    os.utime(venv / ".installed", (0, 0))
+    assert "pip install" in make("-n", "sweep", f"VENV={venv}").stdout
+    newer = max((ROOT / name).stat().st_mtime for name in ("pyproject.toml", "constraints.txt"))
+    os.utime(venv / ".installed", (newer + 1, newer + 1))
+    assert "pip install" not in make("-n", "sweep", f"VENV={venv}").stdout
+    both = make("-p", "-n", f"{venv}/.installed", f"VENV={venv}").stdout
+    assert f"{venv}/.installed: pyproject.toml constraints.txt\n" in both
+
+
+@needs_make
+@pytest.mark.parametrize(
+    ("target", "venv", "options"),
+    [
+        ("test", ".venv-none", "-c constraints.txt"),
+        ("newest", ".venv-newest", "--upgrade --upgrade-strategy eager"),
+        ("oldest", ".venv-oldest", "-c build/oldest.txt"),
+    ],
+)
+def test_each_set_of_versions_has_an_environment_of_its_own(target: str, venv: str, options: str) -> None:
+    planned = make("-n", "-W", "pyproject.toml", target, *(["VENV=.venv-none"] if target == "test" else [])).stdout
+    (install,) = [line for line in planned.splitlines() if "-e '.[dev]'" in line]
+    assert install.startswith(f"{venv}/bin/python -m pip install ")
+    assert f" {options} -e '.[dev]'" in install
+    (tests,) = [line for line in planned.splitlines() if line.startswith(f"{venv}/bin/python -m pytest")]
+    assert ("-W default" in tests) == (target == "oldest")
+
+
+@needs_make
 def test_args_go_to_the_sweep(tmp_path: Path) -> None:
     planned = make("-n", "sweep", f"VENV={installed(tmp_path / 'venv')}", "ARGS=--trials 3").stdout
     assert planned.strip().endswith("search_spaces/spc.yaml --trials 3")
@@ -85,17 +115,22 @@ def test_a_failed_installation_shows_what_pip_said_and_is_tried_again(tmp_path: 
 # The continuous-integration script, in a folder where make and the system's programs are stand-ins.
 
 
-def ci(folder: Path, *, test: str, report: str = '<testsuites><testsuite tests="3" skipped="1"/></testsuites>') -> str:
+PASSED = '<testsuites><testsuite tests="3" skipped="1"/></testsuites>'
+
+
+def ci(folder: Path, *, test: str, report: str = PASSED, **settings: str) -> str:
     """Run a copy of .ci/run whose ``make test`` writes ``report`` and then does ``test``; the code and all it says."""
     (folder / ".ci").mkdir()
     shutil.copy(ROOT / ".ci" / "run", folder / ".ci" / "run")
-    for name in ("initdb", "chromium", "chromedriver", "python3"):
+    for name in ("initdb", "chromium", "chromedriver"):
         script(folder / "bin" / name, "exit 0\n")
+    for name in ("python3", "python3.99"):
+        (folder / "bin" / name).symlink_to(sys.executable)
     write = f"for each in $2; do case $each in --junitxml=*) echo '{report}' > ${{each#--junitxml=}};; esac; done\n"
-    script(folder / "bin" / "make", f'set -- "$1" "${{2#ARGS=}}"\n[ "$1" = check ] && exit 0\n{write}{test}\n')
-    (folder / ".venv" / "bin").mkdir(parents=True)
-    (folder / ".venv" / "bin" / "python").symlink_to(sys.executable)
-    env = {**os.environ, "PATH": f"{folder}/bin:{os.environ['PATH']}"}
+    told = 'echo "with $PYTHON, $VERSIONS versions"\n'
+    script(folder / "bin" / "make", f'{told}set -- "$1" "${{2#ARGS=}}"\n[ "$1" = check ] && exit 0\n{write}{test}\n')
+    given = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "VERSIONS")}
+    env = {**given, "PATH": f"{folder}/bin:{os.environ['PATH']}", **settings}
     done = subprocess.run([folder / ".ci" / "run"], env=env, capture_output=True, text=True, timeout=60)
     return f"{done.returncode}\n{done.stdout}{done.stderr}"
 
@@ -105,6 +140,19 @@ def test_ci_passes_when_the_tests_pass_and_says_how_many_ran(tmp_path: Path) -> 
     assert said.startswith("0\n")
     assert said.count("2 tests ran, 1 were skipped") == 2
     assert said.index("make test") < said.index("make e2e")
+
+
+def test_ci_takes_the_pinned_versions_and_checks_types_by_itself(tmp_path: Path) -> None:
+    said = ci(tmp_path, test="exit 0")
+    assert said.count("with python3, pinned versions") == 3
+    assert said.index("make check") < said.index("make test")
+
+
+def test_ci_takes_the_python_and_the_versions_it_is_given_and_then_checks_no_types(tmp_path: Path) -> None:
+    said = ci(tmp_path, test="exit 0", PYTHON="python3.99", VERSIONS="oldest")
+    assert said.startswith("0\n")
+    assert said.count("with python3.99, oldest versions") == 2
+    assert "make check" not in said
 
 
 def test_ci_fails_when_a_test_fails(tmp_path: Path) -> None:

@@ -52,13 +52,15 @@ def pictures(num: int, channels: int, height: int, width: int, seed: int) -> Ten
 @pytest.mark.parametrize("size", [(3, 32, 32), (3, 21, 13), (1, 28, 28), (1, 8, 8)], ids=str)
 def test_operation_is_pillows(name: str, size: tuple[int, int, int]) -> None:
     images_BCHW = pictures(60, *size, seed=sum(size))
-    low, high = randaugment.RANGES[name]
-    level_B = low + (high - low) * torch.rand(60, generator=torch.Generator().manual_seed(5))
+    low, high = torch.tensor(randaugment.RANGES[name])
+    unit_B1 = torch.rand(60, 1, generator=torch.Generator().manual_seed(5))
+    level_B = unit_B1[:, 0] * (high - low) + low
     if name == "color" and size[0] == 1:
         expected_BCHW = images_BCHW
     else:
         expected_BCHW = pillow(name, images_BCHW, level_B)
-    torch.testing.assert_close(randaugment.apply_one(name, images_BCHW, level_B), expected_BCHW, rtol=0, atol=0)
+    choice_B1 = torch.full((60, 1), list(randaugment.RANGES).index(name))
+    torch.testing.assert_close(randaugment.apply_drawn(images_BCHW, choice_B1, unit_B1), expected_BCHW, rtol=0, atol=0)
 
 
 def test_every_operation_is_compared_with_pillow() -> None:

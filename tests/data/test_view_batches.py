@@ -97,13 +97,13 @@ def test_views_of_a_batch_differ_from_those_of_the_next() -> None:
     assert len(flat.unique(dim=0)) == len(flat)
 
 
-@pytest.mark.parametrize("times", [0, -1])
-def test_draws_of_no_batch_are_refused(times: int) -> None:
+@pytest.mark.parametrize("num_batches", [0, -1])
+def test_draws_of_no_batch_are_refused(num_batches: int) -> None:
     with pytest.raises(ValueError, match="at least one batch"):
-        BatchRandom(generator(), 10, times=times)
+        BatchRandom(generator(), 10, num_batches=num_batches)
 
 
 def test_draws_of_several_batches_are_the_ranks_rows_of_each() -> None:
-    whole = BatchRandom(generator(), 6, times=3).integers(0, 1000, 2).view(3, 6, 2)
-    part = BatchRandom(generator(), 6, 2, 3, times=3).integers(0, 1000, 2).view(3, 3, 2)
+    whole = BatchRandom(generator(), 6, num_batches=3).integers(0, 1000, 2).view(3, 6, 2)
+    part = BatchRandom(generator(), 6, 2, 3, num_batches=3).integers(0, 1000, 2).view(3, 3, 2)
     assert torch.equal(part, whole[:, 2:5])

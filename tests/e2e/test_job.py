@@ -141,7 +141,7 @@ def test_a_submitted_study_runs_through_and_is_seen_by_prometheus(head: Head, tm
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:] + head.log.read_text()[-5000:]
     assert "succeeded" in done.stdout
     assert OPEN_CLUSTER not in done.stdout
-    assert (storage / "rehearsals" / "ledger.db").is_file()
+    assert (storage / "smoke" / "ledger.db").is_file()
     assert seen >= OWN
 
 

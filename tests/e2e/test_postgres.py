@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.ledger.ledger import Ledger
 from platform.ledger.postgres import VARIABLE, server_of
-from platform.ledger.rows import Launch, Setting
+from platform.ledger.rows import Configuration, Launch
 from platform.ledger.storage import Storage
 from platform.tracking.mlflow import Tracker
 from typing import Any
@@ -56,8 +56,10 @@ def open_launch(ledger: Ledger, study: str) -> Launch:
     """Two trials, key0 and key1, still to be run."""
     launch = ledger.open_launch(study, {}, RESOLVED, lookahead=2)
     for number, threshold in enumerate((0.9, 0.95)):
-        ledger.add_setting(launch.id, Setting(number, "", {"spc.strong_threshold": threshold}))
-        ledger.add_trials(launch.id, [(f"key{number}", trial_spec(ledger.place.parent, threshold))], setting=number)
+        ledger.add_configuration(launch.id, Configuration(number, "", {"spc.strong_threshold": threshold}))
+        ledger.add_trials(
+            launch.id, [(f"key{number}", trial_spec(ledger.place.parent, threshold))], configuration=number
+        )
     return launch
 
 

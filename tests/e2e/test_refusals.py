@@ -59,9 +59,13 @@ CASES: dict[str, tuple[Prepare, tuple[str, ...]]] = {
         ("page.yaml:3: fixed.scan.learning_rte", "page.yaml:4: fixed.scan.epoch", "Did you mean 'scan.epochs'?"),
     ),
     "an unknown key on top": (page("method: scan\nsedes: [0]\n"), ("page.yaml:2: sedes", "Did you mean 'seeds'?")),
-    "a number that YAML reads as text": (
-        page("method: scan\nfixed: {scan.optimizer.lr: 1e-4}\n"),
-        ("page.yaml:2: fixed.scan.lr", "'1e-4'", "It was read as text"),
+    "a number in quotes": (
+        page("method: scan\nfixed: {scan.optimizer.lr: '1e-4'}\n"),
+        ("page.yaml:2: fixed.scan.optimizer.lr", "must be a number", "but is '1e-4'"),
+    ),
+    "a word that other versions of YAML take for a boolean": (
+        page("method: scan\noracle: on\n"),
+        ("page.yaml:2: oracle", "must be true or false", "but is 'on'"),
     ),
     "a percentage where a share belongs": (
         page("method: spc\nfixed: {spc.top_fraction_per_class: 3}\n"),
@@ -143,7 +147,7 @@ def test_every_fault_of_a_file_is_named_at_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("page.yaml").write_text(
-        "method: spc\nseeds: [0, 0]\nfixed:\n  scan.optimizer.lr: 1e-4\n  spc.strong_threshold: 95\n  spc.gamma: 0.5\n"
+        "method: spc\nseeds: [0, 0]\nfixed:\n  scan.optimizer.lr: fast\n  spc.strong_threshold: 95\n  spc.gamma: 0.5\n"
     )
     said = refused(["page.yaml"], capsys).splitlines()
     assert [line.split(": ")[0] for line in said] == ["page.yaml:2", "page.yaml:4", "page.yaml:5", "page.yaml:6"]

@@ -1,4 +1,4 @@
-"""Every page of search_spaces/ rehearsed from end to end: real Ray, real stages, on the embedded data."""
+"""Every page of search_spaces/ run with --smoke from end to end: real Ray, real stages, on the embedded data."""
 
 import json
 import subprocess
@@ -16,7 +16,7 @@ LIMIT_S = 1200
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One for all pages: those that begin alike share their stages."""
-    return tmp_path_factory.mktemp("rehearsals")
+    return tmp_path_factory.mktemp("smoke")
 
 
 def test_pages_are_found() -> None:
@@ -26,7 +26,7 @@ def test_pages_are_found() -> None:
 
 @pytest.mark.smoke
 @pytest.mark.parametrize("page", PAGES)
-def test_a_page_passes_its_rehearsal(page: str, storage: Path) -> None:
+def test_a_page_runs_under_smoke(page: str, storage: Path) -> None:
     command = [
         sys.executable,
         "-m",

@@ -1,7 +1,6 @@
 """The images: what they install is what a checkout installs, and nothing runs as root or carries a secret."""
 
 import re
-import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,23 +25,23 @@ def test_there_are_targets_for_cuda_cpu_and_the_tracking_server() -> None:
 
 def test_the_images_install_with_the_command_that_the_readme_gives() -> None:
     readme = (ROOT / "infra" / "README.md").read_text()
-    assert "pip install -e . &&" in readme
+    assert "pip install -c constraints.txt -e . &&" in readme
     for target in ("cpu", "cuda"):
         # The same, with what a team's database needs.
-        assert 'RUN pip install -e ".[team]"' in stages()[target]
+        assert 'RUN pip install -c constraints.txt -e ".[team]"' in stages()[target]
 
 
-def test_bounds_written_twice_are_the_projects() -> None:
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    groups = project["optional-dependencies"]
-    listed = [*project["dependencies"], *groups["team"], *groups["dev"]]
-    bounds = {re.split(r"[\[<>=;]", each)[0]: re.sub(r"^[\w\[\],-]+", "", each.partition(";")[0]) for each in listed}
-    written = dict(
-        re.findall(r'"([\w-]+)(?:\[\w+\])?((?:[<>]=?[\d.,]+)+)"', TEXT.replace("<", ",<").replace(",,", ","))
-    )
-    assert {"torch", "torchvision", "mlflow", "psycopg2-binary"} <= set(written)
-    for name in set(written) - {"boto3"}:
-        assert written[name].replace(",", "") == bounds[name].replace(",", "").strip(), name
+def test_every_image_installs_pinned_versions_alone() -> None:
+    pinned = {line.partition("==")[0] for line in (ROOT / "constraints.txt").read_text().splitlines()}
+    for target in ("cpu", "cuda", "tracking"):
+        installs = [line for line in stages()[target] if "pip install" in line]
+        assert installs, target
+        copied = next(n for n, line in enumerate(stages()[target]) if line.startswith("COPY") and "constraints" in line)
+        for line in installs:
+            assert stages()[target].index(line) > copied
+            packages, pinned_file = re.subn(r"^.* -c constraints\.txt (-e)?", "", line)
+            names = set(re.findall(r"[a-z][\w-]+", packages.replace("[auth]", "").replace("[team]", "")))
+            assert (pinned_file and names <= pinned) or '$(grep -E "^(torch|torchvision)==" constraints.txt)' in line
 
 
 def test_python_is_one_that_the_project_takes() -> None:
@@ -59,7 +58,7 @@ def test_what_is_copied_exists_and_passes_the_ignore_file() -> None:
     }
     copied = {
         word
-        for target in ("cpu", "cuda")
+        for target in ("cpu", "cuda", "tracking")
         for line in stages()[target]
         if line.startswith("COPY")
         for word in line.split()[2:-1]

@@ -69,11 +69,10 @@ def python(code: str, *arguments: object) -> "subprocess.Popen[str]":
 @pytest.fixture
 def holder(tmp_path: Path, ledger: Ledger) -> Iterator["subprocess.Popen[str]"]:
     """A living driver in another process that has the study."""
-    process = python(HOLDS, ledger.place)
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
+    with python(HOLDS, ledger.place) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
 
 
 def test_a_study_that_a_living_process_runs_is_refused(ledger: Ledger, holder: "subprocess.Popen[str]") -> None:
@@ -168,7 +167,7 @@ ACTS: dict[str, Callable[[Ledger, int], None]] = {
     "fails": lambda ledger, launch: ledger.fail(launch, "a", "no"),
     "prunes": lambda ledger, launch: ledger.stop(launch, "a", PRUNED, "no", {}, 1.0),
     "reports": lambda ledger, launch: ledger.add_epochs(launch, "a", []),
-    "draws": lambda ledger, launch: ledger.add_setting(launch, Configuration(9, "", {})),
+    "draws": lambda ledger, launch: ledger.add_configuration(launch, Configuration(9, "", {})),
     "beats": lambda ledger, launch: ledger.heartbeat(launch),
     "closes": lambda ledger, launch: ledger.close_launch(launch, "done"),
 }
@@ -274,6 +273,21 @@ def test_a_damaged_file_is_refused_with_its_path_and_the_way_out(
         opened(Ledger(path))
 
 
+def test_a_read_of_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> None:
+    # A report only reads; SQLite's own error names no file and no way out.
+    path = tmp_path / "ledger.db"
+    ledger = Ledger(path)
+    launch = opened(ledger)
+    entered(ledger, launch, *(str(number) for number in range(200)))
+    ledger.close()
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(bytes(path.stat().st_size - 4096))  # all but the page that says which tables there are
+    reader = Ledger(path)
+    with pytest.raises(LedgerDamaged, match=r"ledger\.db is damaged \(.*\)\. Put back a copy of it, or move it"):
+        reader.trials(launch)
+
+
 # Many writers
 
 WRITES = """
@@ -336,10 +350,9 @@ def locked(path: Path, seconds: float) -> "subprocess.Popen[str]":
 
 def test_a_writer_waits_for_a_lock_that_is_given_back(ledger: Ledger, launch: int) -> None:
     entered(ledger, launch, "a")
-    other = locked(ledger.place, 1.0)
-    ledger.finish(launch, "a", {}, [], 1.0)
-    assert of(ledger, launch).state == DONE
-    other.wait()
+    with locked(ledger.place, 1.0):
+        ledger.finish(launch, "a", {}, [], 1.0)
+        assert of(ledger, launch).state == DONE
 
 
 def write(ledger: Ledger) -> None:
@@ -354,13 +367,12 @@ def open_again(ledger: Ledger) -> None:
 def test_a_lock_that_is_kept_is_an_error_that_names_the_file(tmp_path: Path, act: Callable[[Ledger], None]) -> None:
     short = Ledger(tmp_path / "ledger.db", patience_s=0.2)
     opened(short)
-    other = locked(short.place, 30.0)
-    try:
-        with pytest.raises(LedgerBusy, match=r"ledger\.db is locked by another process for more than 0\.2 s"):
-            act(short)
-    finally:
-        other.kill()
-        other.wait()
+    with locked(short.place, 30.0) as other:
+        try:
+            with pytest.raises(LedgerBusy, match=r"ledger\.db is locked by another process for more than 0\.2 s"):
+                act(short)
+        finally:
+            other.kill()
 
 
 def test_a_writer_killed_in_the_middle_of_a_transaction_leaves_no_half_row(ledger: Ledger, launch: int) -> None:
@@ -372,8 +384,8 @@ connection.execute("BEGIN IMMEDIATE")
 connection.execute("UPDATE trials SET state = 'DONE'")
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    process = python(code, ledger.place)
-    assert process.wait() == -signal.SIGKILL
+    with python(code, ledger.place) as process:
+        assert process.wait() == -signal.SIGKILL
     assert of(ledger, launch).state == PENDING
     ledger.finish(launch, "a", {}, [], 1.0)
     assert of(ledger, launch).state == DONE

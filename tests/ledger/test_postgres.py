@@ -163,11 +163,10 @@ time.sleep(60)
 def holder(place: Server) -> Iterator["subprocess.Popen[str]"]:
     """A living driver in another process that has the study."""
     command = [sys.executable, "-c", HOLDS, place.uri, place.schema]
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
-    yield process
-    process.kill()
-    process.wait()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        yield process
+        process.kill()
 
 
 def test_a_study_has_one_driver_and_is_free_when_it_dies(place: Server, holder: "subprocess.Popen[str]") -> None:
@@ -259,7 +258,7 @@ def test_a_server_killed_again_and_again_costs_time_alone(server: postgres.Serve
     try:
         for number in range(150):
             key = f"t{number:03}"
-            ledger.add_setting(launch, Configuration(number, "", {"spc.optimizer.lr": number / 1000}))
+            ledger.add_configuration(launch, Configuration(number, "", {"spc.optimizer.lr": number / 1000}))
             ledger.add_trials(launch, [(key, {"kind": "trial", "seed": 0})], configuration=number)
             ledger.start(launch, key)
             ledger.add_epochs(launch, key, [{"slot": "spc", "epoch": 1, "total": 1, "metrics": {"loss": number}}])
@@ -331,7 +330,7 @@ def test_optuna_s_copies_lie_beside_it_also_where_several_drivers_are_the_first(
         ledger = Ledger(place)
         launch = ledger.open_launch(study, MEANING, resolved, lookahead=2).id
         for number in range(2):
-            ledger.add_setting(launch, Configuration(number, "", {"spc.optimizer.lr": number / 2}))
+            ledger.add_configuration(launch, Configuration(number, "", {"spc.optimizer.lr": number / 2}))
             ledger.add_trials(launch, [(f"t{number}", {"kind": "trial", "seed": 0})], configuration=number)
             ledger.finish(launch, f"t{number}", {"spc/selection_loss": 3.0 - number}, stages, 1.0)
         for _ in range(2):

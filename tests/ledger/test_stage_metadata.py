@@ -71,7 +71,7 @@ def test_a_report_of_such_a_launch_loads_no_torch(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path / "ledger.db")
     launch = ledger.open_launch("spc", {}, resolved, lookahead=2, facts={"vocabulary": _noted()})
     for number in range(12):
-        ledger.add_setting(launch.id, Configuration(number, "", {"spc.graph_neighbors": 5 + number}))
+        ledger.add_configuration(launch.id, Configuration(number, "", {"spc.graph_neighbors": 5 + number}))
         ledger.add_trials(launch.id, [(str(number), {"kind": "trial", "seed": 0})], configuration=number)
         stages = [{"slot": "spc", "name": "spc", "address": "a", "cached": False, "seconds": 1.0}]
         ledger.finish(launch.id, str(number), {"spc/selection_loss": 0.1 * number, "acc": 0.5}, stages, 1.0)

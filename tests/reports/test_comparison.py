@@ -2,7 +2,8 @@ from pathlib import Path
 from platform import report
 from platform.ledger.rows import PRUNED
 from platform.reports import comparison
-from platform.reports.summary import Summary, summarize
+from platform.reports.summarize import summarize
+from platform.reports.summary import Summary
 from typing import Any
 
 import pytest

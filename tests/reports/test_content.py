@@ -1,5 +1,5 @@
 from platform.reports.content import about, prepare, question
-from platform.reports.summary import summarize
+from platform.reports.summarize import summarize
 from typing import Any
 
 

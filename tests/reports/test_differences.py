@@ -1,7 +1,7 @@
 """The table of differences to an ablation's first row."""
 
 from platform.reports import content, differences
-from platform.reports.summary import summarize
+from platform.reports.summarize import summarize
 from typing import Any
 
 import pytest

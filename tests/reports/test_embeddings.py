@@ -19,7 +19,7 @@ RESULT = Result(arrays={"probabilities_eval": np.eye(3, dtype=np.float32)[LABELS
 
 @pytest.fixture
 def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """draw(result): the pictures of a launch whose best trial ended with this result."""
+    """draw(result): the figures of a launch whose best trial ended with this result."""
     stage = {"slot": "dccm", "name": "dccm", "address": "a" * 16, "cached": False, "seconds": 1.0}
     monkeypatch.setattr(embeddings, "best_trial", lambda summary: SimpleNamespace(stages=[stage]))
 
@@ -48,7 +48,7 @@ def test_without_a_clustering_or_its_features_there_is_nothing_to_draw(draw: Any
     assert draw(result) == []
 
 
-def test_a_failure_costs_the_pictures_alone(draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_costs_the_figures_alone(draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any) -> None:
         raise OSError("No space left on device")
 

@@ -1,9 +1,10 @@
 import math
 from collections.abc import Callable
 from platform.ledger.rows import COLLAPSED, PRUNED
-from platform.reports.flat_regions import Flat, flat, outcome, pooled_std, shown_metrics, table
-from platform.reports.parameters import grouped, swept
-from platform.reports.summary import Summary, summarize
+from platform.reports.flat_regions import FlatRegion, flat_region, pooled_std, table
+from platform.reports.parameters import grouped, searched_parameters
+from platform.reports.summarize import summarize
+from platform.reports.summary import Summary
 from typing import Any
 
 import pytest
@@ -30,8 +31,8 @@ def study(book: Any) -> Callable[..., Summary]:
     return make
 
 
-def _acc(summary: Summary) -> Flat:
-    found = flat(summary, swept(summary)[0], "acc")
+def _acc(summary: Summary) -> FlatRegion:
+    found = flat_region(summary, searched_parameters(summary)[0], "acc")
     assert found is not None
     return found
 
@@ -39,35 +40,35 @@ def _acc(summary: Summary) -> Flat:
 def test_the_region_reaches_from_the_best_as_far_as_one_deviation_goes(study: Any) -> None:
     # Best 0.90 at 20; 0.895 and 0.891 lie within 0.01, 0.88 does not, and ends the region though 0.899 lies beyond it.
     found = _acc(study(K2, [5, 10, 20, 30, 40, 50], [0.899, 0.88, 0.90, 0.895, 0.891, 0.85]))
-    assert (found.region, found.inside, found.best) == ("20 to 40", (2, 3, 4), 2)
+    assert (found.label, found.members, found.best) == ("20 to 40", (2, 3, 4), 2)
     assert found.std == pytest.approx(0.01)
-    assert found.words == (
+    assert found.sentence == (
         "acc against k2: flat from 20 to 40, within one standard deviation over seeds (0.010) of the best, at 20."
     )
 
 
 def test_a_peak_is_said_in_words(study: Any) -> None:
-    assert "no other value is within" in _acc(study(K2, [5, 20, 50], [0.5, 0.9, 0.5])).words
+    assert "no other value is within" in _acc(study(K2, [5, 20, 50], [0.5, 0.9, 0.5])).sentence
 
 
 def test_a_plain_is_said_in_words(study: Any) -> None:
-    assert "flat over everything that was tried" in _acc(study(DELTA, [0.9, 0.95], [0.9, 0.9])).words
+    assert "flat over everything that was tried" in _acc(study(DELTA, [0.9, 0.95], [0.9, 0.9])).sentence
 
 
 def test_one_seed_says_nothing_about_flatness(study: Any) -> None:
     found = _acc(study(K2, [5, 20], [0.9, 0.9], seeds=1))
-    assert (found.std, found.inside, found.region) == (None, (), "")
-    assert found.words == "acc against k2: best at 5; one seed, so nothing can be called flat."
+    assert (found.std, found.members, found.label) == (None, (), "")
+    assert found.sentence == "acc against k2: best at 5; one seed, so nothing can be called flat."
 
 
 def test_words_have_no_order(study: Any) -> None:
     found = _acc(study(MIX, ["hierarchical", "code"], [0.9, 0.899]))
-    assert found.region == "hierarchical, code"
+    assert found.label == "hierarchical, code"
 
 
 def test_an_objective_to_be_minimized_is_best_where_it_is_least(study: Any) -> None:
     summary = study(K2, [5, 20], [0.5, 0.9])
-    found = flat(summary, swept(summary)[0], OBJECTIVE)
+    found = flat_region(summary, searched_parameters(summary)[0], OBJECTIVE)
     assert found is not None and found.groups[found.best].label == "20"
 
 
@@ -78,11 +79,11 @@ def test_a_level_is_the_mean_of_the_settings_with_that_value(study: Any) -> None
 
 def test_many_values_are_cut_into_five_groups_of_neighbors(study: Any) -> None:
     summary = study(K2, list(range(5, 17)), [0.9] * 12)
-    groups = grouped(summary.configurations, swept(summary)[0])
+    groups = grouped(summary.configurations, searched_parameters(summary)[0])
     assert [(group.label, len(group.rows)) for group in groups] == [
         ("5 to 7", 3), ("8 to 10", 3), ("11 to 12", 2), ("13 to 14", 2), ("15 to 16", 2),
     ]  # fmt: skip
-    assert _acc(summary).region == "5 to 16"
+    assert _acc(summary).label == "5 to 16"
 
 
 def test_what_was_stopped_takes_no_part(book: Any) -> None:
@@ -94,8 +95,8 @@ def test_what_was_stopped_takes_no_part(book: Any) -> None:
         if state:
             made.ledger.stop(made.launch.id, f"{made.launch.id}-{number}-1", state, "behind", {}, 1.0)
     summary = summarize(made.ledger, made.launch.id)
-    assert [outcome(row) for row in summary.configurations] == ["", "pruned", "collapsed"]
-    assert flat(summary, swept(summary)[0], "acc") is None
+    assert [row.exclusion for row in summary.configurations] == ["", "pruned", "collapsed"]
+    assert flat_region(summary, searched_parameters(summary)[0], "acc") is None
     assert table(summary).rows == ()
 
 
@@ -111,7 +112,7 @@ def test_the_deviation_is_pooled_by_degrees_of_freedom(book: Any) -> None:
 def test_the_table_has_a_row_for_each_metric_and_its_rule_below(study: Any) -> None:
     summary = study(K2, [5, 20], [0.5, 0.9])
     found = table(summary)
-    assert shown_metrics(summary) == ["acc", OBJECTIVE]
+    assert summary.figure_metrics == ["acc", OBJECTIVE]
     assert [[cell.text for cell in row] for row in found.rows] == [
         ["k2 (spc.graph_neighbors)", "acc", "20", "0.900", "0.010", "20", "1 of 2"],
         ["k2 (spc.graph_neighbors)", OBJECTIVE, "20", "-0.900", "0.000", "20", "1 of 2"],
@@ -121,10 +122,10 @@ def test_the_table_has_a_row_for_each_metric_and_its_rule_below(study: Any) -> N
 
 @given(st.lists(st.floats(0.0, 1.0), min_size=2, max_size=7), st.floats(0.0, 0.5))
 def test_the_region_is_unbroken_holds_the_best_and_cannot_be_wider(levels: list[float], std: float) -> None:
-    from platform.reports.flat_regions import _inside
+    from platform.reports.flat_regions import _members
 
     best = max(range(len(levels)), key=levels.__getitem__)
-    inside = _inside(levels, best, std, ordered=True)
+    inside = _members(levels, best, std, ordered=True)
     assert best in inside and list(inside) == list(range(inside[0], inside[-1] + 1))
     assert all(levels[best] - levels[index] <= std for index in inside)
     beside = [index for index in (inside[0] - 1, inside[-1] + 1) if 0 <= index < len(levels)]

@@ -1,13 +1,16 @@
 import json
+from collections.abc import Mapping
 from platform.reports.json_view import as_json
+from platform.reports.summarize import summarize
 from typing import Any
 
 SECONDS = {"total": 9.0, "prepare": 2.0, "trials": 7.0}
 MLFLOW = {"uri": "sqlite:///runs/mlflow.db", "experiment_id": "1", "parent_run_id": "p"}
 
 
-def _object(book: Any) -> Any:
-    return json.loads(json.dumps(as_json(book.ledger, book.launch, SECONDS, MLFLOW), allow_nan=False))
+def _object(book: Any, run_ids: Mapping[str, str] | None = None) -> Any:
+    summary = summarize(book.ledger, book.launch.id)
+    return json.loads(json.dumps(as_json(summary, SECONDS, MLFLOW, run_ids or {}), allow_nan=False))
 
 
 def test_the_object_has_the_keys_that_scripts_rely_on(sweep: Any) -> None:
@@ -18,8 +21,7 @@ def test_the_object_has_the_keys_that_scripts_rely_on(sweep: Any) -> None:
 
 
 def test_a_trial_has_everything_that_decided_it(sweep: Any) -> None:
-    sweep.ledger.note_export("mlflow", sweep.launch.id, f"{sweep.launch.id}-0-1", "run-7", 3)
-    trial = _object(sweep)["trials"][1]
+    trial = _object(sweep, {f"{sweep.launch.id}-0-1": "run-7"})["trials"][1]
     assert trial.pop("stages")[1] == {"name": "spc", "address": "a" * 16, "cached": False, "seconds": 1.5}
     assert trial == {
         "id": f"{sweep.launch.id}-0-1",

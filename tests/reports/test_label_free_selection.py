@@ -1,7 +1,8 @@
 """What each label-free criterion would have picked, against hand-made ledgers."""
 
 from platform.reports import content, label_free_selection
-from platform.reports.summary import Summary, summarize
+from platform.reports.summarize import summarize
+from platform.reports.summary import Summary
 from typing import Any
 
 import pytest
@@ -18,18 +19,18 @@ def summary(book: Any, rows: list[tuple[float, float, float]], **changes: Any) -
     return summarize(made.ledger, made.launch.id)
 
 
-def test_each_criterion_is_judged_by_what_it_picks(book: Any) -> None:
-    found = label_free_selection.judged(summary(book, [(-3, -1, 0.7), (-2, -2, 0.8), (-1, -3, 0.9)]))
+def test_each_criterion_is_measured_by_what_it_picks(book: Any) -> None:
+    found = label_free_selection.criterion_results(summary(book, [(-3, -1, 0.7), (-2, -2, 0.8), (-1, -3, 0.9)]))
     own, other = found
-    assert (own.name, own.picked.number, own.accuracy, own.correlation) == (OWN, 0, 0.7, pytest.approx(-1))
+    assert (own.criterion.metric, own.picked.number, own.accuracy, own.correlation) == (OWN, 0, 0.7, pytest.approx(-1))
     assert own.regret == pytest.approx(0.2)
-    assert (other.name, other.picked.number, other.regret) == (OTHER, 2, 0)
-    assert other.correlation == pytest.approx(1) and other.num_settings == 3
+    assert (other.criterion.metric, other.picked.number, other.regret) == (OTHER, 2, 0)
+    assert other.correlation == pytest.approx(1) and other.num_configurations == 3
 
 
 def test_a_shared_stage_cannot_choose(book: Any) -> None:
-    found = label_free_selection.judged(summary(book, [(-3, -1, 0.7), (-2, -1, 0.8)]))
-    assert [each.name for each in found] == [OWN]
+    found = label_free_selection.criterion_results(summary(book, [(-3, -1, 0.7), (-2, -1, 0.8)]))
+    assert [each.criterion.metric for each in found] == [OWN]
 
 
 def test_a_better_criterion_is_named_and_a_good_one_is_not(book: Any) -> None:
@@ -41,7 +42,7 @@ def test_a_better_criterion_is_named_and_a_good_one_is_not(book: Any) -> None:
 
 def test_an_oracle_study_gets_the_table_but_no_advice(book: Any) -> None:
     found = summary(book, [(-3, -1, 0.7), (-2, -2, 0.8)], oracle=True, objective={"metric": "acc", "mode": "max"})
-    assert {each.name for each in label_free_selection.judged(found)} == {OWN, OTHER}
+    assert {each.criterion.metric for each in label_free_selection.criterion_results(found)} == {OWN, OTHER}
     assert label_free_selection.advice(found) == []
 
 

@@ -1,12 +1,13 @@
-"""Several objectives: fronts, ranking, table and plot."""
+"""Several objectives: the ranking, and where the Pareto front is shown."""
 
-from platform.reports import content, figures, json_view, pareto, terminal
-from platform.reports.summary import Spread, Summary, fronts, summarize
+from platform.reports import content, json_view, pareto, terminal
+from platform.reports.plots import pareto as pareto_plot
+from platform.reports.ranking import fronts
+from platform.reports.summarize import summarize
+from platform.reports.summary import Summary
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 AIMS = [{"metric": "spc/loss", "mode": "min"}, {"metric": "spc/agreement", "mode": "max"}]
 
@@ -42,23 +43,6 @@ def test_a_worse_first_objective_ranks_before_what_its_front_beats(book: Any) ->
     assert numbers(found.ranking) == [1, 0, 3, 2]
 
 
-POINTS = st.lists(st.tuples(st.integers(0, 4), st.integers(0, 4)), min_size=1, max_size=9)
-
-
-@given(POINTS)
-def test_fronts_by_their_definition(points: list[tuple[int, int]]) -> None:
-    rows: Any = [
-        type("Row", (), {"number": number, "metrics": {"a": Spread(a, None, 1), "b": Spread(b, None, 1)}})
-        for number, (a, b) in enumerate(points)
-    ]
-    found = fronts(rows, [("a", "min"), ("b", "min")])
-    assert sorted(number for front in found for number in numbers(front)) == list(range(len(points)))
-    place = {row.number: depth for depth, front in enumerate(found) for row in front}
-    for one, (a, b) in enumerate(points):
-        beaten_by = [o for o, (c, d) in enumerate(points) if c <= a and d <= b and (c, d) != (a, b)]
-        assert place[one] == (1 + max(place[other] for other in beaten_by) if beaten_by else 0)
-
-
 def test_everything_shows_the_front(book: Any, tmp_path: Any) -> None:
     made = launch(book, [(1.0, 0.2), (2.0, 0.9), (3.0, 0.8)])
     found = summary(made)
@@ -66,21 +50,21 @@ def test_everything_shows_the_front(book: Any, tmp_path: Any) -> None:
     assert titles[0].startswith("Settings by Pareto rank in spc/loss (min, label-free) and spc/agreement (max)")
     assert titles[1] == "Pareto front" and len(pareto.table(found).rows) == 2
     assert "Pareto front" in terminal.end_of_sweep(found, tmp_path)
-    (picture,) = figures.pareto_front(found)
-    assert picture.png.startswith(b"\x89PNG") and "(1.000, 0.200), (2.000, 0.900)" in picture.alt
-    told = json_view.as_json(made.ledger, made.launch, {}, {})
-    assert [each["metrics"]["spc/loss"] for each in told["pareto"]] == [1.0, 2.0]
+    (drawn,) = pareto_plot.draw(found)
+    assert "(1.000, 0.200), (2.000, 0.900)" in drawn.alt
+    view = json_view.as_json(found, {}, {}, {})
+    assert [each["metrics"]["spc/loss"] for each in view["pareto"]] == [1.0, 2.0]
 
 
 def test_one_objective_has_no_front(sweep: Any) -> None:
     found = summarize(sweep.ledger, sweep.launch.id)
-    assert pareto.front(found) == [] and figures.pareto_front(found) == []
-    assert "pareto" not in json_view.as_json(sweep.ledger, sweep.launch, {}, {})
+    assert pareto.front(found) == [] and not pareto_plot.applies(found)
+    assert "pareto" not in json_view.as_json(found, {}, {}, {})
 
 
 def test_without_a_result_nothing_is_drawn(book: Any) -> None:
     found = summary(launch(book, [None, None]))
-    assert pareto.front(found) == [] and figures.pareto_front(found) == [] and found.best is None
+    assert pareto.front(found) == [] and not pareto_plot.applies(found) and found.best is None
 
 
 @pytest.mark.parametrize("missing", ["spc/loss", "spc/agreement"])

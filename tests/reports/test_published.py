@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from platform.reports import content, html, latex, markdown, published, terminal
-from platform.reports.summary import Summary, summarize
+from platform.reports.summarize import summarize
+from platform.reports.summary import Summary
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def summary(book: Any) -> Callable[..., Summary]:
 
 
 def _unlike(summary: Summary) -> tuple[str, ...]:
-    return published.compared(summary)[0].unlike
+    return published.published_values(summary)[0].unlike
 
 
 def test_everything_that_was_not_obtained_alike_is_named(summary: Any) -> None:
@@ -80,7 +81,7 @@ def test_rows_inherit_what_the_study_says_and_may_say_otherwise(book: Any) -> No
     made = book(ablate=rows, published={"protocol": "split", "source": "table 3"})
     for number, name in enumerate(rows):
         made.configuration(number, {0: {"spc/selection_loss": -1.0, "acc": 0.85}}, variant=name)
-    a, b = published.compared(summarize(made.ledger, made.launch.id))
+    a, b = published.published_values(summarize(made.ledger, made.launch.id))
     assert (a.unlike, a.difference) == (("protocol: split there, union here",), pytest.approx(0.05))
     assert (b.unlike, b.difference, b.notes["source"]) == ((), pytest.approx(-0.05), "table 3")
 
@@ -133,5 +134,8 @@ def test_a_value_of_the_whole_study_is_no_row_s(book: Any) -> None:
     for number, name in enumerate(("a", "b")):
         made.configuration(number, {0: {"spc/selection_loss": -1.0, "acc": 0.85, "nmi": 0.7}}, variant=name)
     summary = summarize(made.ledger, made.launch.id)
-    assert [(each.row.variant, each.metric) for each in published.compared(summary)] == [("a", "acc"), ("a", "nmi")]
+    assert [(each.row.variant, each.metric) for each in published.published_values(summary)] == [
+        ("a", "acc"),
+        ("a", "nmi"),
+    ]
     assert "acc published" not in content.ablation(summary).columns

@@ -110,14 +110,17 @@ def test_holm_keeps_order_and_never_lowers(values: list[float]) -> None:
 def test_rows_that_cannot_be_tested_do_not_weigh_on_the_others() -> None:
     base = {0: 0.5, 1: 0.6, 2: 0.55}
     good = {0: 0.7, 1: 0.81, 2: 0.74}
-    alone, with_others = significance.compared([good], base), significance.compared([good, {}, {0: 0.9}], base)
+    alone, with_others = (
+        significance.compare_to_base([good], base),
+        significance.compare_to_base([good, {}, {0: 0.9}], base),
+    )
     assert alone[0] == with_others[0] and with_others[1] is None
     assert alone[0] is not None and alone[0].is_evidence and significance.verdict(alone[0]) == "better"
     assert with_others[2] is not None and with_others[2].p_adjusted is None
 
 
 def test_two_seeds_are_marked() -> None:
-    found = significance.compared([{0: 0.7, 1: 0.5}], {0: 0.5, 1: 0.55})[0]
+    found = significance.compare_to_base([{0: 0.7, 1: 0.5}], {0: 0.5, 1: 0.55})[0]
     assert found is not None and significance.verdict(found) == "no evidence of a difference, but only 2 seeds"
 
 
@@ -130,7 +133,7 @@ def test_without_a_true_difference_few_ablations_come_out_significant(seeds: int
         seed_effect_S = rng.normal(0, 0.05, seeds)
         drawn_RS = rng.normal(0, 0.01, (6, seeds)) if noise == "normal" else rng.uniform(-0.02, 0.02, (6, seeds))
         base, *rows = (by_seed(row.tolist()) for row in 0.8 + seed_effect_S + drawn_RS)
-        wrong += any(found is not None and found.is_evidence for found in significance.compared(rows, base))
+        wrong += any(found is not None and found.is_evidence for found in significance.compare_to_base(rows, base))
     # 5 % and 1 % for the chance of 2,000 tables; above nothing, which a test without any power would show.
     assert 0 < wrong / 2_000 <= 0.06
 
@@ -139,7 +142,7 @@ def test_pairing_finds_what_the_seeds_hide() -> None:
     """Differences of a constant size under a seed effect thirty times as large."""
     seeds = [0.70, 0.85, 0.78, 0.91, 0.66]
     moved = [seed + by for seed, by in zip(seeds, (0.011, 0.009, 0.01, 0.012, 0.008), strict=True)]
-    found = significance.compared([by_seed(moved)], by_seed(seeds))[0]
+    found = significance.compare_to_base([by_seed(moved)], by_seed(seeds))[0]
     assert found is not None and found.is_evidence
     assert stats.ttest_ind([s + 0.01 for s in seeds], seeds).pvalue > 0.8
 

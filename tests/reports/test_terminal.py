@@ -1,6 +1,7 @@
 from pathlib import Path
 from platform.reports.content import headline
-from platform.reports.summary import Summary, summarize
+from platform.reports.summarize import summarize
+from platform.reports.summary import Summary
 from platform.reports.table import Cell, Table
 from platform.reports.terminal import aligned, end_of_sweep, side_by_side
 from typing import Any
@@ -106,10 +107,10 @@ def test_collapsed_trials_are_counted(book: Any) -> None:
     assert "Collapsed to one cluster: 1 of 2 finished trials." in _text(made)
 
 
-def test_a_rehearsal_says_so(book: Any, tmp_path: Path) -> None:
+def test_a_smoke_study_says_so(book: Any, tmp_path: Path) -> None:
     made = book(seeds=[0])
-    again = made.ledger.open_launch("spc", {}, made.launch.resolved, lookahead=1, fresh=True, facts={"rehearsal": True})
-    assert "A rehearsal" in end_of_sweep(summarize(made.ledger, again.id), tmp_path)
+    again = made.ledger.open_launch("spc", {}, made.launch.resolved, lookahead=1, fresh=True, facts={"smoke": True})
+    assert "A smoke test" in end_of_sweep(summarize(made.ledger, again.id), tmp_path)
 
 
 def test_the_last_lines_say_where_everything_is(sweep: Any) -> None:

@@ -4,7 +4,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from platform.reports import writer
 from platform.reports.html import report
-from platform.reports.summary import summarize
+from platform.reports.summarize import summarize
 from platform.study.study import load_study
 from typing import Any
 
@@ -58,7 +58,7 @@ def _page(book: Any) -> Page:
 
 
 def _written(book: Any) -> dict[str, Path]:
-    paths = writer.write(book.ledger, book.launch, book.storage)
+    paths = writer.write(summarize(book.ledger, book.launch.id), book.storage)
     return {path.relative_to(book.storage / book.launch.study).as_posix(): path for path in paths}
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from platform.reports import content, json_view, writer
-from platform.reports.summary import summarize
+from platform.reports.summarize import summarize
 from platform.run.trial_queue import TrialQueue
 from platform.study.errors import StudyErrors
 from platform.study.plan import rows
@@ -107,5 +107,5 @@ def test_the_report_says_where_the_variance_lies(make_study: MakeStudy, make_que
     summary = summarize(ledger, launch.id)
     assert summary.best is not None and (summary.best.done, summary.best.wanted) == (6, 6)
     assert any("100 % between pretext seeds, 0 % between method seeds" in line for line in content.headline(summary))
-    trial = json_view.as_json(ledger, launch, {}, {})["trials"][4]
+    trial = json_view.as_json(summary, {}, {}, {})["trials"][4]
     assert (trial["pretext_seed"], trial["seed"]) == (1, 1)

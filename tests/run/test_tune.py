@@ -6,7 +6,7 @@ from platform.ledger.rows import DONE, FAILED, PENDING, RUNNING
 from platform.ledger.schema import LedgerFull
 from platform.run.launch_state import LaunchState
 from platform.run.trial_queue import TrialQueue
-from platform.run.tune import Cells, Feed, Stops, _own, report_every_s
+from platform.run.tune import Cells, Feed, Stops, _own, report_every_s, run_trials
 from platform.study.study import Study
 from types import SimpleNamespace
 from typing import Any

@@ -38,7 +38,7 @@ class Config:
     fails: bool = False
 
 
-def fake(name: str, inputs: tuple[str, ...] = (), rehearsal: Mapping[str, Any] | None = None) -> Any:
+def fake(name: str, inputs: tuple[str, ...] = (), smoke: Mapping[str, Any] | None = None) -> Any:
     """A stage that multiplies two square matrices in every epoch."""
 
     def train(config: Config, data: ImageData, inputs: Any, runtime: Any) -> Generator[Epoch, None, Result]:
@@ -50,8 +50,8 @@ def fake(name: str, inputs: tuple[str, ...] = (), rehearsal: Mapping[str, Any] |
         return Result(facts={"epochs": config.epochs})
 
     stage = SimpleNamespace(train=train, NAMESPACE=name, INPUTS=inputs, __name__=f"trainables.stages.{name}")
-    if rehearsal is not None:
-        stage.SMOKE = rehearsal
+    if smoke is not None:
+        stage.SMOKE = smoke
     return stage
 
 
@@ -77,8 +77,8 @@ def test_a_failed_stage_is_told_and_those_that_need_it_are_not_tried(data: Image
     assert found[2].stage == "three"
 
 
-def test_a_stage_that_finds_nothing_to_do_is_measured_with_its_rehearsal_settings(data: ImageData) -> None:
-    stages = {"one": fake("one", rehearsal={"fails": False})}
+def test_a_stage_that_finds_nothing_to_do_is_measured_with_its_smoke_settings(data: ImageData) -> None:
+    stages = {"one": fake("one", smoke={"fails": False})}
     assert isinstance(measured(stages, {"one": Config(fails=True)}, data)[0], profiling.Measured)
 
 

@@ -4,10 +4,10 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 from platform.study import plan
-from platform.study.data_limits import data_faults
+from platform.study.data_limits import data_errors
 from platform.study.errors import StudyErrors
 from platform.study.resolved import difference, meaning, resolved
-from platform.study.smoke import rehearsal
+from platform.study.smoke import smoke_study
 from platform.study.study import Study, load_study
 from typing import Any
 
@@ -90,18 +90,18 @@ def test_the_address_follows_the_content_and_not_the_path(tmp_path: Path, file: 
     assert difference(meaning(first), meaning(different)) != []
 
 
-def test_a_rehearsal_trains_a_pretext_instead(tmp_path: Path, file: Path) -> None:
-    small = rehearsal(study(tmp_path, f"method: kmeans\npretext: {{checkpoint: {file}}}\n"))
+def test_a_smoke_study_trains_a_pretext_instead(tmp_path: Path, file: Path) -> None:
+    small = smoke_study(study(tmp_path, f"method: kmeans\npretext: {{checkpoint: {file}}}\n"))
     assert small.pretext == "" and "pretext.path" not in small.fixed
     assert "pretext: simclr instead of the checkpoint, which need not fit digits" in small.notes
-    assert data_faults(small, datasets.load(datasets.Spec()).shape) == []
+    assert data_errors(small, datasets.load(datasets.Spec()).shape) == []
 
 
-def test_a_file_that_does_not_fit_is_a_fault_of_the_study_at_its_line(tmp_path: Path, file: Path) -> None:
+def test_a_file_that_does_not_fit_is_an_error_of_the_study_at_its_line(tmp_path: Path, file: Path) -> None:
     made = study(tmp_path, f"method: kmeans\npretext: {{checkpoint: {file}}}\n")
-    (fault,) = data_faults(made, DataShape(100, 50, 10, 3, 8))
-    assert (fault.line, fault.key) == (2, "fixed.pretext.path")
-    assert "0.weight: small expects a tensor of shape (32, 3, 3, 3), but found (32, 1, 3, 3)" in fault.sentence
+    (error,) = data_errors(made, DataShape(100, 50, 10, 3, 8))
+    assert (error.line, error.key) == (2, "fixed.pretext.path")
+    assert "0.weight: small expects a tensor of shape (32, 3, 3, 3), but found (32, 1, 3, 3)" in error.sentence
 
 
 def test_the_resolved_study_is_the_same_study_again(tmp_path: Path, file: Path) -> None:
@@ -114,7 +114,7 @@ def test_the_resolved_study_is_the_same_study_again(tmp_path: Path, file: Path) 
 
 
 @pytest.mark.parametrize(
-    ("lines", "fault"),
+    ("lines", "error"),
     [
         (
             "pretext: {checkpoint: none.pt}",
@@ -127,6 +127,18 @@ def test_the_resolved_study_is_the_same_study_again(tmp_path: Path, file: Path) 
         ("pretext: {chekpoint: x}", "page.yaml:2: pretext: pretext must be text, but is"),
     ],
 )
-def test_a_wrong_way_to_name_a_checkpoint(tmp_path: Path, lines: str, fault: str) -> None:
-    with pytest.raises(StudyErrors, match=fault):
+def test_a_wrong_way_to_name_a_checkpoint(tmp_path: Path, lines: str, error: str) -> None:
+    with pytest.raises(StudyErrors, match=error):
         study(tmp_path, f"method: kmeans\n{lines}\n")
+
+
+def test_no_file_is_read_for_a_page_that_is_wrong_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "digest", lambda path: pytest.fail(f"{path} was read"))
+    with pytest.raises(StudyErrors, match="page.yaml:3: seeds: seeds must be whole numbers"):
+        study(tmp_path, "method: kmeans\npretext: {checkpoint: none.pt}\nseeds: []\n")
+
+
+def test_a_missing_file_and_a_wrong_setting_are_reported_together(tmp_path: Path) -> None:
+    with pytest.raises(StudyErrors) as caught:
+        study(tmp_path, "method: kmeans\npretext: checkpoint\nfixed: {pretext.path: none.pt, kmeans.restarts: 0}\n")
+    assert [error.key for error in caught.value.errors] == ["fixed.pretext.path", "fixed.kmeans.restarts"]

@@ -431,10 +431,10 @@ def test_of_two_processes_that_need_a_result_one_computes_it(tmp_path: Path) -> 
 
 
 def test_a_killed_holder_frees_the_flight_at_once(tmp_path: Path) -> None:
-    holder = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-    holder.kill()
-    holder.wait()
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        holder.kill()
     began = time.monotonic()
     with Store(tmp_path).flight("scan-0"):
         assert time.monotonic() - began < 1.0

@@ -73,7 +73,7 @@ def test_a_save_that_has_no_room_leaves_the_one_before_it(small_disk: Path, monk
 def test_a_ledger_that_has_no_room_keeps_what_it_acknowledged(small_disk: Path) -> None:
     ledger = Ledger(small_disk / "ledger.db")
     launch = ledger.open_launch("spc", {}, {}, lookahead=1).id
-    ledger.add_trials(launch, [("a", {"kind": "trial", "seed": 0})], setting=0)
+    ledger.add_trials(launch, [("a", {"kind": "trial", "seed": 0})], configuration=0)
     ledger.finish(launch, "a", {"loss": 0.5}, [], 1.0)
     rows = [{"slot": "spc", "epoch": n, "total": 9999, "metrics": {"loss": 0.1}} for n in range(9999)]
     with pytest.raises(LedgerFull, match=r"ledger\.db cannot be written \(.*\); make room and start again"):

@@ -23,7 +23,7 @@ def rows(study: Study) -> dict[str, dict[str, Any]]:
     return {row.name: dict(row.changes) for row in study.ablate}
 
 
-def faults(write: Write, ablate: str) -> str:
+def errors(write: Write, ablate: str) -> str:
     with pytest.raises(StudyErrors) as caught:
         load_study(write(f"method: spc\nablate:\n{ablate}"), best_of=best_of)
     return str(caught.value)
@@ -126,15 +126,19 @@ def test_a_row_may_still_be_called_mode(write: Write) -> None:
     ("ablate", "said"),
     [
         ("  mode: leave_on_out\n", "spc.yaml:3: ablate.mode: mode 'leave_on_out' does not exist. Did you mean"),
-        ("  mode: add_one\n", "spc.yaml:3: ablate.mode: mode add_one needs parts. Write parts: {NAME: {SETTING"),
-        ("  mode: one_factor\n  from: wide\n", "mode one_factor needs values. Write values: {spc."),
+        ("  mode: add_one\n", "spc.yaml:3: ablate.mode: ablate.mode is 'add_one', which needs parts. Write parts: {"),
+        ("  mode: one_factor\n  from: wide\n", "ablate.mode is 'one_factor', which needs values. Write values: {"),
         ("  mode: leave_one_out\n  cumulative: true\n  parts: {a: {neighbors.k: 3}}\n",
          "spc.yaml:4: ablate.cumulative: cumulative is not a key of mode leave_one_out."),
-        ("  mode: add_one\n  parts: [few]\n", "parts must be a mapping, not empty, but is ['few']."),
-        ("  mode: add_one\n  parts: {few: 3}\n", "few must be a mapping of settings to values, not empty, but is 3."),
-        ("  mode: one_factor\n  values: {neighbors.k: 3}\n", "neighbors.k must be a list of values, not empty, but is"),
+        ("  mode: add_one\n  parts: [few]\n", "spc.yaml:4: ablate.parts: ablate.parts must be a mapping of keys to v"),
+        ("  mode: add_one\n  parts: {few: 3}\n", "ablate.parts.few must be a mapping of keys to values, but is"),
+        ("  mode: one_factor\n  values: {neighbors.k: 3}\n", "values.neighbors.k must be a list in brackets, such"),
+        ("  mode: add_one\n  parts: {}\n", "spc.yaml:4: ablate.parts: ablate.parts must be not empty, but is {}."),
+        ("  mode: add_one\n  parts:\n    few: {}\n", "spc.yaml:5: ablate.parts.few: ablate.parts.few must be not"),
+        ("  mode: one_factor\n  values: {neighbors.k: []}\n", "values.neighbors.k must be not empty, but is []"),
+        ("  mode: leave_one_out\n  from: ''\n", "ablate.from must be not empty, but is ''."),
         ("  mode: leave_one_out\n  from: narrow\n", "spc.yaml:4: ablate.from: no study 'narrow' has run here."),
-        ("  mode: leave_one_out\n  from: [wide]\n", "from names a study that has run, but is ['wide']."),
+        ("  mode: leave_one_out\n  from: [wide]\n", "spc.yaml:4: ablate.from: ablate.from must be text, but is ['"),
         ("  mode: add_one\n  cumulative: 1\n  parts: {a: {neighbors.k: 3}}\n", "cumulative must be true or false, but"),
         ("  mode: add_one\n  parts:\n    few: {neighbors.kk: 3}\n", "spc.yaml:5: ablate.+ few.neighbors.kk: "),
         ("  mode: add_one\n  parts:\n    few: {neighbors.k: 0}\n", "spc.yaml:5: ablate.+ few.neighbors.k: "),
@@ -142,4 +146,4 @@ def test_a_row_may_still_be_called_mode(write: Write) -> None:
     ],
 )  # fmt: skip
 def test_a_wrong_mode_is_said_where_it_stands(write: Write, ablate: str, said: str) -> None:
-    assert said in faults(write, ablate)
+    assert said in errors(write, ablate)

@@ -107,13 +107,11 @@ def test_a_logarithmic_range_from_zero_is_refused(write: Write) -> None:
     ],
 )
 def test_values_are_listed_without_binary_dust(given: Domain, values: tuple[object, ...]) -> None:
-    assert given.values() == values
+    assert tuple(given.value_at(index) for index in range(given.size or 0)) == values
     assert given.size == len(values)
 
 
 def test_a_continuous_range_has_no_values_to_list() -> None:
-    with pytest.raises(ValueError, match="a.b has endlessly many values"):
-        Range("a.b", 0.0, 1.0).values()
     with pytest.raises(ValueError, match="a.b is a continuous range"):
         Range("a.b", 0.0, 1.0).value_at(0)
 
@@ -152,7 +150,7 @@ def test_optuna_suggests_inside_the_domain_and_without_warning(given: Domain) ->
         warnings.simplefilter("error")
         values = [given.suggest(study.ask()) for _ in range(30)]
     if given.size is not None:
-        assert set(values) <= set(given.values())
+        assert all(given.holds(value) for value in values)
     else:
         assert isinstance(given, Range)
         assert all(given.low <= float(value) <= given.high for value in values)

@@ -3,7 +3,7 @@ from platform.study.errors import StudyError, StudyErrors, did_you_mean, has_sec
 import pytest
 
 
-def test_a_fault_shows_file_line_key_and_sentence() -> None:
+def test_an_error_shows_file_line_key_and_sentence() -> None:
     assert str(StudyError("spc.yaml", 14, "seeds", "must differ.")) == "spc.yaml:14: seeds: must differ."
 
 
@@ -11,17 +11,17 @@ def test_an_override_has_no_line() -> None:
     assert str(StudyError("--set #1", 0, "seeds", "must differ.")) == "--set #1: seeds: must differ."
 
 
-def test_faults_are_sorted_by_line_and_overrides_come_last() -> None:
+def test_errors_are_sorted_by_line_and_overrides_come_last() -> None:
     given = [
         StudyError("--set #10", 0, "", "e"),
         StudyError("--set #2", 0, "", "d"),
         StudyError("a", 12, "", "c"),
         StudyError("a", 3, "", "b"),
     ]
-    assert [fault.sentence for fault in StudyErrors(given).faults] == ["b", "c", "d", "e"]
+    assert [error.sentence for error in StudyErrors(given).errors] == ["b", "c", "d", "e"]
 
 
-def test_a_fault_said_twice_is_reported_once() -> None:
+def test_an_error_said_twice_is_reported_once() -> None:
     assert str(StudyErrors([StudyError("a", 1, "k", "s"), StudyError("a", 1, "k", "s")])) == "a:1: k: s"
 
 

@@ -59,7 +59,7 @@ def test_a_wrong_override_is_shown_by_its_number(write: Write, override: str, se
     assert str(caught.value).startswith(sentence)
 
 
-def test_faults_of_all_overrides_are_reported_together(write: Write) -> None:
+def test_errors_of_all_overrides_are_reported_together(write: Write) -> None:
     with pytest.raises(StudyErrors) as caught:
         load(write, "trials=many", "seeds=[0, 0]", "pretext.epohcs=4")
-    assert [fault.file for fault in caught.value.faults] == ["--set #1", "--set #2", "--set #3"]
+    assert [error.file for error in caught.value.errors] == ["--set #1", "--set #2", "--set #3"]

@@ -1,7 +1,8 @@
 from collections.abc import Callable
 from pathlib import Path
+from platform.study.domains import grid_size
 from platform.study.errors import StudyErrors
-from platform.study.plan import grid_size, rows, shared_slots
+from platform.study.plan import rows, shared_slots
 from platform.study.study import load_study
 
 import pytest
@@ -27,8 +28,8 @@ def test_stages_before_the_first_touched_one_are_shared(write: Write, lines: str
 
 def test_a_grid_is_counted_and_a_continuous_range_has_no_count(write: Write) -> None:
     text = "method: spc\nsearch: {neighbors.k: {int: [1, 1000000]}, spc.epochs: {int: [1, 1000000]}}\n"
-    assert grid_size(load_study(write(text))) == 10**12
-    assert grid_size(load_study(write("method: spc\nsearch: {pretext.lr: {loguniform: [0.1, 1]}}\n"))) is None
+    assert grid_size(load_study(write(text)).search) == 10**12
+    assert grid_size(load_study(write("method: spc\nsearch: {pretext.lr: {loguniform: [0.1, 1]}}\n")).search) is None
 
 
 def test_the_plan_says_what_runs_how_often_and_where(write: Write) -> None:
@@ -70,7 +71,7 @@ def test_what_stops_trials_is_in_the_plan(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "fault"),
+    ("lines", "error"),
     [
         ("ablate: {a: {}, b: {neighbors.k: 5}}\nscheduler: asha", "every row of an ablation is wanted whole"),
         ("scheduler: median", "there is only one"),
@@ -83,10 +84,10 @@ def test_what_stops_trials_is_in_the_plan(write: Write) -> None:
         ("time_limit: 0", "time_limit must be a time above 0, but is 0"),
     ],
 )
-def test_what_cannot_stop_trials_is_refused(write: Write, lines: str, fault: str) -> None:
+def test_what_cannot_stop_trials_is_refused(write: Write, lines: str, error: str) -> None:
     with pytest.raises(StudyErrors) as caught:
         load_study(write(f"method: spc\n{lines}\n"))
-    assert fault in str(caught.value)
+    assert error in str(caught.value)
 
 
 def test_a_method_that_trains_on_some_labels_is_said_to(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def test_presets_of_one_name_differ_by_data_set(write: Write) -> None:
     assert load_study(write(part)).fixed == {"spc.epochs": 3}
 
 
-def test_a_preset_value_that_cannot_count_any_more_is_no_fault(write: Write) -> None:
+def test_a_preset_value_that_cannot_count_any_more_is_no_error(write: Write) -> None:
     full = resolved(load_study(write(PAGE + "fixed: {spc.refine: false}\n")))
     assert "spc.threshold" not in full["fixed"]
 
@@ -103,11 +103,11 @@ def test_the_harmless_value_of_such_a_setting_needs_no_word(write: Write) -> Non
     ["fixed: {spc.threshold: 0.8}", "search: {spc.threshold: [0.8, 0.9]}", "ablate:\n  high: {spc.threshold: 0.9}"],
     ids=["fixed", "search", "ablate"],
 )
-def test_a_rehearsal_takes_the_value_that_a_stage_has_for_it(
+def test_a_smoke_study_takes_the_value_that_a_stage_has_for_it(
     write: Write, monkeypatch: pytest.MonkeyPatch, block: str
 ) -> None:
     monkeypatch.setattr(pipeline.stages("spc")["spc"], "SMOKE", {"threshold": 0.1}, raising=False)
-    small = smoke.rehearsal(load_study(write(f"method: spc\n{block}\n")))
+    small = smoke.smoke_study(load_study(write(f"method: spc\n{block}\n")))
     assert small.fixed["spc.threshold"] == 0.1
     assert "spc.threshold" not in {*small.search, *(name for row in small.ablate for name in row.changes)}
     assert any(note.startswith("spc.threshold: 0.1") for note in small.notes)

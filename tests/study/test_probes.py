@@ -3,7 +3,7 @@
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from platform.study.data_limits import data_faults, probe_data_faults
+from platform.study.data_limits import data_errors, probe_data_errors
 from platform.study.errors import StudyErrors
 from platform.study.resolved import meaning, resolved
 from platform.study.study import load_study
@@ -26,7 +26,7 @@ def _real_pipeline(monkeypatch: pytest.MonkeyPatch, _small_pipeline: None) -> No
         monkeypatch.setattr(pipeline, name, getattr(real, name))
 
 
-def faults(write: Write, text: str) -> str:
+def errors(write: Write, text: str) -> str:
     with pytest.raises(StudyErrors) as caught:
         load_study(write(text))
     return str(caught.value)
@@ -59,7 +59,7 @@ def test_the_objective_is_the_method_s_own_although_probes_come_last(write: Writ
 @pytest.mark.parametrize("metric", ["linear_probe/conv4_acc", "linear_probe/loss"])
 def test_no_number_of_a_probe_is_optimized_unless_the_study_is_called_an_oracle(write: Write, metric: str) -> None:
     text = f"method: uad\nprobes: [linear_probe]\nobjective: {{metric: {metric}, mode: max}}\n"
-    said = faults(write, text)
+    said = errors(write, text)
     assert "objective.metric must be label-free" in said
     assert "Take a metric of the method's own stages, or write oracle: true" in said
     assert load_study(write(text + "oracle: true\n")).oracle
@@ -79,12 +79,12 @@ def test_published_values_of_layers_are_read(write: Write) -> None:
     ],
 )
 def test_what_is_no_list_of_probes_is_refused_with_its_line(write: Write, probes: str, sentence: str) -> None:
-    said = faults(write, f"method: uad\nprobes: {probes}\n")
+    said = errors(write, f"method: uad\nprobes: {probes}\n")
     assert "spc.yaml:2" in said and sentence in said
 
 
 def test_a_setting_of_a_probe_that_is_not_there_is_unknown(write: Write) -> None:
-    assert "linear_probe.epochs is not a setting of 'uad'" in faults(
+    assert "linear_probe.epochs is not a setting of 'uad'" in errors(
         write, "method: uad\nfixed: {linear_probe.epochs: 3}\n"
     )
 
@@ -104,13 +104,13 @@ def test_probes_may_have_a_data_set_of_their_own(write: Write) -> None:
 
 
 def test_a_probe_dataset_is_read_as_closely_as_the_other(write: Write) -> None:
-    said = faults(write, TRANSFER.replace("image_size", "image_sise"))
+    said = errors(write, TRANSFER.replace("image_size", "image_sise"))
     assert said.startswith("spc.yaml:4: probe_dataset.image_sise: image_sise is not a key of probe_dataset.")
     assert "image_size" in said
 
 
 def test_a_probe_dataset_without_probes_is_refused(write: Write) -> None:
-    said = faults(write, TRANSFER.replace("probes: [knn_probe]\n", ""))
+    said = errors(write, TRANSFER.replace("probes: [knn_probe]\n", ""))
     assert "there are none. Add probes: [linear_probe]." in said
 
 
@@ -125,13 +125,13 @@ def test_a_probe_dataset_without_probes_is_refused(write: Write) -> None:
 )  # fmt: skip
 def test_networks_are_probed_on_images_like_those_they_learned_from(write: Write, probed: DataShape, said: str) -> None:
     study, shape = load_study(write(TRANSFER)), DataShape(1000, 300, 10, 1, 8)
-    assert probe_data_faults(study, shape, shape) == []
-    (fault,) = probe_data_faults(study, shape, probed)
-    assert said in str(fault) and "probe_dataset" in str(fault)
+    assert probe_data_errors(study, shape, shape) == []
+    (error,) = probe_data_errors(study, shape, probed)
+    assert said in str(error) and "probe_dataset" in str(error)
 
 
 def test_a_probe_is_bounded_by_its_own_data_set(write: Write) -> None:
     study, large = load_study(write(TRANSFER)), DataShape(100_000, 300, 10, 1, 8)
-    assert data_faults(study, large, large) == []
-    (fault,) = data_faults(study, large, DataShape(15, 5, 10, 1, 8))
-    assert "knn_probe.num_neighbors" in str(fault) and "training images (15)" in str(fault)
+    assert data_errors(study, large, large) == []
+    (error,) = data_errors(study, large, DataShape(15, 5, 10, 1, 8))
+    assert "knn_probe.num_neighbors" in str(error) and "training images (15)" in str(error)

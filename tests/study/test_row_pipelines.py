@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from pathlib import Path
 from platform.study import compatibility, resolved
-from platform.study.data_limits import data_faults
+from platform.study.data_limits import data_errors
 from platform.study.errors import StudyErrors
 from platform.study.plan import rows, shared_parts
-from platform.study.smoke import rehearsal
+from platform.study.smoke import smoke_study
 from platform.study.study import load_study
 from typing import Any
 
@@ -134,8 +134,8 @@ def test_a_pipeline_of_several_rows_shares_what_they_leave_alone(write: Write) -
     assert shared["d"] == ("pretext", "neighbors", "scan")
 
 
-def test_the_rehearsal_shortens_every_pipeline(write: Write) -> None:
-    small = rehearsal(load_study(write(PAGE)))
+def test_smoke_shortens_every_pipeline(write: Write) -> None:
+    small = smoke_study(load_study(write(PAGE)))
     for part in small.parts:
         slots = [slot for slot, stage in part.stages.items() if "epochs" in stage.Config.__dataclass_fields__]
         assert all(part.fixed[f"{slot}.epochs"] == 2 for slot in slots)
@@ -145,5 +145,5 @@ def test_what_the_data_forbid_is_found_in_every_pipeline_at_its_row(write: Write
     text = "method: kmeans\nablate:\n  a: {}\n  b: {method: scan}\n"
     study = load_study(write(text))
     shape = DataShape(num_train=30, num_eval=30, num_channels=1, image_size_px=8, num_classes=10)
-    found = [fault for fault in data_faults(study, shape) if "neighbors" in str(fault)]
-    assert found and all(fault.line == 4 for fault in found)
+    found = [error for error in data_errors(study, shape) if "neighbors" in str(error)]
+    assert found and all(error.line == 4 for error in found)

@@ -62,7 +62,7 @@ def test_a_changed_grid_or_start_is_another_study(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "error"),
     [
         (
             "method: spc\ngrid: {pretext.lr: {uniform: [0.1, 0.2]}}\n",
@@ -133,8 +133,8 @@ def test_a_changed_grid_or_start_is_another_study(write: Write) -> None:
         ),
     ],
 )
-def test_what_is_wrong_is_named(write: Write, text: str, fault: str) -> None:
-    assert fault in refusal(write, text)
+def test_what_is_wrong_is_named(write: Write, text: str, error: str) -> None:
+    assert error in refusal(write, text)
 
 
 def test_an_oracle_may_have_objectives_of_both_kinds(write: Write) -> None:

@@ -65,7 +65,7 @@ def test_configs_name_the_setting_in_full(write: Write) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "fault"),
+    ("text", "error"),
     [
         ("seeds: [0]\n", "spc.yaml:1: method: method is missing. Write method: scan, or another one."),
         ("method: spcc\n", "spc.yaml:1: method: method 'spcc' does not exist. Did you mean 'spc'?"),
@@ -108,7 +108,7 @@ def test_configs_name_the_setting_in_full(write: Write) -> None:
         ("method: spc\ntrials: 0\n", "spc.yaml:2: trials: trials must be at least 1, but is 0."),
         (
             "method: spc\ntrials: 1e3\n",
-            "spc.yaml:2: trials: trials must be a whole number, but is '1e3'. It was read as text; write 1000.",
+            "spc.yaml:2: trials: trials must be a whole number, but is 1000.0. Write 1000.",
         ),
         ("method: spc\noracle: yes\n", "spc.yaml:2: oracle: oracle must be true or false, but is 'yes'."),
         ("method: spc\nretries: 99\n", "spc.yaml:2: retries: retries must be at most 20, but is 99."),
@@ -156,12 +156,12 @@ def test_configs_name_the_setting_in_full(write: Write) -> None:
         ),
     ],
 )
-def test_a_wrong_key_or_value_of_the_page(write: Write, text: str, fault: str) -> None:
-    assert refusal(write, text).startswith(fault)
+def test_a_wrong_key_or_value_of_the_page(write: Write, text: str, error: str) -> None:
+    assert refusal(write, text).startswith(error)
 
 
 @pytest.mark.parametrize(
-    ("lines", "fault"),
+    ("lines", "error"),
     [
         (
             "fixed: {spc.treshold: 0.9}",
@@ -219,8 +219,8 @@ def test_a_wrong_key_or_value_of_the_page(write: Write, text: str, fault: str) -
         ("ablate: {a: }", "ablate.a: ablate.a must be a mapping of keys to values, but is empty."),
     ],
 )
-def test_a_wrong_setting(write: Write, lines: str, fault: str) -> None:
-    assert refusal(write, f"method: spc\n{lines}\n").startswith(f"spc.yaml:2: {fault}")
+def test_a_wrong_setting(write: Write, lines: str, error: str) -> None:
+    assert refusal(write, f"method: spc\n{lines}\n").startswith(f"spc.yaml:2: {error}")
 
 
 def test_search_and_ablate_exclude_each_other(write: Write) -> None:
@@ -339,18 +339,18 @@ def test_the_file_name_must_do_as_a_name_too(write: Write) -> None:
     assert "but is 'my study'" in refusal(write, "method: spc\n", "my study.yaml")
 
 
-def test_all_faults_of_a_file_are_reported_sorted_by_line(write: Write) -> None:
+def test_all_errors_of_a_file_are_reported_sorted_by_line(write: Write) -> None:
     text = (
         "method: spc\nseed: 1\ntrials: none\nfixed:\n  spc.treshold: 0.9\n  spc.epochs: 0\nsearch:\n"
         "  neighbors.k: {int: [9, 5]}\nobjective: {metric: spc/nmi, mode: max}\ndataset: {name: mnits}\n"
     )
-    lines = [int(fault.split(":")[1]) for fault in refusal(write, text).split("\n")]
+    lines = [int(error.split(":")[1]) for error in refusal(write, text).split("\n")]
     assert lines == [2, 3, 5, 6, 8, 9, 10]
 
 
-def test_a_key_at_fault_leads_to_no_second_fault(write: Write) -> None:
+def test_a_key_with_an_error_leads_to_no_second_error(write: Write) -> None:
     text = "method: spc\noracle: true\nobjective: {metric: spc/acc}\nsearch:\ntrials: 4\n"
-    assert [fault.split(": ")[1] for fault in refusal(write, text).split("\n")] == ["objective.mode", "search"]
+    assert [error.split(": ")[1] for error in refusal(write, text).split("\n")] == ["objective.mode", "search"]
 
 
 def test_tracking_fills_in_the_environment_only_when_asked() -> None:

@@ -1,12 +1,14 @@
+import math
 import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from platform.study.errors import StudyErrors
 from platform.study.yaml_reader import MAX_BYTES, parse, parse_value, read
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
+import yaml
 
 
 def refusal(text: str) -> str:
@@ -26,12 +28,42 @@ def refusal(text: str) -> str:
         ("null", None),
         ("", None),
         ('"1"', "1"),
-        ("1e-4", "1e-4"),
-        ("no", "no"),
-        ("on", "on"),
-        ("010", "010"),
-        ("0x1F", "0x1F"),
+        ("~", None),
+        ("Null", None),
+        ("NULL", None),
+        ("nULL", "nULL"),
+        ("True", True),
+        ("FALSE", False),
+        ("tRUE", "tRUE"),
+        *((word, word) for word in ("yes", "Yes", "no", "NO", "on", "On", "off", "OFF", "y", "Y", "n")),
+        ("1e-4", 1e-4),
+        ("1E5", 1e5),
+        ("1e+3", 1000.0),
+        ("-2E-3", -2e-3),
+        ("+.5e2", 50.0),
+        ("1.e3", 1000.0),
+        (".5", 0.5),
+        ("5.", 5.0),
+        ("1e", "1e"),
+        ("e5", "e5"),
+        (".e5", ".e5"),
+        (".", "."),
+        ("1e5.0", "1e5.0"),
+        (".inf", math.inf),
+        ("+.INF", math.inf),
+        ("-.Inf", -math.inf),
+        ("inf", "inf"),
+        ("nan", "nan"),
+        ("017", 17),
+        ("-010", -10),
+        ("0o17", 15),
+        ("0o18", "0o18"),
+        ("-0o17", "-0o17"),
+        ("0x1F", 31),
+        ("0xfg", "0xfg"),
+        ("0b11", "0b11"),
         ("1_000", "1_000"),
+        ("1:30", "1:30"),
         ("12:30:45", "12:30:45"),
         ("2001-12-14", "2001-12-14"),
     ],
@@ -39,6 +71,12 @@ def refusal(text: str) -> str:
 def test_scalars_are_read_as_written(written: str, value: Any) -> None:
     read_value = parse(f"key: {written}", "f").data["key"]
     assert (read_value, type(read_value)) == (value, type(value))
+
+
+@pytest.mark.parametrize("written", [".nan", ".NaN", ".NAN"])
+def test_no_number_is_read_as_written(written: str) -> None:
+    value = parse(f"key: {written}", "f").data["key"]
+    assert isinstance(value, float) and math.isnan(value)
 
 
 def test_every_key_and_value_has_its_line() -> None:
@@ -72,7 +110,7 @@ def test_a_tag_is_refused() -> None:
 
 
 def test_each_line_indented_with_a_tab_is_named() -> None:
-    assert [fault.split(": ")[0] for fault in refusal("a:\n\tb: 1\n\tc: 2\n").split("\n")] == [
+    assert [error.split(": ")[0] for error in refusal("a:\n\tb: 1\n\tc: 2\n").split("\n")] == [
         "spc.yaml:2",
         "spc.yaml:3",
     ]
@@ -101,14 +139,29 @@ def test_broken_yaml_is_refused_with_its_line() -> None:
     assert refusal("a: 1\nb: [1, 2\nc: 3\n").startswith("spc.yaml:3: this is not YAML (")
 
 
-def test_several_faults_of_the_text_are_reported_together() -> None:
+@pytest.mark.parametrize("problem", ["exceeded maximum nesting depth", "words of a later version"])
+def test_a_library_that_stops_at_a_depth_of_its_own_is_not_quoted(
+    monkeypatch: pytest.MonkeyPatch, problem: str
+) -> None:
+    def parse_nothing(text: str, Loader: object) -> NoReturn:
+        mark = yaml.Mark("page", len(text), 0, len(text), None, 0)
+        raise yaml.MarkedYAMLError("while scanning", mark, problem, mark)
+
+    monkeypatch.setattr(yaml, "parse", parse_nothing)
+    assert refusal("a: " + "[" * 21) == "spc.yaml:1: values nest at most 20 deep, and here is one more."
+    assert refusal("a: " + "[" * 20).startswith("spc.yaml:1: this is not YAML (while scanning")
+
+
+def test_several_errors_of_the_text_are_reported_together() -> None:
     assert len(refusal("a: 1\na: 2\nb: !x 1\n3: 4\n").split("\n")) == 3
 
 
-def test_a_number_too_long_for_arithmetic_is_refused() -> None:
-    assert refusal("trials: " + "9" * 400) == (
-        "spc.yaml:1: trials: a whole number has at most 18 digits, but this one has 400."
-    )
+@pytest.mark.parametrize(("written", "digits"), [("9" * 400, 400), ("-" + "0" * 19, 19), ("0x" + "f" * 20, 22)])
+def test_a_number_too_long_for_arithmetic_is_refused(written: str, digits: int) -> None:
+    sentence = f"a whole number has at most 18 digits, but this one has {digits}."
+    assert refusal(f"trials: {written}") == f"spc.yaml:1: trials: {sentence}"
+    with pytest.raises(StudyErrors, match=f"^--set #1: {sentence}$"):
+        parse_value(written, "--set #1")
 
 
 def test_a_value_of_many_letters_is_refused_without_showing_it() -> None:
@@ -177,5 +230,5 @@ def test_a_value_of_an_override_is_a_scalar_or_brackets() -> None:
         [0, 1],
         {"choice": [1, 2]},
         "C:\\data # here",
-        "1e-4",
+        1e-4,
     ]

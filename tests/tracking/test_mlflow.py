@@ -46,7 +46,7 @@ def open_launch(ledger: Ledger, storage: Path) -> Launch:
     launch = ledger.open_launch("digits_spc", {}, RESOLVED, lookahead=2, facts=FACTS)
     ledger.add_trials(launch.id, [("prep", trial_spec(storage, "prepare"))])
     for number, threshold in enumerate((0.9, 0.95)):
-        ledger.add_setting(launch.id, Configuration(number, "", {"spc.strong_threshold": threshold}))
+        ledger.add_configuration(launch.id, Configuration(number, "", {"spc.strong_threshold": threshold}))
         ledger.add_trials(launch.id, [(f"key{number}", trial_spec(storage, threshold=threshold))], configuration=number)
     return launch
 

@@ -29,7 +29,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def add_setting(ledger: Ledger, launch: Launch, number: int, threshold: float, seeds: tuple[int, ...]) -> None:
-    ledger.add_setting(
+    ledger.add_configuration(
         launch.id, Configuration(number, "", {"spc.strong_threshold": threshold, "spc.graph_neighbors": 20})
     )
     cells = [(f"k{number}-{seed}", {"kind": "trial", "seed": seed}) for seed in seeds]
@@ -117,7 +117,9 @@ def test_the_direction_is_the_objectives(ledger: Ledger, tmp_path: Path, mode: s
 
 def test_an_ablation_row_keeps_its_changes_as_attributes(ledger: Ledger, tmp_path: Path) -> None:
     launch = launch_of(ledger, {**RESOLVED, "search": {}})
-    ledger.add_setting(launch.id, Configuration(0, "agreeing", {"spc.intersection_requires_label_agreement": True}))
+    ledger.add_configuration(
+        launch.id, Configuration(0, "agreeing", {"spc.intersection_requires_label_agreement": True})
+    )
     ledger.add_trials(launch.id, [("k0-0", {"kind": "trial", "seed": 0})], configuration=0)
     finish(ledger, launch, "k0-0", -2.0)
     mirror(ledger, launch.id, tmp_path / "optuna.db")
@@ -142,7 +144,7 @@ def test_a_domain_keeps_its_form(
     ledger: Ledger, tmp_path: Path, domain: Domain, value: Any, expected: BaseDistribution
 ) -> None:
     launch = launch_of(ledger, {**RESOLVED, "search": {"a.b": domain.as_dict()}})
-    ledger.add_setting(launch.id, Configuration(0, "", {"a.b": value}))
+    ledger.add_configuration(launch.id, Configuration(0, "", {"a.b": value}))
     ledger.add_trials(launch.id, [("k0-0", {"kind": "trial", "seed": 0})], configuration=0)
     finish(ledger, launch, "k0-0", -2.0)
     mirror(ledger, launch.id, tmp_path / "optuna.db")

@@ -124,7 +124,7 @@ def launch(ledger: Ledger) -> Launch:
     """Two settings of one seed, both still to be run."""
     opened = ledger.open_launch("spc", {}, RESOLVED, lookahead=2)
     for number, threshold in enumerate((0.9, 0.95)):
-        ledger.add_setting(opened.id, Configuration(number, "", {"spc.strong_threshold": threshold}))
+        ledger.add_configuration(opened.id, Configuration(number, "", {"spc.strong_threshold": threshold}))
         ledger.add_trials(opened.id, [(f"key{number}", trial_spec(threshold=threshold))], configuration=number)
     return opened
 
@@ -284,7 +284,7 @@ def _clean(tmp_path: Path) -> tuple[dict[str, Kept], int]:
 def _fresh_launch(ledger: Ledger) -> Launch:
     launch = ledger.open_launch("spc", {}, RESOLVED, lookahead=2)
     for number, threshold in enumerate((0.9, 0.95)):
-        ledger.add_setting(launch.id, Configuration(number, "", {"spc.strong_threshold": threshold}))
+        ledger.add_configuration(launch.id, Configuration(number, "", {"spc.strong_threshold": threshold}))
         ledger.add_trials(launch.id, [(f"key{number}", trial_spec(threshold=threshold))], configuration=number)
     return launch
 

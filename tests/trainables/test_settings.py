@@ -42,7 +42,7 @@ class Config:
         (
             "lr",
             "1e-4",
-            "lr must be a number, above 0, but is '1e-4'. It was read as text; write 0.0001. It is: learning rate",
+            "lr must be a number, above 0, but is '1e-4'. It is: learning rate",
         ),
         ("lr", "fast", "lr must be a number, above 0, but is 'fast'. It is: learning rate"),
         ("lr", math.nan, "lr must be above 0, but is nan. It is: learning rate"),

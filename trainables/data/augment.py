@@ -40,7 +40,14 @@ class Norm:
             )
 
     def apply(self, images_BCHW: Tensor) -> Tensor:
-        """(pixel - mean) / std of float32 pixels in [0, 1], in place."""
+        """Normalize pixels in place.
+
+        Args:
+            images_BCHW: float32 in [0, 1].
+
+        Returns:
+            The same tensor, (pixel - mean) / std.
+        """
         column = (1, len(self.mean), 1, 1)
         mean_1C11, std_1C11 = (
             torch.tensor(values, device=images_BCHW.device).view(column) for values in (self.mean, self.std)
@@ -80,7 +87,7 @@ class Augmentation(Protocol):
 
     Takes uint8 images of shape (B, C, H, W), C 1 or 3, H and W at least 8, the draws of this batch and the data set's
     Norm; gives new float32 images of the same shape, normalized. The input is not changed. Views of images of 256 px
-    have 224 px (``contract.WINDOWS_PX``): crops are cut out of the whole image, and other changes see a window of it.
+    have 224 px (``interfaces.WINDOWS_PX``): crops are cut out of the whole image, and other changes see a window of it.
 
     Raises:
         ValueError: the images are not of that kind, or there are not as many as the draws have rows.
@@ -92,13 +99,21 @@ class Augmentation(Protocol):
 
 
 def plain(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
-    """``judged`` as an augmentation. Takes no draws."""
+    """``judged`` in the form of an augmentation; it draws nothing."""
     _check(images_BCHW, draws, norm)
     return judged(images_BCHW, norm)
 
 
 def judged(images_BCHW: Tensor, norm: Norm) -> Tensor:
-    """Uint8 images as they are judged: only normalized, of large ones the window in the middle."""
+    """Prepare images for evaluation: normalize them, and take the window in the middle of large ones.
+
+    Args:
+        images_BCHW: uint8.
+        norm: mean and standard deviation of the data set.
+
+    Returns:
+        float32 of the size of a view.
+    """
     return norm.apply(_scaled(geometry.middle(images_BCHW)))
 
 
@@ -151,8 +166,8 @@ def _simclr(norm: Norm, images_BCHW: Tensor, *numbers: Tensor) -> Tensor:
 def scan_strong(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """Mirroring, ``num_strong_ops`` of fourteen operations drawn with replacement, and cutout after normalizing.
 
-    The operations are applied one by one with Pillow's arithmetic (``strong``); warps are not joined into one, since
-    each rounds to whole pixels. The random crop of the published sequence is the window of large images.
+    The operations are applied one by one with Pillow's arithmetic (``randaugment``); warps are not joined into one,
+    since each rounds to whole pixels. The random crop of the published sequence is the window of large images.
     """
     _check(images_BCHW, draws, norm)
     images_BCHW = geometry.windows(images_BCHW, draws)
@@ -173,7 +188,11 @@ def _cut_out(norm: Norm, images_BCHW: Tensor, length_B: Tensor, center_B2: Tenso
 
 
 def published_cutout(size_px: int) -> int:
-    """The longest side of the cutout: 16 at 32 px, 21 at 64, 32 at 96, 75 at 224; between these ours."""
+    """The longest side of the cutout in pixels: 16 at 32 px, 21 at 64, 32 at 96, 75 at 224; between these, ours.
+
+    Args:
+        size_px: side of the image.
+    """
     return size_px // 2 if size_px <= 32 else round(size_px / 3)
 
 
@@ -268,12 +287,20 @@ def in_pieces(
     *numbers_B: Tensor,
     size_HW: tuple[int, int] | None = None,
 ) -> Tensor:
-    """``change(norm, images, *numbers)``, on the CPU a piece of the batch at a time, since images are independent.
+    """Call ``change(norm, images, *numbers)``; on a CPU for one piece of the batch after another.
 
-    size_HW: of what it gives; None for the size of a view.
+    What a piece leaves in between then stays in the cache and in memory that the process already has; for a whole
+    batch, getting fresh pages from the system took longer than the arithmetic.
 
-    What a piece leaves in between then stays in the cache and in memory the process already has; for a whole batch,
-    getting fresh pages from the system took longer than the arithmetic.
+    Args:
+        change: treats every image by itself.
+        norm: mean and standard deviation of the data set.
+        images_BCHW: uint8.
+        numbers_B: further arguments, a row for each image.
+        size_HW: height and width of the results; None for the size of a view.
+
+    Returns:
+        float32 (B, C, H, W).
     """
     if images_BCHW.device.type != "cpu":
         return change(norm, images_BCHW, *numbers_B)

@@ -16,7 +16,7 @@ class BatchRandom:
     """
 
     def __init__(
-        self, generator: torch.Generator, total: int, start: int = 0, count: int | None = None, *, times: int = 1
+        self, generator: torch.Generator, total: int, start: int = 0, count: int | None = None, *, num_batches: int = 1
     ) -> None:
         """Own the rows start .. start + count of a batch of ``total`` images.
 
@@ -25,7 +25,8 @@ class BatchRandom:
             total: images in the batch over all ranks, at least 1.
             start: this rank's first image.
             count: this rank's images of a batch; None for all from ``start`` on.
-            times: batches of that size, one after another, of each of which those rows are own.
+            num_batches: consecutive batches of ``total`` images to draw for; rows start .. start + count of each are
+                kept.
 
         Raises:
             ValueError: the rows are not inside the batch, or there is no batch.
@@ -36,38 +37,45 @@ class BatchRandom:
                 f"Draws must be for at least one row inside the batch, but rows {start} to {start + count} of a batch"
                 f" of {total} images were asked for. total counts the images of all ranks, start and count this rank's."
             )
-        if times < 1:
-            raise ValueError(f"Draws must be for at least one batch, but are for {times}.")
+        if num_batches < 1:
+            raise ValueError(f"Draws must be for at least one batch, but are for {num_batches}.")
         self.generator = generator
         self.total = total
-        self.times = times
-        self.count = count * times
+        self.num_batches = num_batches
+        self.count = count * num_batches
         self._rows = slice(start, start + count)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        """float32, uniform in [low, high)."""
+        """Draw float32 numbers, uniform in [low, high)."""
         return self._unit(shape).mul_(high - low).add_(low)
 
     def bernoulli(self, p: float, *shape: int) -> Tensor:
-        """bool, True with probability ``p``."""
+        """Draw booleans, True with probability ``p``."""
         return self._unit(shape) < p
 
     def normal(self, *shape: int) -> Tensor:
-        """float32, standard normal."""
+        """Draw float32 numbers from a standard normal distribution."""
         return self._own(torch.randn(self._drawn, *shape, generator=self.generator, device=self.generator.device))
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
-        """int64, uniform over low .. high - 1."""
+        """Draw int64 numbers, uniform over low .. high - 1."""
         size, device = (self._drawn, *shape), self.generator.device
         return self._own(torch.randint(low, high, size, generator=self.generator, device=device))
 
     def integers_below(self, limit_B: Tensor) -> Tensor:
-        """int64 of shape (B,), each uniform over 0 .. limit - 1 of its own int64 limit, which is at least 1."""
+        """Draw one number for each image, uniform over 0 .. limit - 1.
+
+        Args:
+            limit_B: int64, at least 1.
+
+        Returns:
+            int64 of shape (B,).
+        """
         # The product of a float32 just below 1 and the limit can round up to the limit itself.
         return torch.minimum((self._unit(()) * limit_B).long(), limit_B - 1)
 
     def permutation(self, n: int) -> Tensor:
-        """int64 of shape (B, n): an order of 0 .. n - 1 for each image, every order equally likely."""
+        """Draw an order of 0 .. n - 1 for each image, int64 of shape (B, n); every order is equally likely."""
         return self._unit((n,)).argsort(dim=1, stable=True)
 
     def _unit(self, shape: tuple[int, ...]) -> Tensor:
@@ -75,7 +83,7 @@ class BatchRandom:
 
     @property
     def _drawn(self) -> int:
-        return self.total * self.times
+        return self.total * self.num_batches
 
     def _own(self, values: Tensor) -> Tensor:
-        return values.view(self.times, self.total, *values.shape[1:])[:, self._rows].flatten(0, 1)
+        return values.view(self.num_batches, self.total, *values.shape[1:])[:, self._rows].flatten(0, 1)

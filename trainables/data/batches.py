@@ -15,12 +15,18 @@ from .decode_workers import FileImages
 def batches(
     rows: int | Split, batch_size: int, generator: torch.Generator, *, rank: int, world_size: int, drop_last: bool
 ) -> Iterator[Batch]:
-    """One pass over ``rows`` in an order drawn from ``generator``, in global batches of ``batch_size``.
+    """Yield one pass over the data in a random order, in global batches.
 
-    Given a Split whose images lie in files, this rank's rows are announced to it, so that they are decoded ahead.
-
-    A batch is trimmed to a multiple of ``world_size``; one that would leave a rank with a single image is left out,
+    A batch is trimmed to a multiple of ``world_size``. A batch that would leave a rank with a single image is left out,
     because batch normalization has no variance there.
+
+    Args:
+        rows: number of rows, or a Split; if its images lie in files, this rank's rows are decoded ahead.
+        batch_size: of the global batch.
+        generator: the order is drawn from it.
+        rank: this process, from 0.
+        world_size: number of processes.
+        drop_last: leave out a last batch that is not full.
 
     Raises:
         ValueError: batch_size is not a multiple of world_size, or drop_last leaves no batch at all.
@@ -36,13 +42,22 @@ def batches(
 
 
 def announce(split: Split, rows: Tensor) -> None:
-    """Tell a split which of its rows are asked for next, in order: those that lie in files are decoded ahead."""
+    """Tell a split which of its rows are asked for next, in order; images in files are then decoded ahead.
+
+    Args:
+        rows: int64.
+    """
     if isinstance(split.images_NCHW, FileImages):
         split.images_NCHW.announce(rows)
 
 
 def announced(split: Split, rows_N: Tensor, batches: Iterable[Batch]) -> Iterator[Batch]:
-    """Batches of the numbers of ``rows_N``, after their rows have been announced to the split."""
+    """Announce the rows of all batches to the split, then yield the batches.
+
+    Args:
+        rows_N: int64 rows of the split.
+        batches: their ``rows_B`` are indices into ``rows_N``.
+    """
     own = list(batches)
     if own:
         announce(split, torch.cat([rows_N[batch.rows_B] for batch in own]))
@@ -50,7 +65,10 @@ def announced(split: Split, rows_N: Tensor, batches: Iterable[Batch]) -> Iterato
 
 
 def dealt(order_N: Tensor, batch_size: int, *, rank: int, world_size: int, drop_last: bool) -> Iterator[Batch]:
-    """``batches`` of rows in an order that is there already; rows may stand in it more than once.
+    """Cut an order of rows into this rank's batches, as ``batches`` does.
+
+    Args:
+        order_N: int64; rows may stand in it more than once.
 
     Raises:
         ValueError: batch_size is not a multiple of world_size.

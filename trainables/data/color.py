@@ -21,7 +21,12 @@ def grayscale(images_BCHW: Tensor) -> Tensor:
 
 
 def greyed(images_BCHW: Tensor, grey_B: Tensor) -> Tensor:
-    """The images, of which those with ``grey_B`` lose their colors; may be done in place."""
+    """Take the colors out of some images; may be done in place.
+
+    Args:
+        images_BCHW: float32.
+        grey_B: bool, True where the image becomes grey.
+    """
     if images_BCHW.device.type != "cpu":
         # Rows that are not counted: a count would have to wait for the device.
         return torch.where(_column(grey_B), grayscale(images_BCHW), images_BCHW)
@@ -31,6 +36,12 @@ def greyed(images_BCHW: Tensor, grey_B: Tensor) -> Tensor:
 
 
 def adjust_brightness(images_BCHW: Tensor, factor_B: Tensor) -> Tensor:
+    """Multiply each image by its factor and clamp it to [0, 1].
+
+    Args:
+        images_BCHW: float32 in [0, 1].
+        factor_B: at least 0.
+    """
     return (images_BCHW * _column(factor_B)).clamp_(0, 1)
 
 
@@ -84,7 +95,12 @@ NO_CHANGE = len(CHANGES)
 
 
 def order_of_changes(order_BS: Tensor, chosen_B: Tensor) -> Tensor:
-    """The orders of the chosen images; NO_CHANGE throughout for the others."""
+    """The orders of the chosen images; NO_CHANGE throughout for the others.
+
+    Args:
+        order_BS: int64, as ``jitter`` takes it.
+        chosen_B: bool.
+    """
     return order_BS.masked_fill(~chosen_B[:, None], NO_CHANGE)
 
 

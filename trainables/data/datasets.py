@@ -1,7 +1,7 @@
 """Data sets by name: a Spec says which images, ``load`` brings them into memory as uint8 or leaves them in their files.
 
 Sets that consist of image files stay in them where ``stream`` says so, or where they are large and do not fit; then
-they are decoded by other processes while the device works (see ``files``).
+they are decoded by other processes while the device works (see ``decode_workers``).
 Axes: N images, C channels, H height, W width, L 256 grey levels.
 """
 
@@ -107,19 +107,19 @@ class Spec:
 
     def __post_init__(self) -> None:
         settings.check(self)
-        faults = []
+        errors = []
         if 0 < self.image_size < MIN_IMAGE_SIZE_PX:
-            faults.append(
+            errors.append(
                 ("image_size", f"image_size must be 0 or at least {MIN_IMAGE_SIZE_PX} px, but is {self.image_size}.")
             )
         if self.name == "features" and self.image_size:
-            faults.append(("image_size", f"image_size must be 0 for features, but is {self.image_size}."))
+            errors.append(("image_size", f"image_size must be 0 for features, but is {self.image_size}."))
         if self.stream == "always" and not self.size_px and self.name == "folder":
-            faults.append(("stream", "stream: always needs an image_size above 0, so that all images have one size."))
+            errors.append(("stream", "stream: always needs an image_size above 0, so that all images have one size."))
         if self.classes and self.labels:
-            faults.append(("classes", "classes names class folders, which images with a table of labels do not have."))
-        if faults:
-            raise settings.SettingsError(faults)
+            errors.append(("classes", "classes names class folders, which images with a table of labels do not have."))
+        if errors:
+            raise settings.SettingsError(errors)
 
     @property
     def size_px(self) -> int:
@@ -128,7 +128,11 @@ class Spec:
 
 
 def meaning(fields: Mapping[str, settings.Plain]) -> dict[str, settings.Plain]:
-    """Of a Spec's fields, those that say what the data set is, not where it lies and how it is read."""
+    """The fields of a Spec that say what the data set is, and not where it lies or how it is read.
+
+    Args:
+        fields: every field of a Spec.
+    """
     effective = settings.effective(Spec(**fields))  # type: ignore[arg-type]
     return {name: value for name, value in effective.items() if name not in PLACES}
 
@@ -262,15 +266,15 @@ def _decoded(root: Path, paths: Sequence[str], like: FileImages) -> Tensor:
     size_px = like.decoders.size_px
     if size_px and len(paths) >= MANY:
         return FileImages(paths, like.decoders).whole(torch.device("cpu"))
-    images, faults = [], []
+    images, errors = [], []
     for path in paths:
         try:
             image_HWC = np.array(decoder.decoded(path, size_px))
             images.append(torch.from_numpy(image_HWC).permute(2, 0, 1).contiguous())
         except decoder.Unreadable as error:
-            faults.append(str(error))
-    if faults:
-        raise DataError(shortened(faults))
+            errors.append(str(error))
+    if errors:
+        raise DataError(shortened(errors))
     sizes: set[tuple[int, ...]] = {tuple(image_CHW.shape[1:]) for image_CHW in images}
     if len(sizes) > 1 or any(len(set(sides)) > 1 for sides in sizes):
         shown = ", ".join(f"{width}x{height}" for height, width in sorted(sizes)[:3])

@@ -37,10 +37,12 @@ _log = logging.getLogger(__name__)
 
 
 class Kept:
-    """The kept pixels of image files as squares of ``size_px``; see ``opened``.
+    """The cached pixels of image files as squares of ``size_px`` pixels; see ``opened``.
 
-    fd, first_byte, image_bytes: the open file, where its pixels begin, and how many belong to an image; image i's
-    flag is byte i.
+    Attributes:
+        fd: the open file.
+        first_byte: where its pixels begin.
+        image_bytes: bytes of one image. The flag of image i is byte i of the file.
     """
 
     def __init__(self, file: Path, paths: Sequence[str], size_px: int) -> None:
@@ -53,26 +55,43 @@ class Kept:
         self._numbers = {path: number for number, path in enumerate(paths[:num_kept])}
 
     def number(self, path: str) -> int:
-        """An image's place, -1 where it has none."""
+        """The index of an image in the file; -1 if the file has no room for it."""
         return self._numbers.get(path, -1)
 
     def has(self, path: str) -> bool:
-        """Whether its pixels are there."""
+        """Whether the image's pixels are in the file."""
         number = self.number(path)
         return number >= 0 and bool(self._flags_N[number])
 
     def read(self, path: str, out_HWC: Tensor) -> None:
-        """Its pixels, into contiguous uint8."""
+        """Read an image's pixels.
+
+        Args:
+            path: an image for which ``has`` is true.
+            out_HWC: contiguous uint8, filled in place.
+
+        Raises:
+            OSError: the file ends too early.
+        """
         begin = self.first_byte + self.number(path) * self.image_bytes
         if os.preadv(self.fd, [out_HWC.numpy().data], begin) != self.image_bytes:
             raise OSError(f"the kept pixels of {path} end too early")
 
     def close(self) -> None:
+        """Close the file."""
         os.close(self.fd)
 
 
 def opened(paths: Sequence[str], size_px: int) -> Kept | None:
-    """The file for these images; made where it is not there yet. None, with a warning, where there can be none."""
+    """Open the cache of these images, or create it.
+
+    Args:
+        paths: all image files of the data set.
+        size_px: side of the decoded images.
+
+    Returns:
+        The cache; None, with a warning, if it cannot be created.
+    """
     try:
         folder = _folder()
         file = folder / f"{_digest(paths, size_px)}.pixels"

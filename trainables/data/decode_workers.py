@@ -40,9 +40,9 @@ CHUNK = 16
 
 
 class FileImages:
-    """The images of these files as squares of ``size_px``; see ``contract.Images``.
+    """The images of files as squares of ``size_px`` pixels; see ``interfaces.Images``.
 
-    Asking for rows raises a DataError that names their files that cannot be decoded.
+    Asking for rows raises a DataError that names the files among them which cannot be decoded.
     """
 
     ndim = 4
@@ -58,6 +58,7 @@ class FileImages:
 
     @property
     def shape(self) -> torch.Size:
+        """(N, 3, size_px, size_px)."""
         return torch.Size((len(self), 3, self.decoders.size_px, self.decoders.size_px))
 
     def __getitem__(self, rows: Tensor | slice, /) -> Tensor:
@@ -71,7 +72,11 @@ class FileImages:
         return images_BCHW.to(self.device)
 
     def announce(self, rows: Tensor) -> None:
-        """Decode these rows next, in this order, as far as there is room; what was announced before is forgotten."""
+        """Decode these rows next, in this order, as far as there is room; an earlier announcement is forgotten.
+
+        Args:
+            rows: int64.
+        """
         self.decoders.announce([self.paths[row] for row in rows.tolist()])
 
     def to(self, device: torch.device, /) -> "FileImages":
@@ -86,17 +91,20 @@ class FileImages:
         return images_NCHW
 
     def picked(self, rows_N: Tensor) -> "FileImages":
+        """The images of these int64 rows, with the same workers."""
         return FileImages([self.paths[row] for row in rows_N.tolist()], self.decoders, self.device)
 
     def joined(self, other: "FileImages") -> "FileImages":
+        """These images and then those of ``other``, with the same workers."""
         return FileImages([*self.paths, *other.paths], self.decoders, self.device)
 
 
 class Decoders:
     """The worker processes of one data set; they start with the first request and end with this object.
 
-    size_px: 0 where images keep their sizes, which cannot be decoded here.
-    num_workers: 0 takes as many as torch has threads then, which is what a trial was given CPUs for.
+    Args:
+        size_px: side of the decoded images; 0 where images keep their sizes, and then nothing can be decoded here.
+        num_workers: 0 takes as many as torch has threads at the first request, which is what a trial's CPUs are.
     """
 
     def __init__(self, size_px: int, num_workers: int = 0) -> None:
@@ -106,7 +114,11 @@ class Decoders:
         self._work: _Work | None = None
 
     def keep(self, paths: Sequence[str]) -> None:
-        """From the first request on, decode each of these once, for all processes of this machine (see ``kept``)."""
+        """Keep the decoded pixels of these files for all processes of this machine (see ``decode_cache``).
+
+        Args:
+            paths: all files of the data set; the cache is opened with the first request.
+        """
         assert self._work is None
         self._kept = decode_cache.opened(paths, self.size_px)
         if self._kept is not None:
@@ -114,13 +126,21 @@ class Decoders:
 
     @property
     def num_slots(self) -> int:
+        """Number of images that the shared ring holds."""
         return max(SMALLEST_RING, RING_BYTES // (3 * self.size_px * self.size_px))
 
     def take(self, paths: Sequence[str]) -> Tensor:
-        """(B, 3, H, W) uint8 on the CPU; in memory channels come last, as decoders write them.
+        """Return decoded images, and wait for those that are not decoded yet.
+
+        Args:
+            paths: B files.
+
+        Returns:
+            uint8 (B, 3, H, W) on the CPU; in memory channels come last, as decoders write them.
 
         Raises:
-            DataError: a file cannot be decoded. RuntimeError: a worker process has ended.
+            DataError: a file cannot be decoded.
+            RuntimeError: a worker process has ended.
         """
         images_BHWC = torch.empty((len(paths), self.size_px, self.size_px, 3), dtype=torch.uint8)
         missing = [row for row, path in enumerate(paths) if not self._is_kept(path)]
@@ -134,6 +154,7 @@ class Decoders:
         return images_BHWC.permute(0, 3, 1, 2)
 
     def announce(self, paths: Sequence[str]) -> None:
+        """Decode these files next, in this order, as far as there is room."""
         missing = [path for path in paths if not self._is_kept(path)]
         if missing or self._work is not None:
             self._started().announce(missing)
@@ -158,7 +179,7 @@ class _Work:
         self._slots: dict[str, int] = {}  # of every file that is being decoded, or waits decoded
         self._ready: set[str] = set()
         self._forgotten: set[str] = set()  # being decoded, but nobody wants them any more
-        self._faults: dict[str, Exception] = {}
+        self._errors: dict[str, Exception] = {}
         self._free = list(range(num_slots))
         self._asked: deque[str] = deque()
         self._coming: Iterator[str] = iter(())
@@ -196,9 +217,9 @@ class _Work:
             self._changed.wait_for(lambda: self._ready.issuperset(wanted) or not self._alive())
             if not self._ready.issuperset(wanted):
                 raise RuntimeError("every process that decodes images has ended; is the machine out of memory?")
-            faults = [self._faults[path] for path in wanted if path in self._faults]
+            errors = [self._errors[path] for path in wanted if path in self._errors]
             slots_B = torch.tensor([self._slots[path] for path in paths])
-        if not faults:
+        if not errors:
             # Outside the lock: these slots are nobody else's until they are released.
             if len(rows) == len(out_BHWC):
                 torch.index_select(self._ring_SHWC, 0, slots_B, out=out_BHWC)
@@ -208,8 +229,8 @@ class _Work:
             for path in wanted:
                 self._release(path)
             self._changed.notify_all()
-        if faults:
-            raise type(faults[0])(shortened([str(fault) for fault in faults]))
+        if errors:
+            raise type(errors[0])(shortened([str(error) for error in errors]))
 
     def announce(self, paths: Sequence[str]) -> None:
         with self._changed:
@@ -235,7 +256,7 @@ class _Work:
 
     def _release(self, path: str) -> None:
         self._ready.discard(path)
-        self._faults.pop(path, None)
+        self._errors.pop(path, None)
         self._free.append(self._slots.pop(path))
 
     def _next(self) -> list[str]:
@@ -252,12 +273,12 @@ class _Work:
 
     def _serve(self, process: "subprocess.Popen[bytes]") -> None:
         while chunk := self._wait_for_work():
-            faults = self._decode(process, chunk)
+            errors = self._decode(process, chunk)
             with self._changed:
                 for _, path, _ in chunk:
                     self._ready.add(path)
-                    if path in faults:
-                        self._faults[path] = faults[path]
+                    if path in errors:
+                        self._errors[path] = errors[path]
                     if path in self._forgotten:
                         self._forgotten.discard(path)
                         self._release(path)

@@ -5,7 +5,7 @@ As a program this file is run by its path, so that it starts in a moment: it imp
     python -I decoder.py RING_FD SIZE_PX [KEPT_FD FIRST_BYTE]
 
 reads jobs from stdin, [[slot, path, place], ...] as one line of JSON each, writes the pixels of each file into its slot
-of the ring, and answers a job with one line on stdout: a JSON list of its faults, [[path, sentence], ...]. It ends with
+of the ring, and answers a job with one line on stdout: a JSON list of its errors, [[path, sentence], ...]. It ends with
 its stdin, and so with its owner, however that ends. Pixels with a place also go to the file of kept images (``kept``).
 
 Source: resizing the shorter side and keeping the middle, as ImageNet's recipes do (He et al. 2016, section 3.4).
@@ -24,11 +24,15 @@ from PIL import Image
 
 
 class Unreadable(ValueError):
-    """A file that gives no image: names the file, the rule it breaks and the way out."""
+    """A file cannot be read as an image. The text names the file, the rule it breaks and the way out."""
 
 
 def decoded(path: str, size_px: int) -> Image.Image:
-    """The file as an RGB image; the shorter side is resized to ``size_px`` and the middle kept. 0 keeps all of it.
+    """Decode one image file to RGB.
+
+    Args:
+        path: of the file.
+        size_px: the shorter side is resized to it, and the middle square is kept; 0 keeps the whole image.
 
     Raises:
         Unreadable: the file is missing, empty, cut short, no image, or deeper than 8 bits.
@@ -69,22 +73,29 @@ def _middle_square(image: Image.Image, size_px: int) -> Image.Image:
 
 
 def main(ring_fd: int, size_px: int, kept_fd: int = -1, first_byte: int = 0) -> None:
-    """Serve jobs until stdin ends."""
+    """Serve decoding jobs until stdin ends.
+
+    Args:
+        ring_fd: file descriptor of the shared ring of pixels.
+        size_px: side of the decoded images.
+        kept_fd: file descriptor of the decode cache; -1 for none.
+        first_byte: where the pixels begin in the cache.
+    """
     # Ctrl-C is for the owner, which may still want what it has asked for.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     ring_SHWC = np.frombuffer(mmap.mmap(ring_fd, 0), dtype=np.uint8).reshape(-1, size_px, size_px, 3)
     for line in sys.stdin.buffer:
-        faults = []
+        errors = []
         for slot, path, place in json.loads(line):
             try:
                 ring_SHWC[slot] = np.asarray(decoded(path, size_px))
             except Unreadable as error:
-                faults.append([path, str(error)])
+                errors.append([path, str(error)])
                 continue
             if kept_fd >= 0 and place >= 0 and not _keep(kept_fd, first_byte, place, ring_SHWC[slot]):
                 kept_fd = -1
         try:
-            sys.stdout.write(json.dumps(faults) + "\n")
+            sys.stdout.write(json.dumps(errors) + "\n")
             sys.stdout.flush()
         except BrokenPipeError:
             return

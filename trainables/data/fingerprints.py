@@ -18,7 +18,15 @@ NUM_READ = 4096
 
 
 def of_pixels(meaning: Mapping[str, Any], parts: Sequence[Split]) -> str:
-    """sha256 of what a stage can see: not of where the files lie."""
+    """Fingerprint of a data set by its pixels and labels.
+
+    Args:
+        meaning: the fields of a Spec that decide the images.
+        parts: all splits that a stage can read.
+
+    Returns:
+        sha256, in hexadecimal. It does not depend on where the files lie.
+    """
     digest = hashlib.sha256(VERSION.encode())
     digest.update(repr(sorted(meaning.items())).encode())
     for part in parts:
@@ -29,10 +37,16 @@ def of_pixels(meaning: Mapping[str, Any], parts: Sequence[Split]) -> str:
 
 
 def of_files(meaning: Mapping[str, Any], parts: Sequence[Split]) -> str:
-    """sha256 of the names, sizes in bytes and labels of all files in their order, and of the content of some.
+    """Fingerprint of a large data set by its files.
 
-    Not of times, which differ between copies on two machines. A file that was changed without a change of its size is
-    noticed only if it is one of the NUM_READ whose content is read.
+    Args:
+        meaning: the fields of a Spec that decide the images.
+        parts: splits whose images are files.
+
+    Returns:
+        sha256, in hexadecimal, of the names, sizes in bytes and labels of all files, and of the content of some.
+        Times do not count, since they differ between copies on two machines. A file that changed and kept its size is
+        noticed only if it is one of the NUM_READ whose content is read.
     """
     digest = hashlib.sha256(FILES_VERSION.encode())
     digest.update(repr(sorted(meaning.items())).encode())

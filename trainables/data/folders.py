@@ -28,12 +28,18 @@ _LAYOUTS = (
 
 @dataclass(frozen=True)
 class Part:
-    """Image files, and the int64 label of each, -1 where unknown."""
+    """Some image files.
+
+    Attributes:
+        paths: of the files.
+        labels_N: int64, -1 where unknown.
+    """
 
     paths: tuple[str, ...]
     labels_N: Tensor
 
     def picked(self, rows_N: Tensor) -> "Part":
+        """Take the files of these int64 rows."""
         return Part(tuple(self.paths[row] for row in rows_N.tolist()), self.labels_N[rows_N])
 
 
@@ -92,9 +98,12 @@ def folder(root: Path, union: bool, classes: str = "", labels: str = "") -> Tree
 
 
 def imagenet(root: Path, classes: str) -> Tree:
-    """``root``/train/<synset>/*.JPEG and ``root``/val/<synset>/*.JPEG; classes in the order of their synsets.
+    """Find ImageNet: ``root``/train/<synset>/*.JPEG and ``root``/val/<synset>/*.JPEG, classes in synset order.
 
-    ``classes`` names a text file with the synsets of a subset, one at the start of each line (ImageNet-50, -100, -200).
+    Args:
+        root: holds train and val.
+        classes: text file with the synsets of a subset, one at the start of each line (ImageNet-50, -100, -200);
+            empty for all.
 
     Raises:
         DataError: a folder is missing, or val has no class folders.
@@ -115,7 +124,11 @@ def imagenet(root: Path, classes: str) -> Tree:
 
 
 def tiny_imagenet(root: Path, classes: str) -> Tree:
-    """``root``/tiny-imagenet-200: train/<synset>/images/*.JPEG, and val/images with val/val_annotations.txt.
+    """Find Tiny ImageNet: train/<synset>/images/*.JPEG, and val/images with val/val_annotations.txt.
+
+    Args:
+        root: holds the folder tiny-imagenet-200.
+        classes: text file with the synsets to keep; empty for all.
 
     Raises:
         DataError: a folder or file is missing, or the annotations name an image or a synset that is not there.
@@ -203,15 +216,15 @@ def _labeled(part: Path, names: Sequence[str]) -> Part:
 
 def _labeled_in(places: Mapping[str, Path], names: Sequence[str]) -> Part:
     """The images of each class, from its own folder."""
-    paths, labels, faults = [], [], []
+    paths, labels, errors = [], [], []
     for label, name in enumerate(names):
         own = sorted(map(str, _images(places[name]))) if places[name].is_dir() else []
         if not own:
-            faults.append(f"{places[name]} holds no {', '.join(SUFFIXES)} file. Add images, or remove the folder.")
+            errors.append(f"{places[name]} holds no {', '.join(SUFFIXES)} file. Add images, or remove the folder.")
         paths += own
         labels += [label] * len(own)
-    if faults:
-        raise DataError("\n".join(faults))
+    if errors:
+        raise DataError("\n".join(errors))
     return Part(tuple(paths), torch.tensor(labels))
 
 

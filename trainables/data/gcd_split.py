@@ -40,10 +40,19 @@ def labeled_part(labels_N: Tensor, *, num_known: int, share: float, seed: int) -
 
 
 def balanced_batches(labeled_N: Tensor, batch_size: int, generator: torch.Generator) -> tuple[Tensor, list[int]]:
-    """Rows of an epoch, (S, B) int64, as many full batches as there are in N images; and unlabeled ones in each batch.
+    """Draw the batches of one epoch so that labeled and unlabeled images are equally frequent.
 
-    Every row is drawn with replacement, labeled or not with equal chances, and within its part with equal chances
-    again. In each batch the unlabeled rows come first, so that a part of a batch is a slice.
+    Each row is drawn with replacement: labeled or unlabeled with equal chances, then any row of that part with equal
+    chances.
+
+    Args:
+        labeled_N: bool, True where the image is labeled.
+        batch_size: B.
+        generator: advanced by the draws.
+
+    Returns:
+        int64 rows of shape (S, B), S = N // B, and the number of unlabeled rows in each batch. The unlabeled rows of a
+        batch come first, so that both parts are slices.
 
     Source: the sampler in the public code of SimGCD, after Vaze et al. 2022.
     """

@@ -20,13 +20,18 @@ CROP_RATIOS = (3 / 4, 4 / 3)
 
 
 def view_size(images_BCHW: Tensor) -> tuple[int, int]:
-    """Height and width of the views of these images: their own, but for images kept larger than they are seen."""
+    """Height and width of the views of these images: their own, or a window's if images are kept larger."""
     height, width = (WINDOWS_PX.get(size, size) for size in images_BCHW.shape[-2:])
     return height, width
 
 
 def windows(images_BCHW: Tensor, draws: BatchRandom) -> Tensor:
-    """A window at a random place of each image; images that are seen whole come back as they are, without a draw."""
+    """Cut a window at a random place out of each image; images that are seen whole come back without a draw.
+
+    Args:
+        images_BCHW: of any dtype.
+        draws: of the batch, B rows.
+    """
     height, width = view_size(images_BCHW)
     if (height, width) == tuple(images_BCHW.shape[-2:]):
         return images_BCHW
@@ -38,17 +43,25 @@ def windows(images_BCHW: Tensor, draws: BatchRandom) -> Tensor:
 
 
 def middle(images_BCHW: Tensor) -> Tensor:
-    """The window in the middle of each image, row after row in memory however the images lie there."""
+    """Cut the window in the middle out of each image; the result is contiguous."""
     height, width = view_size(images_BCHW)
     top, left = (images_BCHW.shape[-2] - height) // 2, (images_BCHW.shape[-1] - width) // 2
     return images_BCHW[..., top : top + height, left : left + width].contiguous()
 
 
 def draw_crops(draws: BatchRandom, size_HW: tuple[int, int], area: tuple[float, float]) -> Tensor:
-    """Draw a crop for each image as int64 (B, 4): top, left, height, width in whole pixels.
+    """Draw a crop for each image.
 
-    Area is uniform in its range (as a share of the image), the log of width / height uniform between log 3/4 and
-    log 4/3. The first of ten attempts that fits is taken; where none fits, the largest crop in the middle.
+    The area is uniform in its range, and the log of width / height uniform between log 3/4 and log 4/3. The first of
+    ten attempts that fits is taken; if none fits, the largest crop in the middle.
+
+    Args:
+        draws: of the batch, B rows.
+        size_HW: height and width of the images in pixels.
+        area: smallest and largest area, as a share of the image.
+
+    Returns:
+        int64 (B, 4): top, left, height, width in whole pixels.
 
     Source: torchvision RandomResizedCrop, with all ten attempts drawn at once.
     """
@@ -71,13 +84,20 @@ def draw_crops(draws: BatchRandom, size_HW: tuple[int, int], area: tuple[float, 
 def resized_crop(
     images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor, size_HW: tuple[int, int] | None = None
 ) -> Tensor:
-    """Cut each image's crop, resize it to ``size_HW`` and mirror it where ``flip_B``; float32 in and out.
-
-    size_HW: None for the size of a view.
+    """Cut each image's crop, resize it and mirror some of them.
 
     Bilinear, and never reading outside the crop. Enlarging is what Pillow does, without its rounding to whole grey
-    levels. To the size of a view nothing is reduced but by a window (256 px to 224 px at most), so antialiasing has no
-    part.
+    levels. To the size of a view nothing is reduced but by a window (256 px to 224 px at most), so antialiasing has
+    no part.
+
+    Args:
+        images_BCHW: float32.
+        crop_B4: int64, as ``draw_crops`` returns it.
+        flip_B: bool, True where the image is mirrored.
+        size_HW: height and width of the result; None for the size of a view.
+
+    Returns:
+        float32 (B, C, H, W).
     """
     top_B, left_B, height_B, width_B = crop_B4.unbind(1)
     height, width = size_HW or view_size(images_BCHW)
@@ -120,7 +140,12 @@ def _mirror(positions_BX: Tensor, flip_B: Tensor) -> Tensor:
 
 
 def flip(images_BCHW: Tensor, flip_B: Tensor) -> Tensor:
-    """A copy in which the images with ``flip_B`` are mirrored left to right."""
+    """Copy the images and mirror some of them left to right.
+
+    Args:
+        images_BCHW: of any dtype.
+        flip_B: bool, True where the image is mirrored.
+    """
     order_B = flip_B.argsort(stable=True)
     straight_RCHW, mirrored_RCHW = images_BCHW.index_select(0, order_B).tensor_split([int((~flip_B).sum())])
     return torch.cat([straight_RCHW, mirrored_RCHW.flip(-1)]).index_select(0, order_B.argsort())
@@ -182,7 +207,15 @@ def _fixed_positions(along_x_B: Tensor, along_y_B: Tensor, start_B: Tensor, size
 
 
 def rotation_matrix(degrees_B: Tensor, size_HW: tuple[int, int]) -> Tensor:
-    """float64 (B, 6): turn the image counterclockwise about its middle."""
+    """Matrices that turn images counterclockwise about their middle.
+
+    Args:
+        degrees_B: float64.
+        size_HW: height and width in pixels.
+
+    Returns:
+        float64 (B, 6), from output to source.
+    """
     height, width = size_HW
     angle_B = -torch.deg2rad(degrees_B.double())
     cos_B, sin_B = angle_B.cos(), angle_B.sin()
@@ -192,7 +225,15 @@ def rotation_matrix(degrees_B: Tensor, size_HW: tuple[int, int]) -> Tensor:
 
 
 def identity_with(column: int, values_B: Tensor) -> Tensor:
-    """float64 (B, 6): the identity, but for one of the six numbers."""
+    """Identity matrices with one of the six numbers replaced.
+
+    Args:
+        column: which number, 0 to 5.
+        values_B: float64.
+
+    Returns:
+        float64 (B, 6).
+    """
     matrix_B6 = torch.zeros(len(values_B), 6, dtype=torch.float64, device=values_B.device)
     matrix_B6[:, 0] = 1
     matrix_B6[:, 4] = 1

@@ -19,9 +19,17 @@ RESCALE = 0.95
 
 
 def draw(draws: BatchRandom, size_HW: tuple[int, int], num_channels: int) -> tuple[Tensor, Tensor]:
-    """float32 (B, 2, 3) from output to source in pixels from the middle, and float32 (B, C, 1, 1) to add.
+    """Draw the geometry and color shift of one view of each image.
 
-    From output to source a pixel is mirrored half the time, zoomed along each axis, shifted, then turned.
+    From output to source, a pixel is mirrored half the time, zoomed along each axis, shifted, then turned.
+
+    Args:
+        draws: of the batch, B rows.
+        size_HW: height and width in pixels.
+        num_channels: C.
+
+    Returns:
+        float32 (B, 2, 3) matrices from output to source, in pixels from the middle, and float32 (B, C, 1, 1) to add.
     """
     height, width = size_HW
     angle_B = torch.deg2rad(draws.uniform(-LARGEST_TURN_DEGREES, LARGEST_TURN_DEGREES))
@@ -37,9 +45,16 @@ def draw(draws: BatchRandom, size_HW: tuple[int, int], num_channels: int) -> tup
 
 
 def view(images_BCHW: Tensor, matrix_B23: Tensor, added_BC11: Tensor) -> Tensor:
-    """float32 pixels in [0, 1] in and out; the nearest pixel fills what lies outside.
+    """Make one view of each image.
 
-    A channel's shift is clamped to the range that the image had before it, as Keras does.
+    Args:
+        images_BCHW: float32 in [0, 1].
+        matrix_B23: as ``draw`` returns it.
+        added_BC11: as ``draw`` returns it.
+
+    Returns:
+        float32 in [0, 1] of the same shape; the nearest pixel fills what lies outside of the image. A channel's shift
+        is clamped to the range that the image had before it, as Keras does.
     """
     warped_BCHW = geometry.warp_smooth(images_BCHW, matrix_B23, padding="border")
     low_B111, high_B111 = torch.aminmax(warped_BCHW.flatten(1), dim=1)

@@ -13,25 +13,38 @@ from torch import Tensor
 
 from ..interfaces import Split
 
-MAX_FAULTS_SHOWN = 10
+MAX_ERRORS_SHOWN = 10
 
 
 class DataError(ValueError):
-    """A data set that cannot be used: names the file or folder, the rule it breaks and the way out."""
+    """A data set cannot be used. The text names the file or folder, the rule it breaks and the way out."""
 
 
-def shortened(faults: Sequence[str]) -> str:
-    """The first faults, one in a line, and how many there are beyond them."""
-    more = f"\n... and {len(faults) - MAX_FAULTS_SHOWN} more." if len(faults) > MAX_FAULTS_SHOWN else ""
-    return "\n".join(faults[:MAX_FAULTS_SHOWN]) + more
+def shortened(sentences: Sequence[str]) -> str:
+    """Join error sentences for one message.
+
+    Args:
+        sentences: at least one.
+
+    Returns:
+        The first 10 sentences, one in a line, and the number of the others.
+    """
+    num_more = len(sentences) - MAX_ERRORS_SHOWN
+    more = f"\n... and {num_more} more." if num_more > 0 else ""
+    return "\n".join(sentences[:MAX_ERRORS_SHOWN]) + more
 
 
 @dataclass(frozen=True)
 class Raw:
-    """A data set before protocol, limits and resizing.
+    """A data set as its files have it, before protocol, limits and resizing.
 
-    train, eval: uint8 images and int64 labels. mean, std: published values per channel; empty where there are none.
-    class_groups, unlabeled: as in ImageData.
+    Attributes:
+        train: uint8 images (N, C, H, W) and int64 labels (N,).
+        eval: the same.
+        mean: published mean of each channel, of pixels scaled to [0, 1]; empty where none is published.
+        std: the same of the standard deviation.
+        class_groups: as in ImageData.
+        unlabeled: as in ImageData.
     """
 
     train: Split
@@ -44,7 +57,15 @@ class Raw:
 
 
 def fixed_order(num: int, purpose: int) -> Tensor:
-    """The same random order of 0 .. num - 1 always and everywhere; ``purpose`` tells one use from another."""
+    """A random order that is the same in every run and on every machine.
+
+    Args:
+        num: number of items.
+        purpose: numbers the uses of this function; each purpose has an order of its own.
+
+    Returns:
+        int64 of shape (num,), a permutation of 0 .. num - 1.
+    """
     return torch.randperm(num, generator=torch.Generator().manual_seed(purpose))
 
 

@@ -33,9 +33,16 @@ class Crop:
 
 
 def view(images_BCHW: Tensor, draws: BatchRandom, norm: augment.Norm, crop: Crop) -> Tensor:
-    """One view of each image: float32 (B, C, size_px, size_px), normalized.
+    """Make one view of each image.
 
-    images_BCHW: uint8, one or three channels.
+    Args:
+        images_BCHW: uint8, C 1 or 3.
+        draws: of the batch, B rows.
+        norm: mean and standard deviation of the data set.
+        crop: the kind of view.
+
+    Returns:
+        float32 (B, C, size_px, size_px), normalized.
     """
     height, width = images_BCHW.shape[-2:]
     crop_B4 = geometry.draw_crops(draws, (height, width), crop.area)
@@ -57,9 +64,15 @@ def view(images_BCHW: Tensor, draws: BatchRandom, norm: augment.Norm, crop: Crop
 
 
 def blur(images_BCHW: Tensor, sigma_B: Tensor, blurred_B: Tensor) -> Tensor:
-    """Gaussian blur of the images with ``blurred_B``, each by its own sigma in px; borders are repeated.
+    """Blur some images with a Gaussian; borders are repeated.
 
-    The kernel ends six pixels from its middle, three sigmas of the strongest blur.
+    Args:
+        images_BCHW: float32.
+        sigma_B: float32, in pixels.
+        blurred_B: bool, True where the image is blurred.
+
+    Returns:
+        The same shape. The kernel ends six pixels from its middle, three sigmas of the strongest blur.
     """
     offset_X = torch.arange(-_BLUR_RADIUS_PX, _BLUR_RADIUS_PX + 1, device=sigma_B.device)
     kernel_BX = (-(offset_X**2) / (2 * sigma_B[:, None] ** 2)).softmax(1)

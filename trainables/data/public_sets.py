@@ -57,9 +57,10 @@ IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def digits() -> Raw:
-    """1,797 images of 8 x 8 grey pixels; 1,437 of them, drawn once and without a look at the labels, are for training.
+    """scikit-learn's digits: 1,797 images of 8 x 8 grey pixels.
 
-    The files hold 17 levels, 0 to 16; they are spread over 0 to 255.
+    1,437 of them, drawn once and without a look at the labels, are for training. The files hold 17 levels, 0 to 16;
+    they are spread over 0 to 255.
     """
     from sklearn.datasets import load_digits  # a second of import that the other data sets need not wait for
 
@@ -72,7 +73,11 @@ def digits() -> Raw:
 
 
 def mnist(root: Path, download: bool) -> Raw:
-    """60,000 and 10,000 images of 28 x 28 grey pixels, from ``root``/MNIST/raw.
+    """MNIST from ``root``/MNIST/raw: 60,000 and 10,000 images of 28 x 28 grey pixels.
+
+    Args:
+        root: folder of all data sets.
+        download: fetch missing files.
 
     Raises:
         DataError: a file is missing or altered, or the download failed.
@@ -85,7 +90,14 @@ def mnist(root: Path, download: bool) -> Raw:
 
 
 def cifar10(root: Path, download: bool) -> Raw:
-    """50,000 and 10,000 images of 32 x 32 color pixels, from ``root``/cifar-10-batches-py. Mean and std as in SCAN.
+    """CIFAR-10 from ``root``/cifar-10-batches-py: 50,000 and 10,000 images of 32 x 32 color pixels.
+
+    Args:
+        root: folder of all data sets.
+        download: fetch missing files.
+
+    Returns:
+        The data set, with mean and std as in SCAN.
 
     Raises:
         DataError: a file is missing or altered, or the download failed.
@@ -99,9 +111,15 @@ def cifar10(root: Path, download: bool) -> Raw:
 
 
 def cifar100(root: Path, download: bool, *, grouped: bool = False) -> Raw:
-    """50,000 and 10,000 images of 32 x 32 color pixels, from ``root``/cifar-100-python. Mean and std as in SCAN.
+    """CIFAR-100 from ``root``/cifar-100-python: 50,000 and 10,000 images of 32 x 32 color pixels.
 
-    ``grouped``: labels are the 20 super-classes (CIFAR100-20) instead of the 100 classes.
+    Args:
+        root: folder of all data sets.
+        download: fetch missing files.
+        grouped: labels are the 20 super-classes (CIFAR100-20) instead of the 100 classes.
+
+    Returns:
+        The data set, with mean and std as in SCAN.
 
     Raises:
         DataError: a file is missing or altered, or the download failed.

@@ -48,6 +48,9 @@ def apply_drawn(images_BCHW: Tensor, choice_BS: Tensor, unit_BS: Tensor) -> Tens
         images_BCHW: uint8; not changed.
         choice_BS: int64, an operation by its place in RANGES.
         unit_BS: float32 in [0, 1): where the level lies in the operation's range.
+
+    Returns:
+        uint8 of the same shape.
     """
     low_K, high_K = torch.tensor(list(RANGES.values()), device=images_BCHW.device).unbind(1)
     level_BS = unit_BS * (high_K - low_K)[choice_BS] + low_K[choice_BS]
@@ -62,11 +65,6 @@ def apply_drawn(images_BCHW: Tensor, choice_BS: Tensor, unit_BS: Tensor) -> Tens
         sorted_BCHW = images_BCHW.index_select(0, order_B)
         images_BCHW = _apply_step(sorted_BCHW, level_B[row_B], dict(zip(RANGES, counts, strict=True)))
     return images_BCHW.index_select(0, row_B.argsort())
-
-
-def apply_one(name: str, images_RCHW: Tensor, level_R: Tensor) -> Tensor:
-    """Apply the operation of that name to all images, each with its own level."""
-    return _apply_step(images_RCHW, level_R, dict.fromkeys(RANGES, 0) | {name: len(images_RCHW)})
 
 
 def _apply_step(images_BCHW: Tensor, level_B: Tensor, counts: Mapping[str, int]) -> Tensor:

@@ -13,7 +13,7 @@ from .loaded import DataError, fixed_order
 
 
 def joined(first: Split, second: Split) -> Split:
-    """The images of both, those of ``first`` first."""
+    """Put the images and labels of ``first`` before those of ``second``."""
     one, two = first.images_NCHW, second.images_NCHW
     if isinstance(one, FileImages) and isinstance(two, FileImages):
         images_NCHW: FileImages | Tensor = one.joined(two)
@@ -23,17 +23,25 @@ def joined(first: Split, second: Split) -> Split:
 
 
 def picked(split: Split, rows_N: Tensor) -> Split:
-    """The images of these rows."""
+    """Take some images of a split.
+
+    Args:
+        rows_N: int64, in the order in which they are wanted.
+    """
     images_NCHW = split.images_NCHW
     images_NCHW = images_NCHW.picked(rows_N) if isinstance(images_NCHW, FileImages) else images_NCHW[rows_N]
     return Split(images_NCHW, split.labels_N[rows_N])
 
 
 def limited(split: Split, setting: str, limit: int) -> Split:
-    """``limit`` of the images, drawn once without a look at the labels; 0 is all.
+    """Take some images of a split, drawn once and without a look at the labels.
+
+    Args:
+        setting: the name that the error shows.
+        limit: number of images; 0 for all.
 
     Raises:
-        DataError: there are not that many.
+        DataError: the split has fewer images.
     """
     if limit > len(split):
         raise DataError(
@@ -45,7 +53,11 @@ def limited(split: Split, setting: str, limit: int) -> Split:
 
 
 def resized(split: Split, image_size_px: int) -> Split:
-    """The images with sides of that many pixels; 0 leaves them as they are, and files are decoded so already."""
+    """Resize the images of a split.
+
+    Args:
+        image_size_px: side of the result; 0 leaves the images as they are. Images in files have the size already.
+    """
     if image_size_px in (0, split.images_NCHW.shape[-1]):
         return split
     size = (image_size_px, image_size_px)
@@ -55,7 +67,15 @@ def resized(split: Split, image_size_px: int) -> Split:
 
 
 def divided(labels_N: Tensor, train_share: float) -> tuple[Tensor, Tensor]:
-    """Rows to train on and rows to judge: each label's own are divided, always in the same way, both sorted."""
+    """Divide rows into a training and an evaluation part, label by label and always in the same way.
+
+    Args:
+        labels_N: int64.
+        train_share: share of each label's rows that is for training, in [0, 1].
+
+    Returns:
+        The int64 rows of the two parts, both sorted.
+    """
     train, evaluation = [], []
     for label in labels_N.unique().tolist():
         rows_R = (labels_N == label).nonzero().squeeze(1)

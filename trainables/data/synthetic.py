@@ -29,7 +29,11 @@ LARGEST = 8192
 
 @dataclass(frozen=True)
 class Shown:
-    """Images to measure on, and how many there really are. num_pretext: what a pretext trains on."""
+    """Images to measure on, which may be fewer than the data set has.
+
+    Attributes:
+        num_pretext: images that a pretext trains on in the real data set.
+    """
 
     images: ImageData
     shape: DataShape
@@ -38,7 +42,7 @@ class Shown:
 
     @property
     def whole_bytes(self) -> int:
-        """Pixels of the whole set as they lie on a device; nothing where they stay in their files."""
+        """Bytes of the whole data set's pixels on a device; 0 where the images stay in their files."""
         images_NCHW = self.images.train.images_NCHW
         if not isinstance(images_NCHW, Tensor):
             return 0
@@ -47,15 +51,17 @@ class Shown:
 
 
 def real(data: ImageData) -> Shown:
-    """A data set as it is."""
+    """Take a data set as it is."""
     return Shown(data, data.shape, len(data.train) + (len(data.unlabeled) if data.unlabeled else 0))
 
 
 def instead(spec: Spec) -> Shown | None:
-    """Noise in the shape of a published set, and the set's numbers; None where only its files know them.
+    """Make random images in the place of a published data set that is missing.
 
-    There are at most LARGEST training images and as large a share of the others; every class has some. Lists of classes
-    are not read.
+    Returns:
+        Noise in the shape of the data set, with the real numbers of images; None where only the files know these. There
+        are at most LARGEST training images and the same share of the others, and every class has some. Lists of classes
+        are not read.
     """
     if spec.name not in PUBLISHED:
         return None

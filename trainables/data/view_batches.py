@@ -1,4 +1,4 @@
-"""Views of several small batches made at once, a few steps ahead of the training.
+"""Augments several small batches at once, a few steps before the training needs them.
 
 An augmentation is dozens of small operations, and launching them costs the same for 32 images as for 1,000: of SCAN's
 step on 32 px images with its batch of 128 it was a third. How many batches go together depends on the size of batch and
@@ -22,10 +22,12 @@ TOGETHER_VALUES = 1024 * 3 * 32 * 32
 
 @dataclass(frozen=True)
 class Views:
-    """What is seen in one step.
+    """The images of one step and their views.
 
-    rows: for each kind of image that is seen, this rank's rows (B,). images: those, uint8 as they lie in the data set.
-    views: (B, C, H, W) normalized, all views of the first kind, then those of the second.
+    Attributes:
+        rows: for each kind of image in the step, this rank's int64 rows (B,).
+        images: for each kind the images of these rows, uint8 (B, C, H, W).
+        views: float32 (B, C, H, W), normalized; all views of the first kind, then those of the second.
     """
 
     rows: tuple[Tensor, ...]
@@ -34,6 +36,7 @@ class Views:
 
 
 def own_rows(batch: Batch) -> tuple[Tensor, ...]:
+    """The rows of the batch as the only kind of image in a step."""
     return (batch.rows_B,)
 
 
@@ -46,13 +49,15 @@ def of_batches(
     rows_of: Callable[[Batch], tuple[Tensor, ...]] = own_rows,
     times: int = 1,
 ) -> Iterator[tuple[Batch, Views]]:
-    """Each batch with its views.
+    """Yield each batch with its views.
 
     Args:
-        view: an augmentation with everything but images and draws.
-        generator: what the views are drawn from.
-        rows_of: rows of the images seen in a step, (B,) for each kind; called once for each batch, in order.
-        times: views of each kind.
+        batches: of this rank.
+        images_NCHW: uint8 images of the split.
+        view: an augmentation that needs nothing but images and draws.
+        generator: the views are drawn from it.
+        rows_of: returns the int64 rows (B,) of each kind of image in a step; called once for each batch, in order.
+        times: views of each image.
     """
     values = images_NCHW.shape[1:].numel()
     waiting: list[tuple[Batch, tuple[Tensor, ...]]] = []
@@ -83,7 +88,7 @@ def _made(
     first, kinds = waiting[0]
     count, num_parts = len(first.rows_B), len(waiting) * len(kinds)
     images_XCHW = images_NCHW[torch.cat([rows_B for _, rows in waiting for rows_B in rows])]
-    draws = BatchRandom(generator, first.total, first.start, count, times=num_parts)
+    draws = BatchRandom(generator, first.total, first.start, count, num_batches=num_parts)
     views = [view(images_XCHW, draws).split(count) for _ in range(times)]
     images = images_XCHW.split(count)
     for number, (batch, rows) in enumerate(waiting):

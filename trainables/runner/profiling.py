@@ -128,7 +128,7 @@ def _short(config: Any) -> Any:
 def _one(
     stage: Stage, config: Any, data: ImageData, inputs: Mapping[str, Result], runtime: StageRuntime
 ) -> tuple[Measured, Result]:
-    """Raises what the stage raises, with the settings for a rehearsal too where it has some."""
+    """Raises what the stage raises, also with its settings for ``--smoke`` where it has some."""
     try:
         return _timed(stage, config, data, inputs, runtime)
     except RuntimeError:

@@ -49,7 +49,19 @@ def address(
     fingerprint: str,
     seed: int,
 ) -> str:
-    """16 hex digits that name a stage's result: all that decides its numbers, and nothing else."""
+    """The content address of a stage's result: a digest of all that decides its numbers, and of nothing else.
+
+    Args:
+        stage: name.
+        version: of the stage.
+        config: the settings that have an effect.
+        inputs: slot -> address of the results that the stage reads.
+        fingerprint: of the data set.
+        seed: of the stage.
+
+    Returns:
+        16 hexadecimal digits.
+    """
     meaning = {
         "stage": stage,
         "version": version,
@@ -70,7 +82,7 @@ class Progress:
 
 
 class Leases(Protocol):
-    """Who of several nodes may compute what."""
+    """Turns between nodes: which of them may compute a result."""
 
     def hold(self, name: str) -> AbstractContextManager[None]:
         """Hold the right to compute ``name``; waits while another process has it."""
@@ -78,12 +90,24 @@ class Leases(Protocol):
 
 
 def local(storage: str | Path) -> Path:
-    """The folder of a storage on this machine; a storage that is a folder is its own."""
+    """The folder of a storage on this machine.
+
+    Args:
+        storage: a folder, which comes back as it is, or a URI of an object store.
+    """
     return object_store.local_folder(str(storage)) if object_store.is_uri(str(storage)) else Path(storage)
 
 
 def figures(storage: str | Path, name: str) -> list[Path]:
-    """The pictures of one result, as far as they were drawn; from an object store they alone are fetched."""
+    """The figures of one result, fetched without the rest of it if the storage is an object store.
+
+    Args:
+        storage: a folder or a URI.
+        name: ``<stage>-<address>``.
+
+    Returns:
+        PNG files, sorted; empty, with a warning, if they cannot be fetched.
+    """
     here = local(storage) / "stages" / name
     if object_store.is_uri(str(storage)) and not here.exists():
         here = local(storage) / "stages" / ".figures" / name
@@ -100,7 +124,12 @@ def figures(storage: str | Path, name: str) -> list[Path]:
 
 
 class Store:
-    """The stage results of one storage, a folder or a URI. leases: for a storage that several nodes share by URI."""
+    """The stage results of one storage.
+
+    Args:
+        storage: a folder or a URI.
+        leases: for a storage by URI that several nodes share.
+    """
 
     def __init__(self, storage: str | Path, leases: Leases | None = None) -> None:
         self.root = local(storage) / "stages"
@@ -111,14 +140,21 @@ class Store:
         self._memory: OrderedDict[str, tuple[Result, int]] = OrderedDict()
 
     def folder(self, name: str) -> Path:
-        """Where the result ``<stage>-<address>`` is or will be."""
+        """The folder where the result ``<stage>-<address>`` is or will be."""
         return self.root / name
 
     def __contains__(self, name: str) -> bool:
         return self._is_here(name) or (self.remote is not None and name in self.remote)
 
     def get(self, name: str) -> Result | None:
-        """The result, checked against its digests or None; a damaged one is set aside with a warning."""
+        """Read a result and check it against its digests.
+
+        Args:
+            name: ``<stage>-<address>``.
+
+        Returns:
+            The result; None if there is none, or if it is damaged: then it is set aside with a warning.
+        """
         if name in self._memory:
             self._memory.move_to_end(name)
             return self._memory[name][0]
@@ -204,9 +240,16 @@ class Store:
         epochs: Sequence[Mapping[str, float]],
         draw: Callable[[Path], None] | None = None,
     ) -> None:
-        """Publish a result: all of it or nothing. ``draw`` writes figures into the folder it is given.
+        """Publish a result, all of it or nothing. Call it within ``flight`` of the same name.
 
-        Within ``flight``: what another process is writing under the same name would be taken for a dead one's.
+        Without that, the files that another process is writing under this name would be taken for those of a dead one.
+
+        Args:
+            name: ``<stage>-<address>``.
+            result: weights, arrays, facts and metrics.
+            meta: further content of meta.json.
+            epochs: the metrics of every epoch.
+            draw: writes figures into the folder that it is given.
         """
         fresh = self._fresh(name, "computed")
         try:
@@ -236,7 +279,12 @@ class Store:
 
     @contextmanager
     def flight(self, name: str, patience_s: float = 0.1) -> Iterator[None]:
-        """Hold the right to compute ``name``; waits while another process has it."""
+        """Context: hold the right to compute a result; waits while another process has it.
+
+        Args:
+            name: ``<stage>-<address>``.
+            patience_s: pause between two attempts.
+        """
         with self._lock(name, patience_s), self._leases.hold(name) if self._leases else nullcontext():
             yield
 
@@ -265,7 +313,7 @@ class Store:
 
 
 class ProgressFile:
-    """Saved epochs of one unfinished stage: the newest and the one before it, each with its digest in front."""
+    """The saved epochs of one unfinished stage: the newest save and the one before it, each behind its digest."""
 
     def __init__(self, store: Store, name: str) -> None:
         self._folder = store.root / ".progress" / name
@@ -274,7 +322,7 @@ class ProgressFile:
         self._saved_at = time.monotonic()
 
     def load(self) -> Progress | None:
-        """The newest undamaged save, or None."""
+        """Read the newest save that is not damaged; None if there is none."""
         for path, content in self._saves():
             noted, payload = content[:_SHA_LENGTH], content[_SHA_LENGTH:]
             if _digest(payload).encode() != noted:
@@ -295,7 +343,12 @@ class ProgressFile:
                 continue
 
     def save(self, state: Callable[[], State], epochs: Sequence[Mapping[str, float]]) -> None:
-        """Save after an epoch, unless the last save was too recent for what a save costs."""
+        """Save after an epoch, unless the last save is too recent for what saving costs.
+
+        Args:
+            state: called only if a save is due.
+            epochs: the metrics of all epochs so far.
+        """
         started = time.monotonic()
         if started - self._saved_at < self._cost_s / _SAVE_SHARE:
             return

@@ -19,17 +19,21 @@ IN_USE_S = 600.0
 
 
 def used(folder: Path) -> None:
-    """Note that a result is being read."""
+    """Note that the result in this folder is being read."""
     os.utime(folder)
 
 
 def make_room(root: Path) -> list[str]:
-    """Evict results until their folder is within its bound and the disk has room; the names of those that went.
+    """Evict results until their folder is within its bound and the disk has room, the longest unused first.
 
-    root: the folder of results, each in a folder of its own; names that begin with a dot are none.
+    Args:
+        root: the folder of results, each in a folder of its own; names that begin with a dot are no results.
+
+    Returns:
+        The names of the evicted results.
 
     Raises:
-        ValueError: the variable is no number above 0; a sentence.
+        ValueError: the environment variable VARIABLE is not a number above 0.
     """
     most_bytes, free_bytes = bound_bytes(), _missing_bytes(root)
     if most_bytes is None and free_bytes <= 0:
@@ -48,7 +52,11 @@ def make_room(root: Path) -> list[str]:
 
 
 def bound_bytes() -> float | None:
-    """What the variable says; None where it says nothing. Raises ValueError, as ``make_room``."""
+    """The bound in bytes that the environment variable VARIABLE sets; None if it is not set.
+
+    Raises:
+        ValueError: it is not a number above 0.
+    """
     text = os.environ.get(VARIABLE, "")
     if not text:
         return None

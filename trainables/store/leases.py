@@ -29,14 +29,18 @@ _log = logging.getLogger(__name__)
 
 
 class Book:
-    """Who holds what until when."""
+    """The leases of a cluster: name of a result -> its holder, and when the lease ends."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._held: dict[str, tuple[str, float]] = {}
 
     def take(self, name: str, holder: str) -> bool:
-        """Give ``holder`` the lease, or renew it; False while another one has it."""
+        """Give a lease to a holder, or renew it.
+
+        Returns:
+            False while another holder has it.
+        """
         now_s = self._clock()
         owner, until_s = self._held.get(name, (holder, now_s))
         if owner != holder and now_s < until_s:
@@ -45,6 +49,7 @@ class Book:
         return True
 
     def give_back(self, name: str, holder: str) -> None:
+        """End a lease; nothing happens if another holder has it."""
         if self._held.get(name, ("", 0.0))[0] == holder:
             del self._held[name]
 
@@ -60,7 +65,12 @@ class SharedLeases:
 
     @contextmanager
     def hold(self, name: str, patience_s: float = 0.5) -> Iterator[None]:
-        """Hold the lease of ``name``, renewed until the end; waits while another process has it."""
+        """Context: hold the lease of a result, renewed until the end; waits while another process has it.
+
+        Args:
+            name: ``<stage>-<address>``.
+            patience_s: pause between two attempts.
+        """
         whole, holder, ended = f"{self._storage}/{name}", uuid.uuid4().hex, threading.Event()
         while not self._ask("take", whole, holder):
             time.sleep(patience_s)
@@ -89,6 +99,6 @@ class SharedLeases:
 
 
 def start() -> Any:
-    """The actor, started if there is none. It lives as long as the process that started it, and beside no booking."""
+    """The actor that keeps the leases; started if there is none. It ends with the process that started it."""
     options: dict[str, Any] = {"name": _NAME, "namespace": NAMESPACE, "get_if_exists": True}
     return ray.remote(Book).options(**options, num_cpus=0, num_gpus=0, max_restarts=-1, max_task_retries=0).remote()

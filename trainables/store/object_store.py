@@ -43,16 +43,20 @@ _WAY_OUT = "look at the credentials in the environment (AWS_..., GOOGLE_..., AZU
 
 
 class Unreachable(OSError):
-    """A store by URI cannot be used; the text says what to do."""
+    """An object store cannot be used; the text says what to do."""
 
 
 def is_uri(storage: str) -> bool:
-    """Whether a storage is an object store's and not a folder."""
+    """Whether a storage is a URI of an object store; otherwise it is a folder."""
     return urlsplit(storage).scheme in SCHEMES
 
 
 def local_folder(uri: str) -> Path:
-    """The folder of a storage by URI on this machine: fetched results, and the driver's own files. Not created."""
+    """The folder on this machine for a storage by URI: fetched results, and the driver's own files.
+
+    Returns:
+        A path below the environment variable LOCAL, or below ``~/.clustersweep``; it is not created.
+    """
     parts = urlsplit(uri)
     readable = re.sub("[^A-Za-z0-9.-]+", "-", f"{parts.netloc}{parts.path}").strip("-")[:60]
     digest = hashlib.sha256(uri.rstrip("/").encode()).hexdigest()[:8]
@@ -99,10 +103,14 @@ class Remote:
         return self._manifest(name) is not None
 
     def publish(self, name: str, folder: Path) -> None:
-        """Put a complete folder there, the manifest last.
+        """Write a complete result, its manifest last.
+
+        Args:
+            name: ``<stage>-<address>``.
+            folder: holds the files of the result.
 
         Raises:
-            Unreachable: something could not be written; readers see what they saw before.
+            Unreachable: something could not be written; readers find what they found before.
         """
         files: dict[str, str] = {}
         for path in sorted(path for path in folder.rglob("*") if path.is_file()):
@@ -113,10 +121,19 @@ class Remote:
         self._write(_manifest(name), json.dumps({"files": files}, indent=1).encode())
 
     def fetch(self, name: str, into: Path, only: str = "") -> bool:
-        """Bring a result into a folder, checked. only: files whose names begin so. False: it is not there.
+        """Bring a result into a folder and check it against the manifest.
+
+        Args:
+            name: ``<stage>-<address>``.
+            into: receives the files.
+            only: take only files whose relative path begins with it.
+
+        Returns:
+            False if there is no such result.
 
         Raises:
-            ValueError: a file is missing or damaged. Unreachable: the store cannot be asked.
+            ValueError: a file is missing or damaged.
+            Unreachable: the store cannot be asked.
         """
         files = self._manifest(name)
         if files is None:
@@ -135,21 +152,36 @@ class Remote:
         return True
 
     def copy(self, folder: Path, files: Iterable[Path]) -> None:
-        """Put files of a local folder under the same paths, for people to look at."""
+        """Copy local files to the same relative paths, for people to look at.
+
+        Args:
+            folder: the paths are relative to it.
+            files: inside ``folder``.
+
+        Raises:
+            Unreachable: something could not be written.
+        """
         for path in files:
             self._write(path.relative_to(folder).as_posix(), path.read_bytes())
 
     def save_progress(self, name: str, content: bytes) -> None:
-        """Keep an unfinished stage's save; one that fails is only warned of, as the next one comes soon."""
+        """Keep the save of an unfinished stage. A failure only warns, since the next save comes soon.
+
+        Args:
+            name: ``<stage>-<address>``.
+            content: of the save.
+        """
         try:
             self._write(f"progress/{name}", content, attempts=1)
         except Unreachable as error:
             warnings.warn(f"the progress of {name} was saved on this node alone: {error}", stacklevel=2)
 
     def progress(self, name: str) -> bytes | None:
+        """The newest save of an unfinished stage; None if there is none."""
         return self._read(f"progress/{name}")
 
     def drop_progress(self, name: str) -> None:
+        """Delete the save of a stage that is finished."""
         try:
             self._delete(f"progress/{name}")
         except Unreachable:

@@ -7,12 +7,18 @@ ROWS = 4096
 
 
 def each(num_rows: int, threads: int, work: Callable[[slice], None], rows: int = ROWS) -> None:
-    """Call ``work`` with every block of ``rows`` of ``num_rows`` rows, up to ``threads`` blocks at once.
+    """Call a function with every block of rows, several blocks at once.
 
-    For what leaves Python's lock to others while it computes, as NumPy does on large arrays.
+    It pays for work that releases Python's global lock, as NumPy does on large arrays.
+
+    Args:
+        num_rows: of the array.
+        threads: number of blocks at once.
+        work: takes the slice of one block.
+        rows: of a block.
 
     Raises:
-        Exception: the first block's that raised one.
+        Exception: that of the first block that raised one.
     """
     blocks = [slice(first, min(first + rows, num_rows)) for first in range(0, num_rows, rows)]
     if threads == 1 or len(blocks) < 2:

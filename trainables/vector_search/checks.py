@@ -13,7 +13,11 @@ _MOST_HALF = float(np.finfo(np.float16).max)
 
 
 def knn(base_ND: Any, queries_MD: Any, k: int, metric: str, *, half: bool = False) -> None:
-    """Refuse what ``knn`` cannot answer; ValueError names the array, the row and the rule."""
+    """Refuse arguments that ``knn`` would answer nonsense for; they are those of ``FaissSearch.knn``.
+
+    Raises:
+        ValueError: names the array, the row and the rule.
+    """
     if metric not in ("inner_product", "l2"):
         raise ValueError(f"metric must be one of inner_product, l2, but is {metric!r}.")
     arrays = {"base_ND": base_ND} | ({} if queries_MD is None else {"queries_MD": queries_MD})
@@ -37,7 +41,11 @@ def knn(base_ND: Any, queries_MD: Any, k: int, metric: str, *, half: bool = Fals
 
 
 def kmeans(points_ND: Any, k: int, seed: int, iterations: int, restarts: int) -> None:
-    """Refuse what ``kmeans`` cannot answer; ValueError names the array, the row and the rule."""
+    """Refuse arguments that ``kmeans`` would answer nonsense for; they are those of ``FaissSearch.kmeans``.
+
+    Raises:
+        ValueError: names the array, the row and the rule.
+    """
     _check_rows("points_ND", points_ND)
     if not 1 <= k <= len(points_ND):
         raise ValueError(f"k must be at least 1 and at most {len(points_ND)}, the rows of points_ND, but is {k}.")
@@ -49,14 +57,22 @@ def kmeans(points_ND: Any, k: int, seed: int, iterations: int, restarts: int) ->
 
 
 def assign(points_ND: Any, centroids_CD: Any) -> None:
-    """Refuse what ``assign`` cannot answer; ValueError names the array, the row and the rule."""
+    """Refuse arguments that ``assign`` would answer nonsense for; they are those of ``FaissSearch.assign``.
+
+    Raises:
+        ValueError: names the array, the row and the rule.
+    """
     _check_rows("points_ND", points_ND)
     _check_rows("centroids_CD", centroids_CD)
     _check_same_width("points_ND", points_ND, "centroids_CD", centroids_CD)
 
 
 def pic(points_ND: Any, neighbors: int, sigma: float, damping: float) -> None:
-    """Refuse what ``pic`` cannot answer; ValueError names the array, the row and the rule."""
+    """Refuse arguments that ``pic`` would answer nonsense for; they are those of ``FaissSearch.pic``.
+
+    Raises:
+        ValueError: names the array, the row and the rule.
+    """
     _check_rows("points_ND", points_ND)
     if not 1 <= neighbors < len(points_ND):
         rule = f"at least 1 and below {len(points_ND)}, the rows of points_ND"
@@ -68,7 +84,11 @@ def pic(points_ND: Any, neighbors: int, sigma: float, damping: float) -> None:
 
 
 def whiten(points_ND: Any, dim: int) -> None:
-    """Refuse what ``whiten`` cannot answer; ValueError names the array, the row and the rule."""
+    """Refuse arguments that ``whiten`` would answer nonsense for; they are those of ``FaissSearch.whiten``.
+
+    Raises:
+        ValueError: names the array, the row and the rule.
+    """
     _check_rows("points_ND", points_ND)
     if not 1 <= dim <= min(points_ND.shape):
         rule = f"at least 1 and at most {min(points_ND.shape)}, the smaller side of points_ND"

@@ -36,10 +36,11 @@ _GPU_LOCKS: dict[int, threading.Lock] = defaultdict(threading.Lock)
 
 
 class FaissSearch:
-    """``contract.Search`` in this process.
+    """``interfaces.Search`` in this process. Several threads may use it; calls on the same GPU wait for each other.
 
-    threads: OpenMP threads for each call, at least 1. device: number of a visible GPU, "cpu", or "auto" for GPU 0
-    where there is one. May be used from several threads; calls on the same GPU wait for each other.
+    Args:
+        threads: OpenMP threads for each call, at least 1.
+        device: number of a visible GPU, "cpu", or "auto" for GPU 0 where there is one.
 
     Raises:
         ValueError: threads below 1, or no such GPU.
@@ -97,7 +98,7 @@ class FaissSearch:
     def kmeans(self, points_ND: NDArray[np.float32], k: int, seed: int, iterations: int, restarts: int) -> Clustering:
         """k-means on all points: the best of several starts by inertia.
 
-        Starts are those of ``kmeans_starts``.
+        The starts are those of ``kmeans_init``.
         The iterations are FAISS's, which re-seed an empty cluster beside a large one (+-1/1024), and stop early
         once the inertia stands still.
 
@@ -121,24 +122,31 @@ class FaissSearch:
         with self._running():
             for restart in range(restarts):
                 start_CD = first_centroids(points_ND, k, np.random.default_rng([seed, restart]), self.threads)
-                found = self._measured(points_ND, self._lloyd(points_ND, start_CD, seed, iterations))
-                if best is None or found.inertia < best.inertia:
-                    best = found
+                clustering = self._measured(points_ND, self._lloyd(points_ND, start_CD, seed, iterations))
+                if best is None or clustering.inertia < best.inertia:
+                    best = clustering
         assert best is not None
         return best
 
     def assign(
         self, points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32]
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Nearest centroid of each point: (N,) int64 labels and (N,) float32 squared distances.
+        """Find the nearest centroid of each point.
+
+        Args:
+            points_ND: float32 of shape (N, D), finite.
+            centroids_CD: float32 of shape (C, D), finite.
+
+        Returns:
+            (N,) int64 labels and (N,) float32 squared distances.
 
         Raises:
             ValueError: a bad array (name, row), or arrays of different width.
         """
         checks.assign(points_ND, centroids_CD)
         with self._running():
-            found = self._measured(np.ascontiguousarray(points_ND), np.ascontiguousarray(centroids_CD))
-        return found.labels_N, found.distances_N
+            clustering = self._measured(np.ascontiguousarray(points_ND), np.ascontiguousarray(centroids_CD))
+        return clustering.labels_N, clustering.distances_N
 
     def pic(self, points_ND: NDArray[np.float32], neighbors: int, sigma: float, damping: float) -> Clustering:
         """Power iteration clustering (Lin and Cohen 2010, as DeepCluster uses it) on the graph of nearest neighbors.

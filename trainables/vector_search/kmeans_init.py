@@ -26,10 +26,19 @@ From = Callable[[NDArray[np.int64]], NDArray[np.float32]]
 def first_centroids(
     points_ND: NDArray[np.float32], k: int, rng: np.random.Generator, threads: int = 1
 ) -> NDArray[np.float32]:
-    """(K, D) points to start from, 1 <= k <= N.
+    """Choose the points from which k-means starts.
 
-    Greedy k-means++ (Arthur and Vassilvitskii 2007, with 2 + log k candidates a step) on all points where that costs
-    at most ALL_MULTIPLY_ADDS, else on a sample of some for each cluster. FAISS's own starts, random points, leave 3 to
+    Args:
+        points_ND: float32, finite.
+        k: clusters, at least 1 and at most N.
+        rng: advanced by the draws.
+        threads: at least 1.
+
+    Returns:
+        float32 of shape (K, D), rows of ``points_ND``.
+
+    Source: greedy k-means++ (Arthur and Vassilvitskii 2007) with 2 + log k candidates a step. Differs: where that costs
+    more than ALL_MULTIPLY_ADDS on all points, it chooses among a sample. FAISS's own starts, random points, leave 3 to
     80 % more inertia on separated clusters.
     """
     num_points, width = points_ND.shape

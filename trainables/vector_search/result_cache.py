@@ -13,9 +13,11 @@ from ..interfaces import Clustering, Whitening
 
 
 class Answers:
-    """Answers kept by key up to a number of bytes, the longest unused going first; each computed by one caller.
+    """Keeps answers by key up to a number of bytes; the longest unused goes first, and one caller computes each.
 
-    changed: called with this when a request comes and when it goes.
+    Args:
+        limit_bytes: the most that all answers may take.
+        changed: called with this object when a request comes and when it goes.
     """
 
     def __init__(self, limit_bytes: int, changed: "Callable[[Answers], None]" = lambda _: None) -> None:
@@ -30,7 +32,16 @@ class Answers:
         self.queue = 0
 
     def get(self, key: str, width: int, compute: Callable[[], Any]) -> Any:
-        """The answer for ``key`` that is at least ``width`` wide: kept, being computed by another caller, or new."""
+        """Return an answer that is kept, that another caller is computing, or that is computed now.
+
+        Args:
+            key: digest of the request.
+            width: the answer must be at least so wide, such as the number of neighbors.
+            compute: returns the answer.
+
+        Raises:
+            Exception: what ``compute`` raises, here or in the caller that is waited for.
+        """
         with self._lock:
             self.counts["requests"] += 1
             self.queue += 1

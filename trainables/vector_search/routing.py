@@ -13,14 +13,19 @@ UNDERWAY_S = 1.0
 
 @dataclass(frozen=True)
 class Load:
-    """Of one actor. queue: requests inside now. node: Ray's name of its machine."""
+    """The load of one actor.
+
+    Attributes:
+        queue: number of requests inside it now.
+        node: node id of its machine, as Ray names it.
+    """
 
     queue: int
     node: str
 
 
 class Router:
-    """Kept by one actor for all: equal requests go to one place, and others to the least queued, the own node first."""
+    """Sends equal requests to one actor, and all others to the actor with the shortest queue, the own node first."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -29,7 +34,16 @@ class Router:
         self._lock = threading.Lock()
 
     def choose(self, key: str, node: str, loads: Mapping[str, Load]) -> str:
-        """One of ``loads``, for a request of a process on ``node``."""
+        """Choose the actor for a request.
+
+        Args:
+            key: digest of the request.
+            node: node id of the process that asks.
+            loads: name of an actor -> its load; at least one.
+
+        Returns:
+            One of the names in ``loads``.
+        """
         with self._lock:
             if self._homes.get(key) not in loads:
                 self._homes[key] = self._freest(node, loads)

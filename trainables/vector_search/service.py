@@ -64,7 +64,12 @@ class SearchLost(ConnectionError):
 
 @dataclass
 class Service:
-    """The running actors by name; without it they end. num_gpus, resource: as in ``start``."""
+    """The running actors by name; they end with this object.
+
+    Attributes:
+        num_gpus: as in ``start``.
+        resource: as in ``start``.
+    """
 
     actors: dict[str, Any]
     num_gpus: int | None = None
@@ -72,7 +77,7 @@ class Service:
     _looked_at_s: float = field(default_factory=time.monotonic)
 
     def stats(self) -> dict[str, dict[str, Any]]:
-        """The ``SearchActor.stats`` of each actor, by name; of one whose node is gone, nothing."""
+        """The ``SearchActor.stats`` of each actor by name; an actor whose node is gone is left out."""
         asked, found = {name: actor.stats.remote() for name, actor in self.actors.items()}, {}
         for name, reply in asked.items():
             with suppress(RayActorError, ActorUnschedulableError):
@@ -80,9 +85,12 @@ class Service:
         return found
 
     def follow(self, now_s: float | None = None) -> None:
-        """Start an actor for each GPU that joined the cluster, and let go of those that left with theirs.
+        """Start an actor for each GPU that joined the cluster, and drop those whose GPU has left.
 
-        Cheap enough to be called at any time: it looks every FOLLOW_EVERY_S, and waits for nothing.
+        It may be called at any time: it looks only every FOLLOW_EVERY_S, and waits for nothing.
+
+        Args:
+            now_s: the monotonic time; None reads the clock.
         """
         now_s = time.monotonic() if now_s is None else now_s
         if now_s - self._looked_at_s < FOLLOW_EVERY_S:
@@ -138,7 +146,7 @@ def _placed(name: str, node: str, device: Device) -> Any:
 
 
 class SharedSearch:
-    """``contract.Search`` through the shared actors; answers equal ``FaissSearch(threads)`` bit by bit on the CPU.
+    """``interfaces.Search`` through the shared actors; answers equal ``FaissSearch(threads)`` bit by bit on the CPU.
 
     A lost actor is started again and asked again, ATTEMPTS times in all; after that the answer is computed in this
     process, with one warning. Arrays that come back may be read-only.
@@ -310,7 +318,17 @@ def _open(name: str, device: Device, place: NodeAffinitySchedulingStrategy | Non
 def content_key(
     method: str, arrays: tuple[NDArray[np.float32] | None, ...], rest: tuple[Any, ...], threads: int = 1
 ) -> str:
-    """Hexadecimal digest of a request: the arrays' shapes and bytes, and the other arguments."""
+    """A digest that is equal for equal requests.
+
+    Args:
+        method: name of the search.
+        arrays: float32; None for an argument that is left out.
+        rest: the other arguments.
+        threads: used to hash large arrays.
+
+    Returns:
+        Hexadecimal digits.
+    """
     digest = hashlib.blake2b(repr((method, rest)).encode(), digest_size=16)
     for array in arrays:
         digest.update(repr(None if array is None else array.shape).encode())
@@ -332,7 +350,11 @@ def _digests(values_N: NDArray[np.float32], threads: int) -> list[bytes]:
 
 
 class SearchActor:
-    """What runs in the actor; made by ``start`` and ``SharedSearch`` only. device: as in ``FaissSearch``."""
+    """The object inside an actor; created by ``start`` and ``SharedSearch`` only.
+
+    Args:
+        device: as in ``FaissSearch``.
+    """
 
     def __init__(self, device: Device, kept_bytes: int = KEPT_BYTES) -> None:
         self._device: Device = device
@@ -343,19 +365,26 @@ class SearchActor:
         self._router = Router()
 
     def ping(self) -> None:
-        """Returns once the actor runs."""
+        """Return once the actor runs."""
 
     def load(self) -> Load:
-        """How much is asked of it, and where it is."""
+        """Queue length and node id of this actor."""
         return Load(self._answers.queue, ray.get_runtime_context().get_node_id())
 
     def route(self, key: str, node: str, loads: dict[str, Load]) -> str:
-        """Which of several actors a process on ``node`` is to ask; see ``routing``."""
+        """The name of the actor that a process should ask; see ``routing``.
+
+        Args:
+            key: digest of the request.
+            node: node id of the process.
+            loads: name of an actor -> its load.
+        """
         return self._router.choose(key, node, loads)
 
     def knn(  # noqa: PLR0913 - what decides a search
         self, key: str, threads: int, base_ND: Any, queries_MD: Any, k: int, metric: Metric, half: bool
     ) -> Any:
+        """As ``FaissSearch.knn``; ``key`` is the digest of the request without k."""
         wide = min(len(base_ND), -(-k // NEIGHBOR_STEP) * NEIGHBOR_STEP)
 
         def compute() -> Any:
@@ -365,17 +394,21 @@ class SearchActor:
         return tuple(np.ascontiguousarray(part[:, :k]) for part in answer)
 
     def kmeans(self, key: str, threads: int, points_ND: Any, *rest: int) -> Clustering:
+        """As ``FaissSearch.kmeans``; ``key`` is the digest of the request."""
         answer: Clustering = self._answer(key, 0, lambda: self._search(threads).kmeans(points_ND, *rest))
         return answer
 
     def assign(self, key: str, threads: int, points_ND: Any, centroids_CD: Any) -> Any:
+        """As ``FaissSearch.assign``; ``key`` is the digest of the request."""
         return self._answer(key, 0, lambda: self._search(threads).assign(points_ND, centroids_CD))
 
     def pic(self, key: str, threads: int, points_ND: Any, *rest: Any) -> Clustering:
+        """As ``FaissSearch.pic``; ``key`` is the digest of the request."""
         answer: Clustering = self._answer(key, 0, lambda: self._search(threads).pic(points_ND, *rest))
         return answer
 
     def whiten(self, key: str, threads: int, points_ND: Any, dim: int) -> Whitening:
+        """As ``FaissSearch.whiten``; ``key`` is the digest of the request."""
         answer: Whitening = self._answer(key, 0, lambda: self._search(threads).whiten(points_ND, dim))
         return answer
 

@@ -1,58 +1,86 @@
-"""How sensitive a study is to each parameter it swept; drawn without pyplot, and equal numbers give equal PNG bytes."""
+"""How the results of a study depend on each parameter that it searched."""
 
-import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import ScaledTranslation
+from matplotlib.transforms import ScaledTranslation, Transform
 
 from trainables.palette import BLUE, GRAY, GREEN, ORANGE
 
 from ...ledger.formatting import format_number, format_value
-from ..flat_regions import Flat, flat, outcome, shown_metrics
-from ..parameters import Swept, swept
+from ..flat_regions import FlatRegion, flat_region
+from ..parameters import Parameter, searched_parameters
 from ..summary import ConfigurationRow, Spread, Summary
+from .axes import SMALL_PT, TEXT_PT, add_legend, new_figure
+from .plot import PlotFigure, Section
 
-_PANEL_SIZE_IN, _DOTS_PER_IN = (4.0, 1.7), 180
-"""Three stand side by side in a report, where an inch is about 90 pixels of the page."""
-_TEXT_PT, _SMALL_PT = 9, 8
-_LETTERS = 48
-"""Of a name below an axis; a unit that makes it longer stands on a line of its own."""
+SECTION = Section.SENSITIVITY
+
+_PANEL_HEIGHT_IN = 1.7
+_LONGEST_NAME = 48
+"""Letters of a name below an axis; a unit that makes it longer stands on a line of its own."""
 _STEP_IN, _GROUP_IN, _FINEST_IN = 0.08, 0.55, 0.02
-"""Distance of settings with the same value, the width that all of them may take, and the finest step within it."""
+"""Distance of points with the same value, the width that all of them may take, and the finest step within it."""
 
 
-def sensitivity(summary: Summary, parameter: Swept) -> Figure:
+@dataclass(frozen=True)
+class _Point:
+    """A configuration in a panel. x: its value on the axis. aside_in: how far it is moved from there, in inches."""
+
+    row: ConfigurationRow
+    spread: Spread
+    x: float
+    aside_in: float
+
+    def moved(self, axes: Axes) -> Transform:
+        return axes.transData + ScaledTranslation(self.aside_in, 0, axes.figure.dpi_scale_trans)
+
+
+def applies(summary: Summary) -> bool:
+    """Whether any configuration has a number to draw."""
+    return bool(summary.figure_metrics)
+
+
+def draw(summary: Summary) -> Iterator[PlotFigure]:
+    for parameter in searched_parameters(summary):
+        title, alt = caption(summary, parameter), alt_text(summary, parameter)
+        yield PlotFigure(f"sensitivity_{parameter.name}", title, alt, figure(summary, parameter))
+
+
+def figure(summary: Summary, parameter: Parameter) -> Figure:
     """Accuracy (where there is one) and the objective against one parameter.
 
-    Every setting is a point with its standard deviation over seeds; the method's default is a dashed line, a setting
-    that has all defaults a square, the one that the criterion picks is ringed, and the flat region (see ``flatness``)
-    is shaded. A setting of which a seed was pruned or collapsed is a cross, at the foot where no other seed finished.
+    Every configuration is a point with its standard deviation over seeds; the method's default is a dashed line, a
+    configuration with all defaults a square, the one that the criterion picks is ringed, and the flat region (see
+    ``flat_regions``) is shaded. A configuration with a pruned or collapsed seed is a cross, at the foot where no other
+    seed finished.
     """
-    metrics = shown_metrics(summary)
-    width, height = _PANEL_SIZE_IN
-    figure = Figure(figsize=(width, height * len(metrics) + 0.8), dpi=_DOTS_PER_IN, layout="constrained")
-    panels = figure.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
+    metrics, objective = summary.figure_metrics, summary.objective
+    drawn = new_figure(height_in=_PANEL_HEIGHT_IN * len(metrics) + 0.8)
+    panels = drawn.subplots(len(metrics), 1, sharex=True, squeeze=False)[:, 0]
     for axes, metric in zip(panels, metrics, strict=True):
-        rows = [row for row in summary.configurations if metric in row.metrics and parameter.name in row.params]
-        _shade(axes, flat(summary, parameter, metric))
-        _draw(axes, summary, parameter, [(row, row.metrics[metric]) for row in rows if not outcome(row)])
-        _mark_stopped(axes, summary, parameter, metric)
-        axes.set_ylabel(f"{metric} ({summary.mode})" if metric == summary.metric else metric, fontsize=_TEXT_PT)
-        axes.tick_params(labelsize=_SMALL_PT)
+        rows = [row for row in summary.comparable(metric) if parameter.name in row.params]
+        _shade_region(axes, flat_region(summary, parameter, metric))
+        _draw_points(axes, summary, _points(rows, parameter, metric))
+        _draw_default(axes, parameter)
+        _mark_excluded(axes, summary, parameter, metric)
+        is_objective = metric == objective.metric
+        axes.set_ylabel(f"{metric} ({objective.mode})" if is_objective else metric, fontsize=TEXT_PT)
+        axes.tick_params(labelsize=SMALL_PT)
+    _scale_x(panels[-1], parameter)
     _name_x(panels[-1], parameter)
-    named = panels[0].get_legend_handles_labels()
-    figure.legend(*named, loc="outside upper center", ncols=2, frameon=False, fontsize=_SMALL_PT, columnspacing=1.2)
-    return figure
+    add_legend(drawn, panels[0], SMALL_PT, column_spacing=1.2)
+    return drawn
 
 
-def alt_text(summary: Summary, parameter: Swept) -> str:
-    """What the figure shows, in words and numbers."""
+def alt_text(summary: Summary, parameter: Parameter) -> str:
+    """The range of each metric, and what is marked."""
     parts = []
-    for metric in shown_metrics(summary):
+    for metric in summary.figure_metrics:
         means = [row.metrics[metric].mean for row in summary.configurations if metric in row.metrics]
         parts.append(f"{metric} from {format_number(min(means))} to {format_number(max(means))}")
     return (
@@ -61,125 +89,131 @@ def alt_text(summary: Summary, parameter: Swept) -> str:
     )
 
 
-def caption(summary: Summary, parameter: Swept) -> str:
-    """What stands below the figure: the parameter, and where the result is flat in it."""
-    found = [flat(summary, parameter, metric) for metric in shown_metrics(summary)]
-    words = " ".join(each.words for each in found if each is not None)
-    return f"Sensitivity to {parameter.symbol} ({parameter.name}). {words}".strip()
+def caption(summary: Summary, parameter: Parameter) -> str:
+    """The parameter, and where the results are flat in it."""
+    regions = [flat_region(summary, parameter, metric) for metric in summary.figure_metrics]
+    sentences = " ".join(region.sentence for region in regions if region is not None)
+    return f"Sensitivity to {parameter.symbol} ({parameter.name}). {sentences}".strip()
 
 
-def drawable(summary: Summary) -> bool:
-    """Whether any setting has a number to draw."""
-    return bool(shown_metrics(summary))
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as PNG, without date and version."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
-
-
-def _draw(axes: Axes, summary: Summary, parameter: Swept, points: Sequence[tuple[ConfigurationRow, Spread]]) -> None:
-    """One panel. Settings with the same value stand side by side, or their bars would hide each other."""
-    by_x: dict[float, list[tuple[ConfigurationRow, Spread]]] = {}
-    for row, found in points:
-        by_x.setdefault(parameter.x(row.params[parameter.name]), []).append((row, found))
-    # Points that are moved aside by the same distance are drawn in one call: a call a point took half a minute.
-    standard = _standard(summary)
-    by_aside: dict[float, list[tuple[float, Spread]]] = {}
-    label = "setting, ± std over seeds"
+def _points(rows: Sequence[ConfigurationRow], parameter: Parameter, metric: str) -> list[_Point]:
+    """Configurations with the same value stand side by side, or their bars would hide each other."""
+    by_x: dict[float, list[ConfigurationRow]] = {}
+    for row in rows:
+        by_x.setdefault(parameter.position(row.params[parameter.name]), []).append(row)
+    points = []
     for x, group in by_x.items():
         step_in = min(_STEP_IN, _GROUP_IN / len(group))
-        for place, (row, found) in enumerate(group):
+        for place, row in enumerate(group):
             # In a crowd to the next fiftieth of an inch, so that few calls draw it.
             aside_in = round((place - (len(group) - 1) / 2) * step_in / _FINEST_IN) * _FINEST_IN
-            by_aside.setdefault(aside_in, []).append((x, found))
-            if summary.best and row.number == summary.best.number:
-                aside = axes.transData + ScaledTranslation(aside_in, 0, axes.figure.dpi_scale_trans)
-                ring = axes.plot(x, found.mean, "o", color=ORANGE, fillstyle="none", markersize=12, transform=aside)
-                ring[0].set(markeredgewidth=2, label="picked by the criterion", zorder=3)
-            if row.number == standard:
-                aside = axes.transData + ScaledTranslation(aside_in, 0, axes.figure.dpi_scale_trans)
-                axes.plot(
-                    x, found.mean, "s", color=GREEN, markersize=6, transform=aside, zorder=3, label="all defaults"
-                )
-    for aside_in, drawn in sorted(by_aside.items()):
-        aside = axes.transData + ScaledTranslation(aside_in, 0, axes.figure.dpi_scale_trans)
-        style: dict[str, Any] = {"color": BLUE, "markersize": 5, "capsize": 2, "elinewidth": 1, "transform": aside}
-        means = [found.mean for _, found in drawn]
-        # A single seed has no deviation: its point has no bar, which says so.
-        bars = [math.nan if found.std is None else found.std for _, found in drawn]
-        axes.errorbar([x for x, _ in drawn], means, bars, fmt="o", label=label, **style)
+            points.append(_Point(row, row.metrics[metric], x, aside_in))
+    return points
+
+
+def _draw_points(axes: Axes, summary: Summary, points: Sequence[_Point]) -> None:
+    """The points with their bars, the picked configuration ringed, the one with all defaults a square."""
+    with_defaults = _number_with_defaults(summary)
+    for point in points:
+        if summary.best and point.row.number == summary.best.number:
+            style: dict[str, Any] = {"color": ORANGE, "fillstyle": "none", "markersize": 12, "markeredgewidth": 2}
+            label = "picked by the criterion"
+            axes.plot(point.x, point.spread.mean, "o", transform=point.moved(axes), label=label, zorder=3, **style)
+        if point.row.number == with_defaults:
+            style = {"color": GREEN, "markersize": 6, "label": "all defaults", "zorder": 3}
+            axes.plot(point.x, point.spread.mean, "s", transform=point.moved(axes), **style)
+    # Points that are moved aside by the same distance are drawn in one call: a call a point took half a minute.
+    by_aside: dict[float, list[_Point]] = {}
+    for point in points:
+        by_aside.setdefault(point.aside_in, []).append(point)
+    label = "setting, ± std over seeds"
+    for _, group in sorted(by_aside.items()):
+        _draw_bars(axes, group, label)
         label = ""
-        # What is drawn aside is not looked at when the axes choose their limits.
-        for x, found in drawn:
-            bar = found.std or 0.0
-            axes.update_datalim([(x, found.mean - bar), (x, found.mean + bar)])
-    default = parameter.x(parameter.default)
-    axes.axvline(default, color="0.4", linestyle="--", linewidth=1, label=f"default {format_value(parameter.default)}")
+
+
+def _draw_bars(axes: Axes, points: Sequence[_Point], label: str) -> None:
+    """Points that are moved aside by the same distance."""
+    style: dict[str, Any] = {"color": BLUE, "markersize": 5, "capsize": 2, "elinewidth": 1}
+    means = [point.spread.mean for point in points]
+    # A single seed has no deviation: its point has no bar, which says so.
+    bars = [math.nan if point.spread.std is None else point.spread.std for point in points]
+    positions = [point.x for point in points]
+    axes.errorbar(positions, means, bars, fmt="o", label=label, transform=points[0].moved(axes), **style)
+    # What is drawn aside is not looked at when the axes choose their limits.
+    for point in points:
+        bar = point.spread.std or 0.0
+        axes.update_datalim([(point.x, point.spread.mean - bar), (point.x, point.spread.mean + bar)])
+
+
+def _draw_default(axes: Axes, parameter: Parameter) -> None:
+    label = f"default {format_value(parameter.default)}"
+    axes.axvline(parameter.position(parameter.default), color="0.4", linestyle="--", linewidth=1, label=label)
     axes.margins(x=0.08, y=0.08)
     axes.autoscale_view()
     axes.grid(alpha=0.3)
 
 
-def _standard(summary: Summary) -> int:
-    """The number of the setting that has the default of everything that is swept; -1 where none has."""
-    parameters = swept(summary)
+def _number_with_defaults(summary: Summary) -> int:
+    """The number of the configuration with the default of every searched parameter; -1 without one."""
+    parameters = searched_parameters(summary)
     for row in summary.configurations:
         if parameters and all(row.params.get(each.name) == each.default for each in parameters):
             return row.number
     return -1
 
 
-def _mark_stopped(axes: Axes, summary: Summary, parameter: Swept, metric: str) -> None:
-    """Settings of which a seed was pruned or collapsed: at the mean of the seeds that finished, or at the foot."""
+def _mark_excluded(axes: Axes, summary: Summary, parameter: Parameter, metric: str) -> None:
+    """Configurations with a pruned or collapsed seed: at the mean of the seeds that finished, or at the foot."""
     foot = axes.get_xaxis_transform()
-    for word, marker in (("pruned", "v"), ("collapsed", "X")):
-        label = f"a seed {word}"
+    style: dict[str, Any] = {"color": GRAY, "markersize": 6, "clip_on": False, "zorder": 3}
+    for exclusion, marker in (("pruned", "v"), ("collapsed", "X")):
+        label = f"a seed {exclusion}"
         for row in summary.configurations:
-            if outcome(row) != word or parameter.name not in row.params:
+            if row.exclusion != exclusion or parameter.name not in row.params:
                 continue
-            x, found = parameter.x(row.params[parameter.name]), row.metrics.get(metric)
-            y, place = (0.04, foot) if found is None else (found.mean, axes.transData)
-            axes.plot(x, y, marker, color=GRAY, markersize=6, transform=place, label=label, clip_on=False, zorder=3)
+            x, spread = parameter.position(row.params[parameter.name]), row.metrics.get(metric)
+            y, transform = (0.04, foot) if spread is None else (spread.mean, axes.transData)
+            axes.plot(x, y, marker, transform=transform, label=label, **style)
             label = ""
 
 
-def _shade(axes: Axes, found: Flat | None) -> None:
-    """The flat region, half of the way to the values next to it; of words each one that belongs to it."""
-    if found is None or not found.inside:
+def _shade_region(axes: Axes, region: FlatRegion | None) -> None:
+    """The flat region, half of the way to the values next to it; of categories each one that belongs to it."""
+    if region is None or not region.members:
         return
-    label = "flat: within one std of the best"
-    if found.parameter.places:
-        for index in found.inside:
-            axes.axvspan(
-                found.groups[index].low - 0.4, found.groups[index].low + 0.4, color=GREEN, alpha=0.15, lw=0, label=label
-            )
+    groups, label = region.groups, "flat: within one std of the best"
+    if region.parameter.categories:
+        for index in region.members:
+            middle = groups[index].low
+            axes.axvspan(middle - 0.4, middle + 0.4, color=GREEN, alpha=0.15, lw=0, label=label)
             label = ""
         return
-    groups, first, last = found.groups, found.inside[0], found.inside[-1]
+    first, last = region.members[0], region.members[-1]
     beyond = 0.03 * (groups[-1].high - groups[0].low)
     low = (groups[first - 1].high + groups[first].low) / 2 if first else groups[0].low - beyond
     high = (groups[last].high + groups[last + 1].low) / 2 if last + 1 < len(groups) else groups[-1].high + beyond
     # A logarithmic axis has no place at or below zero.
-    low = max(low, groups[0].low / 2) if found.parameter.log else low
+    low = max(low, groups[0].low / 2) if region.parameter.log else low
     axes.axvspan(low, high, color=GREEN, alpha=0.15, lw=0, label=label)
 
 
-def _name_x(axes: Axes, parameter: Swept) -> None:
+def _scale_x(axes: Axes, parameter: Parameter) -> None:
     if parameter.log:
         axes.set_xscale("log")
-    if parameter.places:
-        axes.set_xticks(range(len(parameter.places)), [format_value(place) for place in parameter.places])
-        axes.set_xlim(-0.5, len(parameter.places) - 0.5)
-    elif parameter.ticks:
-        numbers = [parameter.x(tick) for tick in parameter.ticks]
-        axes.set_xticks(numbers, [format_value(tick) for tick in parameter.ticks])
+    if parameter.categories:
+        axes.set_xticks(range(len(parameter.categories)), [format_value(each) for each in parameter.categories])
+        axes.set_xlim(-0.5, len(parameter.categories) - 0.5)
+    elif parameter.options:
+        positions = [parameter.position(option) for option in parameter.options]
+        axes.set_xticks(positions, [format_value(option) for option in parameter.options])
     elif not parameter.log:
         axes.locator_params(axis="x", nbins=5)
+
+
+def _name_x(axes: Axes, parameter: Parameter) -> None:
     unit = f" ({parameter.unit})" if parameter.unit else ""
     symbol = "" if parameter.symbol == parameter.name.partition(".")[2] else f"{parameter.symbol}: "
     name = f"{symbol}{parameter.name}"
-    fits = len(name + unit) <= _LETTERS
-    axes.set_xlabel(name + unit if fits else f"{name}\n{unit.strip()}", fontsize=_TEXT_PT)
+    fits = len(name + unit) <= _LONGEST_NAME
+    axes.set_xlabel(name + unit if fits else f"{name}\n{unit.strip()}", fontsize=TEXT_PT)
