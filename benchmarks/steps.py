@@ -98,11 +98,12 @@ def simclr_case(given: Work) -> Case:
 
     source, own, other = pretext.Source(config, given.data, given.data.pretext, local()), model(), model()
     optimizer = pretext.sgd(config.optimizer, own)
+    rule = config.optimizer
     usual = torch.optim.SGD(
         plain.usual(other).parameters(),
-        lr=config.optimizer.lr,
-        momentum=config.optimizer.momentum,
-        weight_decay=config.optimizer.weight_decay,
+        lr=rule.lr,
+        momentum=rule.momentum,
+        weight_decay=rule.weight_decay,
     )
     ours = _epochs(lambda epoch: simclr._epoch(config, source, own, optimizer, epoch), given.covered(config.batch_size))
     theirs = plain.simclr(given.images, other, usual, config.batch_size, config.temperature)
@@ -127,14 +128,12 @@ def _clustering(given: Work) -> tuple[models.ClusteringModel, dict[str, Result]]
 def scan_case(given: Work) -> Case:
     config = build(scan.Config, {"batch_size": given.batch_size(128), "num_neighbors": NUM_NEIGHBORS, **given.how})
     other, inputs = _clustering(given)
-    setup = scan._set_up(config, given.data, inputs, local())
+    setup, rule = scan._set_up(config, given.data, inputs, local()), config.optimizer
     theirs = plain.scan(
         given.images,
         inputs["neighbors"].arrays["neighbors_train"],
         other,
-        torch.optim.Adam(
-            plain.usual(other).parameters(), lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay
-        ),
+        torch.optim.Adam(plain.usual(other).parameters(), lr=rule.lr, weight_decay=rule.weight_decay),
         config.batch_size,
         config.entropy_weight,
     )
@@ -146,10 +145,8 @@ def selflabel_case(given: Work) -> Case:
         selflabel.Config, {"batch_size": given.batch_size(1000), "confidence_threshold": CONFIDENCE, **given.how}
     )
     other, inputs = _clustering(given)
-    setup = selflabel._set_up(config, given.data, inputs["scan"], local())
-    usual = torch.optim.Adam(
-        plain.usual(other).parameters(), lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay
-    )
+    setup, rule = selflabel._set_up(config, given.data, inputs["scan"], local()), config.optimizer
+    usual = torch.optim.Adam(plain.usual(other).parameters(), lr=rule.lr, weight_decay=rule.weight_decay)
     theirs = plain.self_label(given.images, other, usual, config.batch_size, CONFIDENCE)
     return Case(_epochs(lambda epoch: selflabel._epoch(setup, epoch), given.covered(config.batch_size)), theirs.epoch)
 

@@ -55,9 +55,10 @@ def test_patterns_that_stand_apart_share_no_prototype(train: Train, data: ImageD
     "changes",
     [
         {"queue": True, "queue_length": 80, "queue_start_epoch": 0},
-        {"optimizer.name": "larc", "optimizer.lr": 0.6, "schedule": "warmup_cosine", "warmup_epochs": 1, "freeze_iterations": 4},
-        {"augmentation": "swav", "views.num_small_crops": 2, "views.small_crop_px": 8, "queue": True, "queue_length": 40,
-         "queue_start_epoch": 1, "optimizer.name": "sgd", "optimizer.lr": 0.1},
+        {"optimizer.name": "larc", "optimizer.lr": 0.6, "schedule": "warmup_cosine", "warmup_epochs": 1,
+         "freeze_iterations": 4},
+        {"augmentation": "swav", "views.num_small_crops": 2, "views.small_crop_px": 8, "queue": True,
+         "queue_length": 40, "queue_start_epoch": 1, "optimizer.name": "sgd", "optimizer.lr": 0.1},
         {"an.mode": "both", "an.class_prior": "running", "an.empty_reference": "queue"},
     ],
 )  # fmt: skip
