@@ -4,6 +4,7 @@
 # make chaos                       ten minutes of faults at random, and what else takes long to break
 # make smoke                       every page in search_spaces/ with --smoke
 # make check                       format, lint, types
+# make docs                        docs/settings.md, anew from the stages
 # make bench                       every claim of speed, measured here
 # make constraints                 constraints.txt anew: the newest versions that pyproject.toml allows
 # make newest                      make test with the newest versions allowed, in a .venv-newest of its own
@@ -36,7 +37,7 @@ RESOLVE = UV_CONSTRAINT="$$($(PYTHON) -m pip config list | sed -n "s/^global\.co
 TYPED  := build/typecheck
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test e2e chaos smoke check bench constraints newest oldest
+.PHONY: help sweep test e2e chaos smoke check docs bench constraints newest oldest
 .SILENT:
 
 help:
@@ -64,6 +65,9 @@ check: $(VENV)/.installed
 	ln -sfn ../../platform $(TYPED)/driver
 	ln -sfn ../../trainables $(TYPED)/trainables
 	cd $(TYPED) && $(CURDIR)/$(BIN)/mypy --strict --config-file $(CURDIR)/pyproject.toml -p trainables -p driver
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m platform.settings --markdown > docs/settings.md
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(ARGS)

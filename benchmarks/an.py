@@ -27,6 +27,7 @@ from trainables.interfaces import Epoch, ImageData, Result, Split
 from trainables.maths import alternating_normalization as correction
 from trainables.nets import backbones
 from trainables.runner.runtime import local
+from trainables.settings import build
 from trainables.stages import autoencoder, dec, scan
 from trainables.training import alternating_normalization
 
@@ -113,7 +114,7 @@ def finished(stage: Any, config: Any, data: ImageData) -> Result:
 def dec_share() -> float:
     data = noise(17_920, 1, 28)  # 70 steps an epoch: a target every second one, as often as with MNIST
     pretext = finished(autoencoder, autoencoder.Config(epochs=1), data)
-    config = dec.Config(an="both", epochs=5, tolerance=0, kmeans_restarts=1)
+    config = build(dec.Config, {"an.mode": "both", "epochs": 5, "tolerance": 0, "kmeans_restarts": 1})
     return share(dec.train(config, data, {"pretext": pretext}, local(threads=os.cpu_count() or 1)))
 
 
@@ -126,7 +127,7 @@ def scan_share() -> float:
         "pretext": Result(weights={"backbone": backbone.state_dict()}, facts={"network": "resnet18_cifar"}),
         "neighbors": Result(arrays={"neighbors_train": table_NK, "neighbors_eval": table_NK}),
     }
-    config = scan.Config(an="both", epochs=3)
+    config = build(scan.Config, {"an.mode": "both", "epochs": 3})
     return share(scan.train(config, data, inputs, local(threads=os.cpu_count() or 1)))
 
 

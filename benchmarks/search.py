@@ -37,7 +37,7 @@ STUDY = """\
 method: spc
 seeds: [0, 1, 2]
 search:
-  spc.lr:               {{loguniform: [0.0001, 1.0]}}
+  spc.optimizer.lr:               {{loguniform: [0.0001, 1.0]}}
   spc.strong_threshold: {{uniform: [0.05, 0.95]}}
 {third}sampler: {{name: {sampler}, seed: {seed}, startup: 4}}
 trials: {trials}
@@ -47,7 +47,7 @@ REPETITIONS, TRIALS, SLOTS, FINISHED, ROUNDS = 30, 10, 2, 1000, 20
 
 
 def planted(params: Params) -> float:
-    rate, threshold = math.log10(params["spc.lr"]) + 2, params["spc.strong_threshold"] - 0.3
+    rate, threshold = math.log10(params["spc.optimizer.lr"]) + 2, params["spc.strong_threshold"] - 0.3
     return rate**2 + 9 * threshold**2 + ((params.get("spc.graph_neighbors", 20) - 20) / 15) ** 2
 
 

@@ -37,7 +37,7 @@ FIXED = {
     "pretext.batch_size": 256,
     "pretext.epochs": 20,
     "scan.augmentation": "affine",
-    "scan.lr": 0.001,
+    "scan.optimizer.lr": 0.001,
     "scan.epochs": 14,
     "spc.strong_augmentation": "affine",
     "spc.weak_augmentation": "affine",
@@ -65,7 +65,9 @@ def study(*, shared: bool) -> dict[str, Any]:
     for delta in DELTAS:
         for fraction in FRACTIONS:
             row = {"spc.strong_threshold": delta, "spc.top_fraction_per_class": fraction}
-            rows[f"delta {delta}, r {fraction}"] = row | ({} if shared else {"pretext.lr": 0.4 + len(rows) * 1e-7})
+            rows[f"delta {delta}, r {fraction}"] = row | (
+                {} if shared else {"pretext.optimizer.lr": 0.4 + len(rows) * 1e-7}
+            )
     data = {"name": "digits", "protocol": "union"}
     return {"method": "spc", "dataset": data, "seeds": list(SEEDS), "fixed": FIXED, "ablate": rows}
 

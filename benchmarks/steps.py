@@ -35,6 +35,7 @@ from benchmarks.augment import MEAN, STD, pictures
 from trainables.interfaces import ImageData, Result, Split
 from trainables.nets import models
 from trainables.runner.runtime import local
+from trainables.settings import build
 from trainables.stages import dccm, scan, selflabel, simclr, swav
 from trainables.training import clustering, pretext
 
@@ -79,7 +80,8 @@ def work(num_images: int, network: str, batch: int = 0, **how: Any) -> Work:
     images_NCHW = pictures()[:num_images]
     split = Split(images_NCHW, torch.arange(len(images_NCHW)) % NUM_CLASSES)
     names = tuple(str(label) for label in range(NUM_CLASSES))
-    return Work(ImageData("pictures", split, split, names, MEAN, STD, "pictures"), network, batch, how)
+    compute = {f"compute.{name}": value for name, value in how.items()}
+    return Work(ImageData("pictures", split, split, names, MEAN, STD, "pictures"), network, batch, compute)
 
 
 def _epochs(run: Callable[[int], Mapping[str, float]], num_images: int) -> Callable[[], plain.Seen]:
@@ -89,15 +91,19 @@ def _epochs(run: Callable[[int], Mapping[str, float]], num_images: int) -> Calla
 
 
 def simclr_case(given: Work) -> Case:
-    config = simclr.Config(network=given.network, batch_size=given.batch_size(512), **given.how)
+    config = build(simclr.Config, {"network": given.network, "batch_size": given.batch_size(512), **given.how})
 
     def model() -> models.ContrastiveModel:
         return models.ContrastiveModel(pretext.backbone(given.network, given.data.shape, 0), config.feature_dim)
 
     source, own, other = pretext.Source(config, given.data, given.data.pretext, local()), model(), model()
-    optimizer = pretext.sgd(config, own)
+    optimizer = pretext.sgd(config.optimizer, own)
+    rule = config.optimizer
     usual = torch.optim.SGD(
-        plain.usual(other).parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay
+        plain.usual(other).parameters(),
+        lr=rule.lr,
+        momentum=rule.momentum,
+        weight_decay=rule.weight_decay,
     )
     ours = _epochs(lambda epoch: simclr._epoch(config, source, own, optimizer, epoch), given.covered(config.batch_size))
     theirs = plain.simclr(given.images, other, usual, config.batch_size, config.temperature)
@@ -120,14 +126,14 @@ def _clustering(given: Work) -> tuple[models.ClusteringModel, dict[str, Result]]
 
 
 def scan_case(given: Work) -> Case:
-    config = scan.Config(batch_size=given.batch_size(128), num_neighbors=NUM_NEIGHBORS, **given.how)
+    config = build(scan.Config, {"batch_size": given.batch_size(128), "num_neighbors": NUM_NEIGHBORS, **given.how})
     other, inputs = _clustering(given)
-    setup = scan._set_up(config, given.data, inputs, local())
+    setup, rule = scan._set_up(config, given.data, inputs, local()), config.optimizer
     theirs = plain.scan(
         given.images,
         inputs["neighbors"].arrays["neighbors_train"],
         other,
-        torch.optim.Adam(plain.usual(other).parameters(), lr=config.lr, weight_decay=config.weight_decay),
+        torch.optim.Adam(plain.usual(other).parameters(), lr=rule.lr, weight_decay=rule.weight_decay),
         config.batch_size,
         config.entropy_weight,
     )
@@ -135,23 +141,28 @@ def scan_case(given: Work) -> Case:
 
 
 def selflabel_case(given: Work) -> Case:
-    config = selflabel.Config(batch_size=given.batch_size(1000), confidence_threshold=CONFIDENCE, **given.how)
+    config = build(
+        selflabel.Config, {"batch_size": given.batch_size(1000), "confidence_threshold": CONFIDENCE, **given.how}
+    )
     other, inputs = _clustering(given)
-    setup = selflabel._set_up(config, given.data, inputs["scan"], local())
-    usual = torch.optim.Adam(plain.usual(other).parameters(), lr=config.lr, weight_decay=config.weight_decay)
+    setup, rule = selflabel._set_up(config, given.data, inputs["scan"], local()), config.optimizer
+    usual = torch.optim.Adam(plain.usual(other).parameters(), lr=rule.lr, weight_decay=rule.weight_decay)
     theirs = plain.self_label(given.images, other, usual, config.batch_size, CONFIDENCE)
     return Case(_epochs(lambda epoch: selflabel._epoch(setup, epoch), given.covered(config.batch_size)), theirs.epoch)
 
 
 def swav_case(given: Work) -> Case:
-    config = swav.Config(
-        network=given.network,
-        batch_size=given.batch_size(256),
-        blur=False,
-        queue=False,
-        freeze_iterations=0,
-        schedule="constant",
-        **given.how,
+    config = build(
+        swav.Config,
+        {
+            "network": given.network,
+            "batch_size": given.batch_size(256),
+            "views.blur": False,
+            "queue": False,
+            "freeze_iterations": 0,
+            "schedule": "constant",
+            **given.how,
+        },
     )
     setup, other = (swav._set_up(config, given.data, local()) for _ in range(2))
     numbers = plain.Sinkhorn(config.epsilon, config.sinkhorn_iterations, config.temperature)
@@ -163,7 +174,10 @@ def swav_case(given: Work) -> Case:
 def dccm_case(given: Work) -> Case:
     network = "dccm_small" if given.network == "small" else "dccm_c4"
     outer = given.batch_size(1000)
-    config = dccm.Config(network=network, outer_batch=outer, inner_batch=min(32, outer), inner_repeats=2, **given.how)
+    config = build(
+        dccm.Config,
+        {"network": network, "outer_batch": outer, "inner_batch": min(32, outer), "inner_repeats": 2, **given.how},
+    )
     setup, other = (dccm._set_up(config, given.data, local()) for _ in range(2))
     numbers = plain.Correlation(
         config.outer_batch,
@@ -177,8 +191,8 @@ def dccm_case(given: Work) -> Case:
     )
     usual = torch.optim.RMSprop(
         [*plain.usual(other.model).parameters(), *plain.usual(other.critic).parameters()],
-        lr=config.lr,
-        alpha=config.rmsprop_decay,
+        lr=config.optimizer.lr,
+        alpha=config.optimizer.rmsprop_decay,
     )
     theirs = plain.CorrelationLoop(given.images, other.model, other.critic, usual, numbers)
     times = config.inner_repeats * config.augment_passes

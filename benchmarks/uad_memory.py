@@ -20,6 +20,7 @@ import torch
 from trainables.interfaces import DataShape, ImageData, Split
 from trainables.nets import feature_maps
 from trainables.runner.runtime import local
+from trainables.settings import build
 from trainables.stages import uad
 
 LIMIT_GB, SIZE_PX, NETWORK, LOW_CHANNELS = 8.0, 64, "resnet18_tiny", 8
@@ -44,8 +45,15 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=100_000)
     args = parser.parse_args()
     data = noise(args.images)
-    config = uad.Config(
-        network=NETWORK, low_level_channels=LOW_CHANNELS, num_clusters=1000, incremental_pca=True, epochs=2
+    config = build(
+        uad.Config,
+        {
+            "network": NETWORK,
+            "low_level_channels": LOW_CHANNELS,
+            "num_clusters": 1000,
+            "clustering.incremental_pca": True,
+            "epochs": 2,
+        },
     )
     started = time.perf_counter()
     for epoch in uad.train(config, data, {}, local(threads=os.cpu_count() or 1)):

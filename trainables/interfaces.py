@@ -320,7 +320,7 @@ class Runtime(Protocol):
         """Rows of all ranks in rank order, with gradients. Every rank brings as many rows."""
         ...
 
-    def prepare(self, model: nn.Module, how: "precision.Settings | None" = None) -> nn.Module:
+    def prepare(self, model: nn.Module, how: "precision.ComputeConfig | None" = None) -> nn.Module:
         """The model on the device, wrapped for gradient averaging where there are several ranks.
 
         how: precision and compilation of its forward pass, plain float32 if None; outputs are float32 in any case.

@@ -86,17 +86,17 @@ def inputs(by_slot: "Mapping[str, Stage]", slot: str) -> dict[str, str]:
 def configs(
     method: str, pretext: str, changes: Mapping[str, settings.Plain], probes: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Slot -> Config with ``changes`` (full names, "spc.strong_threshold") over the defaults.
+    """Slot -> Config with ``changes`` (full names, "spc.strong_threshold", "scan.an.top_k") over the defaults.
 
     Raises:
-        SettingsError: a value breaks its rule.
+        SettingsError: a value breaks its rule. TypeError: a stage has no such setting. KeyError: there is no such slot.
     """
     by_slot = stages(method, pretext, probes)
     values: dict[str, dict[str, settings.Plain]] = {slot: {} for slot in by_slot}
     for key, value in changes.items():
         slot, _, name = key.partition(".")
         values[slot][name] = value
-    return {slot: stage.Config(**values[slot]) for slot, stage in by_slot.items()}
+    return {slot: settings.build(stage.Config, values[slot]) for slot, stage in by_slot.items()}
 
 
 def limits(

@@ -83,9 +83,9 @@ def _is_of_probe(name: str) -> bool:
 def _asked(method: str, pretext: str, probes: tuple[str, ...]) -> StageMetadata:
     declared, criteria = [], []
     for slot, stage in pipeline.stages(method, pretext, probes).items():
-        defaults = stage.Config()
+        defaults = settings.defaults(stage.Config)
         for name, rule in settings.rules(stage.Config).items():
-            declared.append(Setting(f"{slot}.{name}", rule.symbol or name, rule.unit, getattr(defaults, name)))
+            declared.append(Setting(f"{slot}.{name}", rule.symbol or name, rule.unit, defaults[name]))
         if stage.CRITERION is not None:
             criteria.append((f"{slot}/{stage.CRITERION[0]}", stage.CRITERION[1]))
     return StageMetadata(tuple(declared), tuple(criteria))

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from trainables import pipeline
+from trainables import pipeline, settings
 
 from .errors import StudyError
 from .file_schema import AblationMode, LeaveOneOut, OneFactor, read_ablation_mode
@@ -108,7 +108,7 @@ def _base_value(document: Document, name: str, fixed: Mapping[str, Any]) -> Any:
         return None
     slot, _, field = name.partition(".")
     stage = pipeline.stages(method, pretext).get(slot)
-    return None if stage is None else getattr(stage.Config(), field, None)
+    return None if stage is None else settings.defaults(stage.Config).get(field)
 
 
 def _with_rows(document: Document, rows: Rows, fixed: Mapping[str, Any]) -> Document:

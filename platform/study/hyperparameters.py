@@ -36,6 +36,11 @@ def config_of(stages: Stages, full_name: str) -> type[Any]:
     return stages[full_name.partition(".")[0]].Config
 
 
+def default(stages: Stages, full_name: str) -> Plain:
+    """The default of a known setting."""
+    return settings.defaults(config_of(stages, full_name))[full_name.partition(".")[2]]
+
+
 def unknown(stages: Stages, name: str, method: str) -> str | None:
     """Say why ``name`` is not a setting of the pipeline.
 
@@ -49,14 +54,27 @@ def unknown(stages: Stages, name: str, method: str) -> str | None:
     known = names(stages)
     if name in known:
         return None
-    owners = [full for full in known if full.partition(".")[2] == name]
+    owners = [full for full in known if full.endswith(f".{name}")]
     if len(owners) == 1:
         return f"{name} lacks its stage. Write '{owners[0]}'."
     if owners:
         return f"{name} lacks its stage, and several have it. Write one of {', '.join(owners)}."
     slot, _, rest = name.partition(".")
     in_slot = [full for full in known if full.startswith(f"{slot}.")]
+    if rest and (inside := [full for full in in_slot if full.startswith(f"{name}.")]):
+        return f"{name} is a group of settings. Write one of {', '.join(inside)}."
+    places = [full for full in in_slot if _same_setting(full, name)]
+    if len(places) == 1:
+        return f"{name} is not a setting of '{method}'. Write '{places[0]}'."
+    if places:
+        return f"{name} is not a setting of '{method}'. Write one of {', '.join(places)}."
     return f"{name} is not a setting of '{method}'. {did_you_mean(name, in_slot if in_slot and rest else known)}"
+
+
+def _same_setting(full_name: str, name: str) -> bool:
+    """Whether ``name`` is ``full_name`` without its group, or with another: an_top_k or top_k for an.top_k."""
+    same_words = full_name.replace(".", "_") == name.replace(".", "_")
+    return same_words or full_name.rpartition(".")[2] == name.rpartition(".")[2]
 
 
 def value_error(config: type[Any], name: str, value: Any, shown: str) -> str | None:
@@ -102,9 +120,7 @@ class Given:
 
     def default(self, full_name: str) -> Plain:
         """The default of a setting, as its stage's Config has it."""
-        config, name = config_of(self.stages, full_name), full_name.partition(".")[2]
-        value: Plain = getattr(config(), name)
-        return value
+        return default(self.stages, full_name)
 
     def obstacle(self, full_name: str) -> str | None:
         """Say why a setting has no effect, whatever values are searched.
@@ -147,7 +163,7 @@ def build(stages: Stages, values: Mapping[str, Plain]) -> tuple[dict[str, Any], 
     for slot, stage in stages.items():
         fields = {name.partition(".")[2]: value for name, value in values.items() if name.startswith(f"{slot}.")}
         try:
-            configs[slot] = stage.Config(**fields)
+            configs[slot] = settings.build(stage.Config, fields)
         except settings.SettingsError as refusal:
             refused += [(f"{slot}.{name}", sentence) for name, sentence in refusal.faults]
     return configs, refused

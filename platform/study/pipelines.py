@@ -9,7 +9,7 @@ writes must be one of its own pipeline.
 from collections.abc import Mapping
 from typing import Any
 
-from trainables import pipeline
+from trainables import pipeline, settings
 
 from .errors import StudyError, did_you_mean
 from .hyperparameters import Stages
@@ -46,7 +46,7 @@ def identity(method: str, pretext: str) -> tuple[str, ...]:
 
 def settings_of(stages: Stages, values: Mapping[str, Any]) -> dict[str, Any]:
     """The part of ``values`` (full name -> value) whose names are settings of the pipeline."""
-    known = {slot: stage.Config.__dataclass_fields__ for slot, stage in stages.items()}
+    known = {slot: settings.rules(stage.Config) for slot, stage in stages.items()}
     return {
         name: value for name, value in values.items() if name.partition(".")[2] in known.get(name.partition(".")[0], ())
     }

@@ -12,7 +12,7 @@ from . import published
 from .domains import Domain, read_domain
 from .errors import StudyError, did_you_mean
 from .file_schema import Page
-from .hyperparameters import Stages, config_of, unknown, value_error
+from .hyperparameters import Stages, config_of, default, unknown, value_error
 from .pipelines import KEYS, chosen, identity
 from .yaml_reader import Document, Where
 
@@ -172,7 +172,7 @@ def read_start(reading: Reading, search: Mapping[str, Domain]) -> tuple[Mapping[
             reading.note((*where, name), sentence, key=f"start.{index}.{name}", at_key=True)
         known = {name: value for name, value in given.items() if name in reading.page.search}
         values = read_values(reading, where, known)
-        defaults = {name: getattr(config_of(reading.stages, name)(), name.partition(".")[2]) for name in search}
+        defaults = {name: default(reading.stages, name) for name in search}
         start.append({**defaults, **values})
     if reading.page.start and not reading.page.search:
         reading.note(("start",), "start gives the first settings of a search, but there is none. Take it out.")

@@ -18,7 +18,7 @@ fixed:
   scan.num_neighbors: 5
   scan.augmentation: affine
   scan.batch_size: 60
-  scan.lr: 0.003
+  scan.optimizer.lr: 0.003
   scan.epochs: 30
   spc.strong_augmentation: affine
   spc.weak_augmentation: affine

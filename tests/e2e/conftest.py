@@ -33,12 +33,12 @@ fixed:
   pretext.augmentation: affine
   pretext.batch_size: 100
   pretext.epochs: 3
-  pretext.lr: 0.05
+  pretext.optimizer.lr: 0.05
   neighbors.num_neighbors: 10
   scan.num_neighbors: 5
   scan.augmentation: affine
   scan.batch_size: 100
-  scan.lr: 0.001
+  scan.optimizer.lr: 0.001
   scan.epochs: 3
   spc.strong_augmentation: affine
   spc.weak_augmentation: affine

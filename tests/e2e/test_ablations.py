@@ -29,7 +29,7 @@ fixed:
   selflabel.confidence_threshold: 0.11
   selflabel.epochs: 1
 """
-WIDE = f"name: wide\n{FIXED}search: {{scan.lr: [0.01, 0.001], scan.num_neighbors: [5, 10]}}\nsampler: grid\n"
+WIDE = f"name: wide\n{FIXED}search: {{scan.optimizer.lr: [0.01, 0.001], scan.num_neighbors: [5, 10]}}\nsampler: grid\n"
 APART = f"name: apart\n{FIXED}ablate: {{mode: leave_one_out, from: wide}}\n"
 
 
@@ -48,7 +48,7 @@ def test_the_best_setting_is_taken_apart_and_its_own_trials_are_not_run_again(ne
     assert done.returncode == 0, done.stderr
     rows = sweep.trials()
     variants = dict(sweep.all("SELECT number, variant FROM settings WHERE launch = (SELECT MAX(id) FROM launches)"))
-    assert set(variants.values()) == {"whole", "without scan.lr", "without scan.num_neighbors"}
+    assert set(variants.values()) == {"whole", "without scan.optimizer.lr", "without scan.num_neighbors"}
     whole = {row.seed: row.metrics for row in rows.values() if variants[row.setting] == "whole"}
     # The same numbers as where it was found; rows leave times out.
     found = {trial["seed"]: trial["metrics"] for trial in searched if trial["params"] == best}

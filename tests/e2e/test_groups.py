@@ -16,8 +16,8 @@ seeds: [0]
 resources: {trial: {workers: 2, cpu: 0.5}}
 fixed: {pretext.augmentation: affine, pretext.epochs: 2, pretext.batch_size: 60}
 ablate:
-  good: {pretext.lr: 0.01}
-  wild: {pretext.lr: 1.0e+30}
+  good: {pretext.optimizer.lr: 0.01}
+  wild: {pretext.optimizer.lr: 1.0e+30}
 """
 
 

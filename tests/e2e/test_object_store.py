@@ -34,7 +34,7 @@ fixed: {pretext.augmentation: affine, pretext.batch_size: 100, pretext.epochs: 2
         scan.num_neighbors: 5, scan.augmentation: affine, scan.batch_size: 100, scan.epochs: 2,
         selflabel.augmentation: affine, selflabel.batch_size: 100, selflabel.epochs: 1,
         selflabel.confidence_threshold: 0.15}
-search: {selflabel.lr: {choice: [0.0001, 0.001]}}
+search: {selflabel.optimizer.lr: {choice: [0.0001, 0.001]}}
 sampler: grid
 """
 

@@ -60,8 +60,8 @@ CASES: dict[str, tuple[Prepare, tuple[str, ...]]] = {
     ),
     "an unknown key on top": (page("method: scan\nsedes: [0]\n"), ("page.yaml:2: sedes", "Did you mean 'seeds'?")),
     "a number in quotes": (
-        page("method: scan\nfixed: {scan.lr: '1e-4'}\n"),
-        ("page.yaml:2: fixed.scan.lr", "must be a number", "but is '1e-4'"),
+        page("method: scan\nfixed: {scan.optimizer.lr: '1e-4'}\n"),
+        ("page.yaml:2: fixed.scan.optimizer.lr", "must be a number", "but is '1e-4'"),
     ),
     "a word that other versions of YAML take for a boolean": (
         page("method: scan\noracle: on\n"),
@@ -147,7 +147,7 @@ def test_every_fault_of_a_file_is_named_at_once(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("page.yaml").write_text(
-        "method: spc\nseeds: [0, 0]\nfixed:\n  scan.lr: fast\n  spc.strong_threshold: 95\n  spc.gamma: 0.5\n"
+        "method: spc\nseeds: [0, 0]\nfixed:\n  scan.optimizer.lr: fast\n  spc.strong_threshold: 95\n  spc.gamma: 0.5\n"
     )
     said = refused(["page.yaml"], capsys).splitlines()
     assert [line.split(": ")[0] for line in said] == ["page.yaml:2", "page.yaml:4", "page.yaml:5", "page.yaml:6"]
@@ -212,7 +212,7 @@ def test_a_bad_override_is_refused(
     text: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("page.yaml").write_text("method: scan\nsearch: {scan.lr: {uniform: [0.1, 0.2]}}\n")
+    Path("page.yaml").write_text("method: scan\nsearch: {scan.optimizer.lr: {uniform: [0.1, 0.2]}}\n")
     assert text in refused(["page.yaml", *arguments], capsys)
     assert not Path("runs").exists()
 

@@ -35,7 +35,7 @@ fixed:
 SEARCH = """\
   scan.epochs: 6
 search:
-  scan.lr: [0.01, 1.0e-6, 1.0e-5]
+  scan.optimizer.lr: [0.01, 1.0e-6, 1.0e-5]
 sampler: grid
 """
 SCHEDULERS = [
@@ -77,7 +77,7 @@ def test_a_scheduler_prunes_what_falls_behind_and_a_resume_leaves_it(new_sweep: 
 
 
 def test_outcomes_other_than_done_are_told_apart_and_never_best(new_sweep: NewSweep) -> None:
-    rows = "ablate:\n  good: {scan.epochs: 2}\n  wild: {scan.epochs: 2, scan.lr: 1.0e+30}\n"
+    rows = "ablate:\n  good: {scan.epochs: 2}\n  wild: {scan.epochs: 2, scan.optimizer.lr: 1.0e+30}\n"
     guard = "guard: {collapse: {min_entropy_share: 1.0, patience_epochs: 3}}\n"
     sweep = page(new_sweep(), rows + "  collapsed: {scan.epochs: 4}\n" + guard)
     done = sweep.run("--json")

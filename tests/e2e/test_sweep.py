@@ -87,5 +87,5 @@ def test_a_trial_that_diverges_fails_alone_with_its_reason(new_sweep: NewSweep) 
 ABLATION = """\
 ablate:
   base: {spc.strong_threshold: 0.2}
-  wild: {spc.strong_threshold: 0.2, spc.lr: 1.0e+30}
+  wild: {spc.strong_threshold: 0.2, spc.optimizer.lr: 1.0e+30}
 """

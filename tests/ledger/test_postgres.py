@@ -259,7 +259,7 @@ def test_a_server_killed_again_and_again_costs_time_alone(server: postgres.Serve
     try:
         for number in range(150):
             key = f"t{number:03}"
-            ledger.add_configuration(launch, Configuration(number, "", {"spc.lr": number / 1000}))
+            ledger.add_configuration(launch, Configuration(number, "", {"spc.optimizer.lr": number / 1000}))
             ledger.add_trials(launch, [(key, {"kind": "trial", "seed": 0})], configuration=number)
             ledger.start(launch, key)
             ledger.add_epochs(launch, key, [EpochRecord("spc", 1, 1, {"loss": number})])
@@ -324,14 +324,14 @@ def test_an_error_s_text_may_hold_what_postgresql_s_text_may_not(place: Server) 
 
 
 def test_optuna_s_copies_lie_beside_it_also_where_several_drivers_are_the_first(place: Server, tmp_path: Path) -> None:
-    resolved = RESOLVED | {"seeds": [0], "search": {"spc.lr": {"uniform": [0.0, 1.0]}}}
+    resolved = RESOLVED | {"seeds": [0], "search": {"spc.optimizer.lr": {"uniform": [0.0, 1.0]}}}
     stages = [StageRecord("spc", "spc", "a1", cached=False, seconds=1.0)]
 
     def drive(study: str) -> None:
         ledger = Ledger(place)
         launch = ledger.open_launch(study, MEANING, resolved, lookahead=2).id
         for number in range(2):
-            ledger.add_configuration(launch, Configuration(number, "", {"spc.lr": number / 2}))
+            ledger.add_configuration(launch, Configuration(number, "", {"spc.optimizer.lr": number / 2}))
             ledger.add_trials(launch, [(f"t{number}", {"kind": "trial", "seed": 0})], configuration=number)
             ledger.finish(launch, f"t{number}", {"spc/selection_loss": 3.0 - number}, stages, 1.0)
         for _ in range(2):
@@ -342,5 +342,5 @@ def test_optuna_s_copies_lie_beside_it_also_where_several_drivers_are_the_first(
         list(pool.map(drive, names))
     for name in names:
         study = optuna.load_study(study_name=name, storage=place.optuna)
-        assert (len(study.trials), study.best_value, study.best_params) == (2, 2.0, {"spc.lr": 0.5})
+        assert (len(study.trials), study.best_value, study.best_params) == (2, 2.0, {"spc.optimizer.lr": 0.5})
     assert not (tmp_path / "optuna.db").exists()

@@ -192,10 +192,10 @@ def test_prepare_trials_come_first_then_settings_and_seeds(ledger: Ledger, launc
 
 def test_settings_come_back_in_their_order(ledger: Ledger, launch: int) -> None:
     for number in (1, 0):
-        ledger.add_configuration(launch, Configuration(number, f"row {number}", {"spc.lr": number / 10}))
+        ledger.add_configuration(launch, Configuration(number, f"row {number}", {"spc.optimizer.lr": number / 10}))
     assert ledger.configurations(launch) == [
-        Configuration(0, "row 0", {"spc.lr": 0.0}),
-        Configuration(1, "row 1", {"spc.lr": 0.1}),
+        Configuration(0, "row 0", {"spc.optimizer.lr": 0.0}),
+        Configuration(1, "row 1", {"spc.optimizer.lr": 0.1}),
     ]
 
 

@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters
 from trainables.nets import precision
 from trainables.runner import runtime
 
-BF16 = precision.Settings(precision="bf16")
+BF16 = precision.ComputeConfig(precision="bf16")
 
 
 class Pair(NamedTuple):
@@ -67,7 +67,7 @@ def test_weights_and_their_gradients_stay_float32() -> None:
 @pytest.mark.parametrize("asked", ["auto", "float32"])
 def test_on_a_cpu_the_network_stays_as_it_is_unless_bf16_is_asked_for(asked: str) -> None:
     network = Nested()
-    assert precision.applied(network, precision.Settings(precision=asked), torch.device("cpu")) is network
+    assert precision.applied(network, precision.ComputeConfig(precision=asked), torch.device("cpu")) is network
 
 
 # Compiled
@@ -79,7 +79,7 @@ def test_a_compiled_pass_gives_the_same_gradients_and_is_compiled_once_for_all_t
     dynamo.reset()
     counters.clear()
     rows_B3 = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
-    plain, how = precision.Settings(precision=asked), precision.Settings(precision=asked, compiled=True)
+    plain, how = precision.ComputeConfig(precision=asked), precision.ComputeConfig(precision=asked, compiled=True)
     for seed in range(3):  # as many trials, each with a network of its own
         torch.manual_seed(seed)
         network = Layers()
@@ -101,8 +101,8 @@ def test_a_compiled_pass_gives_the_same_gradients_and_is_compiled_once_for_all_t
 def test_cuda_graphs_are_asked_of_the_compiler(monkeypatch: pytest.MonkeyPatch, graphs: bool, mode: str | None) -> None:
     asked: list[str | None] = []
     monkeypatch.setattr(torch, "compile", lambda module, mode: asked.append(mode) or module)
-    runtime.local().prepare(Layers(), precision.Settings(compiled=True, cuda_graphs=graphs))
-    runtime.local().prepare(Layers(), precision.Settings(cuda_graphs=graphs))
+    runtime.local().prepare(Layers(), precision.ComputeConfig(compiled=True, cuda_graphs=graphs))
+    runtime.local().prepare(Layers(), precision.ComputeConfig(cuda_graphs=graphs))
     assert asked == [mode]
 
 
@@ -110,7 +110,7 @@ def test_cuda_graphs_are_asked_of_the_compiler(monkeypatch: pytest.MonkeyPatch, 
 def test_a_pass_replayed_as_cuda_graphs_gives_the_same_gradients() -> None:
     rows_B3 = torch.randn(64, 3, generator=torch.Generator().manual_seed(0)).cuda()
     network, gradients = Layers().cuda(), []
-    for settings in (precision.Settings(), precision.Settings(compiled=True, cuda_graphs=True)):
+    for settings in (precision.ComputeConfig(), precision.ComputeConfig(compiled=True, cuda_graphs=True)):
         prepared = runtime.local().prepare(network, settings)
         for _ in range(4):  # recorded at the second pass, replayed from the third on
             network.zero_grad()
@@ -124,5 +124,5 @@ def test_without_a_compiler_it_is_refused_with_the_way_out(monkeypatch: pytest.M
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)
     with pytest.raises(RuntimeError, match="install g\\+\\+, or set it to false"):
-        runtime.local().prepare(Layers(), precision.Settings(compiled=True))
-    assert isinstance(runtime.local().prepare(Layers(), precision.Settings()), Layers)
+        runtime.local().prepare(Layers(), precision.ComputeConfig(compiled=True))
+    assert isinstance(runtime.local().prepare(Layers(), precision.ComputeConfig()), Layers)

@@ -70,7 +70,9 @@ def test_pretexts_are_shared_by_all_method_seeds(make_study: MakeStudy, make_que
     prepare = [trial for trial in trial_queue.trials if trial.kind == "prepare"]
     assert (len(trials), len(prepare)) == (12, 6)
     # Where SCAN is searched, only what the pretext's seed decides is shared.
-    other = finished(make_study, make_queue, PAGE.replace("spc.graph_neighbors: [5, 20]", "scan.lr: [0.001, 0.01]"))
+    other = finished(
+        make_study, make_queue, PAGE.replace("spc.graph_neighbors: [5, 20]", "scan.optimizer.lr: [0.001, 0.01]")
+    )
     assert len([trial for trial in other.trials if trial.kind == "prepare"]) == 2
     assert other.finished
 

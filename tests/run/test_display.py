@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 DONE = Ended("δ=0.95 k2=20 r=0.03 seed 1", 12, 36, "done", {"spc/selection_loss": -2.2809, "acc": 0.958}, 6.2)
-LOST = Ended("δ=0.9 seed 0", 13, 36, "failed", {}, 1.0, "Diverged: spc: loss is nan\nlower spc.lr")
+LOST = Ended("δ=0.9 seed 0", 13, 36, "failed", {}, 1.0, "Diverged: spc: loss is nan\nlower spc.optimizer.lr")
 RUNNING = Running("δ=0.98 seed 2", "spc", 3, 15, 4.0)
 BUSY = Snapshot(
     total=36,
@@ -62,7 +62,7 @@ def test_a_finished_trial_is_one_line() -> None:
 
 
 def test_a_failed_trial_says_why_on_the_same_line() -> None:
-    assert ended_line(LOST) == "[ 13/36] δ=0.9 seed 0  failed  1.0 s  Diverged: spc: loss is nan lower spc.lr"
+    assert ended_line(LOST) == "[ 13/36] δ=0.9 seed 0  failed  1.0 s  Diverged: spc: loss is nan lower spc.optimizer.lr"
 
 
 def test_a_status_line_has_no_time_that_changes_by_itself() -> None:

@@ -35,7 +35,7 @@ CHANGES = {
     "scan.num_neighbors": 5,
     "scan.augmentation": "affine",
     "scan.batch_size": 60,
-    "scan.lr": 0.001,
+    "scan.optimizer.lr": 0.001,
     "scan.epochs": 3,
 }
 SELFLABEL = {
@@ -284,11 +284,14 @@ def test_two_methods_share_the_stages_they_have_in_common(tmp_path: Path) -> Non
 
 def test_a_setting_that_does_not_count_changes_no_address(tmp_path: Path) -> None:
     # Adam has no momentum.
-    assert addresses(trial_spec(tmp_path, changes={"scan.momentum": 0.5})) == addresses(trial_spec(tmp_path))
+    assert addresses(trial_spec(tmp_path, changes={"scan.optimizer.momentum": 0.5})) == addresses(trial_spec(tmp_path))
 
 
 def test_a_setting_changes_its_stage_s_address_and_those_after_it(tmp_path: Path) -> None:
-    first, second = addresses(trial_spec(tmp_path)), addresses(trial_spec(tmp_path, changes={"scan.lr": 0.002}))
+    first, second = (
+        addresses(trial_spec(tmp_path)),
+        addresses(trial_spec(tmp_path, changes={"scan.optimizer.lr": 0.002})),
+    )
     assert {slot for slot in first if first[slot] != second[slot]} == {"scan", "spc"}
 
 
@@ -410,17 +413,21 @@ def test_a_final_metric_that_is_no_number_leaves_no_result(monkeypatch: pytest.M
 
 
 def test_a_learning_rate_that_is_far_too_high_is_reported_as_divergence(tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match=r"pretext: loss is nan in epoch \d; lower pretext.lr or look at the data"):
-        runner(tmp_path).walk(trial_spec(tmp_path, until="pretext", changes={"pretext.lr": 1e30}), silent)
+    with pytest.raises(
+        Diverged, match=r"pretext: loss is nan in epoch \d; lower pretext.optimizer.lr or look at the data"
+    ):
+        runner(tmp_path).walk(trial_spec(tmp_path, until="pretext", changes={"pretext.optimizer.lr": 1e30}), silent)
 
 
 def test_a_model_that_diverges_within_an_epoch_is_reported_with_slot_and_epoch(
     undisturbed: Callable[[str], Walked], tmp_path: Path
 ) -> None:
     copied(undisturbed("spc"), tmp_path)
-    text = r"spc: the model's predictions are not finite numbers in epoch \d; lower spc.lr or look at the data"
+    text = (
+        r"spc: the model's predictions are not finite numbers in epoch \d; lower spc.optimizer.lr or look at the data"
+    )
     with pytest.raises(Diverged, match=text):
-        runner(tmp_path).walk(trial_spec(tmp_path, changes={"spc.lr": 1e30}), silent)
+        runner(tmp_path).walk(trial_spec(tmp_path, changes={"spc.optimizer.lr": 1e30}), silent)
 
 
 def test_other_data_than_the_driver_checked_is_refused(tmp_path: Path) -> None:
@@ -477,7 +484,7 @@ def test_a_probe_is_computed_on_what_was_there_and_leaves_the_method_s_numbers_a
 
 def test_another_setting_of_a_probe_computes_that_probe_alone(tmp_path: Path) -> None:
     first = addresses(trial_spec(tmp_path, "scan", probes=["linear_probe", "knn_probe"], changes=PROBE))
-    changes = {**PROBE, "linear_probe.lr": 0.5}
+    changes = {**PROBE, "linear_probe.optimizer.lr": 0.5}
     second = addresses(trial_spec(tmp_path, "scan", probes=["linear_probe", "knn_probe"], changes=changes))
     assert {slot for slot in first if first[slot] != second[slot]} == {"linear_probe"}
 

@@ -20,6 +20,7 @@ from trainables.data import datasets
 from trainables.interfaces import ImageData, Result
 from trainables.nets import backbones
 from trainables.runner.runtime import SingleProcess, StageRuntime, TrainWorker
+from trainables.settings import build
 from trainables.vector_search.faiss_search import FaissSearch
 
 RANKS = 2
@@ -31,17 +32,23 @@ WITHOUT_TRAINING = {"checkpoint", "neighbors", "kmeans", "knn_probe"}
 """Stages without a gradient step: they are the same on any number of ranks because rank 0 alone computes them."""
 
 _AUGMENTED: dict[str, Any] = {"augmentation": "affine", "batch_size": BATCH, "epochs": EPOCHS}
-_PRETEXT: dict[str, Any] = {**_AUGMENTED, "network": "small", "lr": 0.01}
-_CLUSTERS: dict[str, Any] = {"network": "small", **_AUGMENTED, "num_clusters": 6, "pca_dim": 8, "lr": 0.01}
+_PRETEXT: dict[str, Any] = {**_AUGMENTED, "network": "small", "optimizer.lr": 0.01}
+_CLUSTERS: dict[str, Any] = {
+    "network": "small",
+    **_AUGMENTED,
+    "num_clusters": 6,
+    "clustering.pca_dim": 8,
+    "optimizer.lr": 0.01,
+}
 
 SETTINGS: dict[str, dict[str, Any]] = {
-    "simclr": {**_PRETEXT, "lr": 3e-4},
+    "simclr": {**_PRETEXT, "optimizer.lr": 3e-4},
     "moco": {**_PRETEXT, "queue_size": 48, "bn_splits": 2},
     "rotnet": _PRETEXT,
-    "instdisc": {**_PRETEXT, "negatives": 5, "lr": 1e-3},
+    "instdisc": {**_PRETEXT, "negatives": 5, "optimizer.lr": 1e-3},
     "autoencoder": {"widths": "64-64", "embed_dim": 4, "batch_size": BATCH, "epochs": EPOCHS},
-    "scan": {**_AUGMENTED, "num_neighbors": 5, "lr": 1e-4},
-    "selflabel": {**_AUGMENTED, "confidence_threshold": 0.15, "lr": 1e-4},
+    "scan": {**_AUGMENTED, "num_neighbors": 5, "optimizer.lr": 1e-4},
+    "selflabel": {**_AUGMENTED, "confidence_threshold": 0.15, "optimizer.lr": 1e-4},
     "spc": {
         "strong_augmentation": "affine",
         "weak_augmentation": "affine",
@@ -50,7 +57,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "top_fraction_per_class": 0.1,
         "batch_size": 8,  # below the number of weak images, which ranks must share evenly
         "epochs": EPOCHS,
-        "lr": 1e-4,
+        "optimizer.lr": 1e-4,
     },
     "swav": {**_PRETEXT, "head": "linear", "num_prototypes": 5, "queue_length": 48, "queue_start_epoch": 0},
     "simgcd": {
@@ -59,7 +66,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "trained_part": "all",
         "hidden_dim": 16,
         "feature_dim": 8,
-        "lr": 0.005,
+        "optimizer.lr": 0.005,
     },
     "deepcluster": _CLUSTERS,
     "uad": {**_CLUSTERS, "low_level_channels": 4},
@@ -71,21 +78,21 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "inner_repeats": 1,
         "augment_passes": 1,
         "epochs": EPOCHS,
-        "lr": 3e-5,
+        "optimizer.lr": 3e-5,
     },
     "linear_probe": {"batch_size": BATCH, "epochs": EPOCHS},
-    "mlp_probe": {"batch_size": BATCH, "epochs": EPOCHS, "lr": 2e-5},
-    "finetune_probe": {**_AUGMENTED, "lr": 1e-3},
+    "mlp_probe": {"batch_size": BATCH, "epochs": EPOCHS, "optimizer.lr": 2e-5},
+    "finetune_probe": {**_AUGMENTED, "optimizer.lr": 1e-3},
 }
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, settings) for name, settings in SETTINGS.items()},
-    "scan, refined": ("scan", {**SETTINGS["scan"], "an": "both", "an_class_prior": "running"}),
-    "selflabel, refined": ("selflabel", {**SETTINGS["selflabel"], "an": "both"}),
-    "spc, refined": ("spc", {**SETTINGS["spc"], "an": "both"}),
-    "swav, refined": ("swav", {**SETTINGS["swav"], "an": "both"}),
-    "simgcd, refined": ("simgcd", {**SETTINGS["simgcd"], "an": "both", "an_class_prior": "running"}),
-    "dec, refined": ("dec", {**SETTINGS["dec"], "an": "both"}),
+    "scan, refined": ("scan", {**SETTINGS["scan"], "an.mode": "both", "an.class_prior": "running"}),
+    "selflabel, refined": ("selflabel", {**SETTINGS["selflabel"], "an.mode": "both"}),
+    "spc, refined": ("spc", {**SETTINGS["spc"], "an.mode": "both"}),
+    "swav, refined": ("swav", {**SETTINGS["swav"], "an.mode": "both"}),
+    "simgcd, refined": ("simgcd", {**SETTINGS["simgcd"], "an.mode": "both", "an.class_prior": "running"}),
+    "dec, refined": ("dec", {**SETTINGS["dec"], "an.mode": "both"}),
 }
 
 
@@ -127,7 +134,7 @@ def coded() -> Result:
     """An autoencoder's result, for DEC; always of one process."""
     stage = pipeline.load("autoencoder")
     steps = stage.train(
-        stage.Config(**{**SETTINGS["autoencoder"], "lr": 0.01, "epochs": 30}),
+        build(stage.Config, {**SETTINGS["autoencoder"], "optimizer.lr": 0.01, "epochs": 30}),
         data(),
         {},
         runtime(SingleProcess(CPU), "x"),
@@ -151,7 +158,10 @@ def trained(process_group: Any, variant: str) -> dict[str, Any]:
     known = {**before(), "pretext": coded()} if name == "dec" else before()
     names = ("probed",) if name in pipeline.PROBES else stage.INPUTS
     steps = stage.train(
-        stage.Config(**settings), data(), {each: known[each] for each in names}, runtime(process_group, stage.NAMESPACE)
+        build(stage.Config, settings),
+        data(),
+        {each: known[each] for each in names},
+        runtime(process_group, stage.NAMESPACE),
     )
     *epochs, result = epochs_and_result(steps)
     losses = [{key: value for key, value in epoch.metrics.items() if "loss" in key} for epoch in epochs]

@@ -12,13 +12,13 @@ import pytest
 MakeStudy = Callable[[str], Study]
 LEARNING = ("tpe", "cmaes", "gp", "nsga2")
 EVERY = (*LEARNING, "qmc", "random")
-DELTA, RATE, K2 = "spc.strong_threshold", "spc.lr", "spc.graph_neighbors"
+DELTA, RATE, K2 = "spc.strong_threshold", "spc.optimizer.lr", "spc.graph_neighbors"
 
 PAGE = """\
     method: spc
     search:
       spc.strong_threshold: {uniform: [0.1, 0.99]}
-      spc.lr: {loguniform: [0.001, 0.1]}
+      spc.optimizer.lr: {loguniform: [0.001, 0.1]}
       spc.graph_neighbors: {int: [5, 50], step: 5}
     sampler: {name: SAMPLER, startup: 4, population: 6}
     trials: 60
@@ -106,7 +106,7 @@ def test_quasi_random_settings_fill_the_space_evenly(make_study: MakeStudy) -> N
 
 TWO = """\
     method: spc
-    search: {spc.strong_threshold: {uniform: [0.1, 0.99]}, spc.lr: {loguniform: [0.001, 0.1]}}
+    search: {spc.strong_threshold: {uniform: [0.1, 0.99]}, spc.optimizer.lr: {loguniform: [0.001, 0.1]}}
     sampler: {name: SAMPLER, startup: 4, population: 6}
     objective: [{metric: spc/loss, mode: min}, {metric: spc/selection_loss, mode: max}]
     trials: 60
@@ -126,7 +126,7 @@ def test_two_objectives_are_followed(make_study: MakeStudy, sampler: str) -> Non
 BLOCKS = """\
     method: spc
     grid: {spc.mix: [hierarchical, code], spc.graph_neighbors: [5, 20]}
-    search: {spc.strong_threshold: {uniform: [0.1, 0.99]}, spc.lr: {loguniform: [0.001, 0.1]}}
+    search: {spc.strong_threshold: {uniform: [0.1, 0.99]}, spc.optimizer.lr: {loguniform: [0.001, 0.1]}}
     sampler: {name: SAMPLER, startup: 4}
     trials: 12
     """
@@ -167,7 +167,7 @@ def test_a_grid_block_alone_runs_each_combination(make_study: MakeStudy) -> None
 
 START = """\
     method: spc
-    search: {spc.strong_threshold: {uniform: [0.1, 0.6]}, spc.lr: {loguniform: [0.001, 0.1]}}
+    search: {spc.strong_threshold: {uniform: [0.1, 0.6]}, spc.optimizer.lr: {loguniform: [0.001, 0.1]}}
     start: [paper, {spc.strong_threshold: 0.5}]
     sampler: SAMPLER
     trials: 12
@@ -196,7 +196,7 @@ def test_a_start_outside_of_the_range_is_run_and_not_learned_from(make_study: Ma
 CONDITIONS = """\
     method: spc
     search:
-      pretext.crop_min_area: {uniform: [0.1, 0.9]}
+      pretext.views.crop_min_area: {uniform: [0.1, 0.9]}
       pretext.augmentation: [simclr, affine]
     sampler: SAMPLER
     trials: 30
@@ -208,10 +208,10 @@ def test_what_does_not_count_is_not_drawn(make_study: MakeStudy, sampler: str) -
     study = page(make_study, sampler, CONDITIONS)
 
     def values(params: Params) -> Sequence[float]:
-        return (float(params.get("pretext.crop_min_area", 0.5)),)
+        return (float(params.get("pretext.views.crop_min_area", 0.5)),)
 
     configurations = drawn(study, 12, values=values)
     kinds = {params["pretext.augmentation"] for params in configurations}
     assert kinds == {"simclr", "affine"}
     for params in configurations:
-        assert ("pretext.crop_min_area" in params) == (params["pretext.augmentation"] == "simclr")
+        assert ("pretext.views.crop_min_area" in params) == (params["pretext.augmentation"] == "simclr")

@@ -15,7 +15,7 @@ PAGE = """\
     method: spc
     search:
       spc.strong_threshold: {uniform: [0.5, 0.99]}
-      spc.lr: {loguniform: [0.001, 0.1]}
+      spc.optimizer.lr: {loguniform: [0.001, 0.1]}
       spc.graph_neighbors: {int: [5, 50], step: 5}
       spc.mix: {choice: [hierarchical, code]}
     sampler: {name: SAMPLER, startup: 2}
@@ -50,7 +50,7 @@ GRID = """\
       spc.mix: [hierarchical, code]
     search:
       spc.strong_threshold: {uniform: [0.5, 0.99]}
-      spc.lr: {loguniform: [0.001, 0.1]}
+      spc.optimizer.lr: {loguniform: [0.001, 0.1]}
     sampler: {name: tpe, startup: 2}
     trials: 20
     """

@@ -12,6 +12,7 @@ import torch
 
 from trainables.interfaces import Epoch, ImageData, Result, Split, State
 from trainables.runner.runtime import SingleProcess, StageRuntime
+from trainables.settings import build
 from trainables.stages import autoencoder, neighbors, scan, simclr
 from trainables.vector_search.faiss_search import FaissSearch
 
@@ -92,9 +93,15 @@ def finished(data: ImageData) -> dict[str, Result]:
 
     "probed" is what a probe reads, "autoencoder" the pretext of DEC.
     """
-    pretext = _train(simclr, simclr.Config(augmentation="affine", batch_size=60, epochs=3, lr=0.1), data).result
+    pretext = _train(
+        simclr,
+        build(simclr.Config, {"augmentation": "affine", "batch_size": 60, "epochs": 3, "optimizer.lr": 0.1}),
+        data,
+    ).result
     mined = _train(neighbors, neighbors.Config(num_neighbors=8), data, {"pretext": pretext}).result
-    config = scan.Config(augmentation="affine", num_neighbors=5, batch_size=60, lr=1e-3, epochs=8)
+    config = build(
+        scan.Config, {"augmentation": "affine", "num_neighbors": 5, "batch_size": 60, "optimizer.lr": 1e-3, "epochs": 8}
+    )
     clustered = _train(scan, config, data, {"pretext": pretext, "neighbors": mined}).result
     small = autoencoder.Config(widths="64-64", batch_size=30, epochs=20)
     coded = _train(autoencoder, small, data).result

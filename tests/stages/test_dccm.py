@@ -11,16 +11,18 @@ import torch
 from trainables import settings
 from trainables.interfaces import ImageData, Split
 from trainables.maths import correlation, metrics
+from trainables.settings import build
 from trainables.stages import dccm
 from trainables.stages.dccm import Config
 
 SMALL: dict[str, Any] = {
-    "augmentation": "affine", "outer_batch": 60, "inner_batch": 20, "inner_repeats": 2, "epochs": 3, "lr": 1e-3
+    "augmentation": "affine", "outer_batch": 60, "inner_batch": 20, "inner_repeats": 2, "epochs": 3,
+    "optimizer.lr": 1e-3
 }  # fmt: skip
 
 
 def trained(train: Callable[..., Any], data: ImageData, *, saved: Any = None, **changes: Any) -> Any:
-    return train(dccm, Config(**{**SMALL, **changes}), data, saved=saved)
+    return train(dccm, build(Config, {**SMALL, **changes}), data, saved=saved)
 
 
 def test_patterns_that_stand_apart_are_clustered(train: Callable[..., Any], data: ImageData) -> None:
@@ -98,7 +100,7 @@ def test_the_falling_threshold_is_dac_s() -> None:
 )
 def test_settings_that_contradict_each_other_are_refused(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(settings.SettingsError, match=text):
-        Config(**changes)
+        build(Config, changes)
 
 
 def test_what_the_data_cannot_carry_is_found_before_the_start(data: ImageData) -> None:

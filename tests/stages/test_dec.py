@@ -11,6 +11,7 @@ import torch
 from trainables import pipeline, settings
 from trainables.interfaces import ImageData, Result, Split
 from trainables.maths import metrics, soft_assignment
+from trainables.settings import build
 from trainables.stages import autoencoder, dec
 from trainables.stages.dec import Config
 from trainables.training import alternating_normalization
@@ -41,7 +42,7 @@ def coded(train: Callable[..., Any], rows: ImageData) -> Result:
 
 
 def trained(train: Callable[..., Any], data: ImageData, coded: Result, saved: Any = None, **changes: Any) -> Any:
-    return train(dec, Config(**{**SMALL, **changes}), data, {"pretext": coded}, saved=saved)
+    return train(dec, build(Config, {**SMALL, **changes}), data, {"pretext": coded}, saved=saved)
 
 
 def test_blobs_that_stand_apart_are_clustered_almost_without_error(
@@ -79,7 +80,7 @@ def test_the_reported_divergence_is_that_of_the_stored_assignments(
 
 def test_the_first_loss_is_that_of_the_first_centers(train: Callable[..., Any], rows: ImageData, coded: Result) -> None:
     # One step over all images: its loss is taken before anything has moved.
-    done = trained(train, rows, coded, batch_size=150, epochs=1, lr=1e-12)
+    done = trained(train, rows, coded, batch_size=150, epochs=1, **{"optimizer.lr": 1e-12})
     q_NC = torch.tensor(done.result.arrays["probabilities_train"]).double()
     own = float(soft_assignment.divergence(soft_assignment.target(q_NC), q_NC).mean())
     assert done.metrics[0]["loss"] == pytest.approx(own, abs=1e-5)
@@ -120,8 +121,8 @@ def test_idec_adds_its_two_terms_with_their_weights(train: Callable[..., Any], r
     [
         {},
         {"reconstruction_weight": 1.0, "target_update_interval": 7},
-        {"an": "both", "an_class_prior": "running", "an_empty_reference": "queue", "an_batch_size": 40},
-        {"optimizer": "adam", "lr": 1e-3, "an": "reweight", "an_site": "after_sharpening"},
+        {"an.mode": "both", "an.class_prior": "running", "an.empty_reference": "queue", "an_batch_size": 40},
+        {"optimizer.name": "adam", "optimizer.lr": 1e-3, "an.mode": "reweight", "an_site": "after_sharpening"},
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
@@ -141,12 +142,12 @@ def test_a_resumed_autoencoder_equals_an_uninterrupted_one(
     train: Callable[..., Any], data: ImageData, epochs: int
 ) -> None:
     small = {"widths": "64-64", "batch_size": 40, "pretraining": "layerwise", "layer_epochs": 2, "epochs": 1}
-    whole = train(autoencoder, autoencoder.Config(**small), data)
+    whole = train(autoencoder, build(autoencoder.Config, small), data)
     assert len(whole.epochs) == 7
-    steps = autoencoder.train(autoencoder.Config(**small), data, {}, runtime_of(train))
+    steps = autoencoder.train(build(autoencoder.Config, small), data, {}, runtime_of(train))
     for _ in range(epochs):
         saved = next(steps).state()
-    rest = train(autoencoder, autoencoder.Config(**small), data, saved=saved)
+    rest = train(autoencoder, build(autoencoder.Config, small), data, saved=saved)
     assert rest.metrics == whole.metrics[epochs:]
     assert np.array_equal(rest.result.arrays["embedding_eval"], whole.result.arrays["embedding_eval"])
 
@@ -170,7 +171,7 @@ def test_a_layer_alone_leaves_the_others_as_they_were(train: Callable[..., Any],
 
 
 def test_refined_assignments_report_what_they_did(train: Callable[..., Any], rows: ImageData, coded: Result) -> None:
-    done = trained(train, rows, coded, an="both", an_entropy_threshold=0.3)
+    done = trained(train, rows, coded, **{"an.mode": "both", "an.entropy_threshold": 0.3})
     for each in done.metrics:
         assert 0 <= each["an_changed_fraction"] <= each["an_unsure_fraction"] <= 1
     assert set(done.result.metrics) - set(metrics.EVALUATION_METRICS) <= set(dec.METRICS)
@@ -180,7 +181,7 @@ def test_reweighting_alone_changes_no_target_but_the_loss(
     train: Callable[..., Any], rows: ImageData, coded: Result
 ) -> None:
     plain = trained(train, rows, coded, epochs=1)
-    weighed = trained(train, rows, coded, epochs=1, an="reweight")
+    weighed = trained(train, rows, coded, epochs=1, **{"an.mode": "reweight"})
     assert all(each["an_changed_fraction"] == 0 for each in weighed.metrics)
     assert plain.metrics[0]["loss"] != weighed.metrics[0]["loss"]
 
@@ -189,7 +190,9 @@ def test_a_correction_without_unsure_rows_is_plain_dec(
     train: Callable[..., Any], rows: ImageData, coded: Result
 ) -> None:
     plain = trained(train, rows, coded)
-    sure = trained(train, rows, coded, an="correction", an_renormalize=False, an_entropy_threshold=50.0)
+    sure = trained(
+        train, rows, coded, **{"an.mode": "correction", "an.renormalize": False, "an.entropy_threshold": 50.0}
+    )
     assert np.array_equal(plain.result.arrays["probabilities_train"], sure.result.arrays["probabilities_train"])
 
 
@@ -197,15 +200,15 @@ def test_before_its_first_epoch_refinement_does_nothing(
     train: Callable[..., Any], rows: ImageData, coded: Result
 ) -> None:
     plain = trained(train, rows, coded)
-    late = trained(train, rows, coded, an="both", an_start_epoch=3)
+    late = trained(train, rows, coded, **{"an.mode": "both", "an.start_epoch": 3})
     assert plain.metrics == late.metrics
 
 
 def test_labels_steer_nothing(train: Callable[..., Any], rows: ImageData, coded: Result) -> None:
     unknown = replace(rows.train, labels_N=torch.full_like(rows.train.labels_N, -1))
     blind = replace(rows, train=unknown, eval=unknown)
-    seeing = trained(train, rows, coded, an="both", an_entropy_threshold=0.3).result.arrays
-    found = trained(train, blind, coded, an="both", an_entropy_threshold=0.3).result
+    seeing = trained(train, rows, coded, **{"an.mode": "both", "an.entropy_threshold": 0.3}).result.arrays
+    found = trained(train, blind, coded, **{"an.mode": "both", "an.entropy_threshold": 0.3}).result
     assert np.array_equal(found.arrays["probabilities_train"], seeing["probabilities_train"])
     assert not any(metrics.looks_at_labels(name) for name in found.metrics)
 
@@ -216,16 +219,17 @@ def test_label_metrics_of_refinement_are_known_as_such() -> None:
 
 
 def test_without_refinement_its_settings_do_not_count() -> None:
-    assert {name for name in settings.effective(Config()) if name.startswith("an")} == {"an"}
-    assert "an_iterations" not in settings.effective(Config(an="reweight"))
+    assert {name for name in settings.effective(Config()) if name.startswith("an")} == {"an.mode"}
+    assert "an.iterations" not in settings.effective(build(Config, {"an.mode": "reweight"}))
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("an", "all"), ("an_top_k", 1), ("an_power", 0.0), ("tolerance", 1.0), ("student_t_dof", 0.0)]
+    ("name", "value"),
+    [("an.mode", "all"), ("an.top_k", 1), ("an.power", 0.0), ("tolerance", 1.0), ("student_t_dof", 0.0)],
 )
 def test_a_bad_setting_is_refused(name: str, value: Any) -> None:
     with pytest.raises(settings.SettingsError, match=name):
-        Config(**{name: value})
+        build(Config, {name: value})
 
 
 def test_the_data_set_s_size_is_a_limit(rows: ImageData) -> None:

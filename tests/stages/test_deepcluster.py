@@ -11,6 +11,7 @@ import torch
 
 from trainables.interfaces import Clustering, DataShape, ImageData, Split
 from trainables.runner.runtime import SingleProcess, StageRuntime
+from trainables.settings import build
 from trainables.stages import deepcluster
 from trainables.stages.deepcluster import Config
 from trainables.training.deepcluster import _drawn, _Round
@@ -20,8 +21,15 @@ Train = Callable[..., Any]
 
 
 def config(**changes: Any) -> Config:
-    small = {"augmentation": "affine", "batch_size": 40, "num_clusters": 6, "pca_dim": 8, "epochs": 2, "lr": 0.02}
-    return Config(**{**small, **changes})
+    small = {
+        "augmentation": "affine",
+        "batch_size": 40,
+        "num_clusters": 6,
+        "clustering.pca_dim": 8,
+        "epochs": 2,
+        "optimizer.lr": 0.02,
+    }
+    return build(Config, {**small, **changes})
 
 
 def interrupted(stage: Any, settings: Any, data: ImageData, after: int, inputs: Any = None) -> Any:
@@ -38,7 +46,7 @@ def interrupted(stage: Any, settings: Any, data: ImageData, after: int, inputs: 
 
 @pytest.mark.parametrize("clustering", ["kmeans", "pic"])
 def test_resumed_in_the_middle_it_ends_on_the_same_bits(train: Train, data: ImageData, clustering: str) -> None:
-    settings = config(epochs=3, clustering=clustering)
+    settings = config(epochs=3, **{"clustering.method": clustering})
     whole = train(deepcluster, settings, data)
     saved = interrupted(deepcluster, settings, data, after=1)
     rest = train(deepcluster, settings, data, saved=saved)
@@ -105,14 +113,18 @@ def test_more_clusters_than_kinds_of_images_leave_some_empty_and_training_goes_o
     images_NCHW[1::4, :, :, :4] = 90
     part = Split(images_NCHW, torch.arange(40) % 2)
     copies = ImageData("copies", part, part, ("a", "b"), (0.3,), (0.3,), "copies")
-    done = train(deepcluster, config(num_clusters=8, batch_size=10, pca_dim=2, augmentation="eval"), copies)
+    done = train(
+        deepcluster, config(num_clusters=8, batch_size=10, **{"clustering.pca_dim": 2}, augmentation="eval"), copies
+    )
     assert done.metrics[0]["num_empty_train_clusters"] > 0
     assert np.isfinite(done.metrics[1]["loss"])
 
 
 def test_the_streamed_pca_trains_like_the_whole_one(train: Train, data: ImageData) -> None:
     # Signs of directions may differ, which k-means does not see; so do last bits.
-    whole, streamed = (train(deepcluster, config(epochs=1, incremental_pca=each), data) for each in (False, True))
+    whole, streamed = (
+        train(deepcluster, config(epochs=1, **{"clustering.incremental_pca": each}), data) for each in (False, True)
+    )
     key = "mean_squared_distance"
     assert streamed.metrics[0][key] == pytest.approx(whole.metrics[0][key], rel=0.1)
 
@@ -163,9 +175,17 @@ def test_two_ranks_split_the_features_and_put_them_together_again(data: ImageDat
         ({"num_clusters": 200}, "num_clusters", "num_clusters must be at most the number of training images (120)"),
         ({"num_clusters": 0}, "", ""),
         ({"batch_size": 121}, "batch_size", "batch_size must be at most the number of training images (120)"),
-        ({"pca_dim": 121}, "pca_dim", "pca_dim must be at most 120, the smaller of"),
-        ({"clustering": "pic", "pic_neighbors": 120}, "pic_neighbors", "pic_neighbors must be below the number of"),
-        ({"pca_dim": 0, "incremental_pca": True}, "incremental_pca", "there is no PCA to fit"),
+        ({"clustering.pca_dim": 121}, "clustering.pca_dim", "pca_dim must be at most 120, the smaller of"),
+        (
+            {"clustering.method": "pic", "clustering.pic_neighbors": 120},
+            "clustering.pic_neighbors",
+            "pic_neighbors must be below the number of",
+        ),
+        (
+            {"clustering.pca_dim": 0, "clustering.incremental_pca": True},
+            "clustering.incremental_pca",
+            "there is no PCA to fit",
+        ),
         ({"network": "alexnet_dc"}, "network", "backbone alexnet_dc takes images of at least 64 px"),
     ],
 )
@@ -182,4 +202,4 @@ def test_ten_clusters_for_each_class_must_fit_too() -> None:
 
 def test_features_that_are_not_finite_are_refused(train: Train, data: ImageData) -> None:
     with pytest.raises(FloatingPointError, match="features are not finite"):
-        train(deepcluster, config(lr=1e30, epochs=3), data)
+        train(deepcluster, config(**{"optimizer.lr": 1e30}, epochs=3), data)

@@ -12,12 +12,15 @@ from trainables.interfaces import ImageData, Result, Split
 from trainables.maths import metrics
 from trainables.nets import backbones
 from trainables.runner.runtime import SingleProcess, StageRuntime
+from trainables.settings import build
 from trainables.stages import finetune_probe
 from trainables.stages.finetune_probe import Config
 from trainables.vector_search.faiss_search import FaissSearch
 
 Train = Callable[..., Any]
-SETTINGS = Config(augmentation="affine", batch_size=40, epochs=3, lr=0.01, head_lr=0.1)
+SETTINGS = build(
+    Config, {"augmentation": "affine", "batch_size": 40, "epochs": 3, "optimizer.lr": 0.01, "optimizer.head_lr": 0.1}
+)
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from trainables.interfaces import ImageData, Result
+from trainables.settings import build
 from trainables.stages import neighbors
 from trainables.stages.neighbors import Config
 from trainables.vector_search.faiss_search import FaissSearch
@@ -29,7 +30,7 @@ def pretext() -> Result:
 
 
 def mined(train: Callable[..., Any], data: ImageData, pretext: Result, **changes: Any) -> Result:
-    result: Result = train(neighbors, Config(**{"num_neighbors": 8, **changes}), data, {"pretext": pretext}).result
+    result: Result = train(neighbors, build(Config, {"num_neighbors": 8, **changes}), data, {"pretext": pretext}).result
     return result
 
 

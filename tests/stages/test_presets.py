@@ -3,6 +3,7 @@
 import pytest
 
 from trainables.interfaces import Stage
+from trainables.settings import build, value
 from trainables.stages import scan, selflabel
 
 RECIPES = [
@@ -21,8 +22,8 @@ def test_both_presets_serve_the_same_data_sets() -> None:
 @pytest.mark.parametrize(("stage", "preset", "data_set"), RECIPES, ids=lambda each: getattr(each, "NAMESPACE", each))
 def test_a_recipe_is_taken_by_its_config(stage: Stage, preset: str, data_set: str) -> None:
     values = stage.PRESETS[preset][data_set]  # type: ignore[attr-defined]
-    config = stage.Config(**values)
-    assert {name: getattr(config, name) for name in values} == values
+    config = build(stage.Config, values)
+    assert {name: value(config, name) for name in values} == values
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_a_recipe_is_taken_by_its_config(stage: Stage, preset: str, data_set: st
 def test_scan_epochs_and_batches_are_the_published_ones(
     preset: str, data_set: str, epochs: int, batch_size: int
 ) -> None:
-    config = scan.Config(**scan.PRESETS[preset][data_set])  # type: ignore[arg-type]
+    config = build(scan.Config, scan.PRESETS[preset][data_set])  # type: ignore[arg-type]
     assert (config.epochs, config.batch_size) == (epochs, batch_size)
 
 

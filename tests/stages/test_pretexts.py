@@ -13,11 +13,12 @@ from trainables import pipeline
 from trainables.interfaces import ImageData, Split
 from trainables.nets import backbones, models, momentum
 from trainables.runner.runtime import SingleProcess, StageRuntime
+from trainables.settings import build
 from trainables.stages import instdisc, moco, rotnet
 from trainables.vector_search.faiss_search import FaissSearch
 
 SMALL: dict[str, dict[str, Any]] = {
-    "simclr": {"lr": 0.1},
+    "simclr": {"optimizer.lr": 0.1},
     "moco": {"queue_size": 100, "bn_splits": 4, "key_momentum": 0.9},
     "rotnet": {},
     "instdisc": {"negatives": 7},
@@ -26,7 +27,7 @@ SMALL: dict[str, dict[str, Any]] = {
 
 def config(name: str, **changes: Any) -> Any:
     small = {"augmentation": "affine", "batch_size": 40, "epochs": 3, **SMALL[name], **changes}
-    return pipeline.load(name).Config(**small)
+    return build(pipeline.load(name).Config, small)
 
 
 def unlabeled(data: ImageData) -> ImageData:
@@ -54,7 +55,7 @@ def test_the_loss_falls(train: Callable[..., Any], data: ImageData, name: str) -
     # MoCo's queue begins with random keys, which are easy to tell from; its alignment falls.
     key = "alignment" if name == "moco" else "loss"
     # The estimate of InstDisc rises first, since Z is that of a random memory; the full softmax only falls.
-    changes = {"negatives": 0, "lr": 0.1} if name == "instdisc" else {}
+    changes = {"negatives": 0, "optimizer.lr": 0.1} if name == "instdisc" else {}
     found = [each[key] for each in train(pipeline.load(name), config(name, epochs=8, **changes), data).metrics]
     assert found[-1] < found[0]
 
@@ -104,7 +105,7 @@ def test_rotations_are_exact_and_labeled_by_quarter_turns() -> None:
 
 
 def test_rotations_are_learned(train: Callable[..., Any], data: ImageData) -> None:
-    settings = config("rotnet", epochs=8, affine_scale=0.0)
+    settings = config("rotnet", epochs=8, **{"views.affine_scale": 0.0})
     found = [each["rotations_right"] for each in train(rotnet, settings, data).metrics]
     assert found[-1] > 0.5
 

@@ -13,12 +13,13 @@ from trainables import pipeline
 from trainables.interfaces import DataShape, ImageData, Result, Split
 from trainables.nets import backbones, feature_maps
 from trainables.runner.runtime import SingleProcess, StageRuntime
+from trainables.settings import build
 from trainables.stages import knn_probe, linear_probe, mlp_probe
 from trainables.training import probing
 from trainables.vector_search.faiss_search import FaissSearch
 
 Train = Callable[..., Any]
-PLAIN = {"batch_size": 60, "epochs": 4, "augmentation": "plain", "ten_crops": False, "lr": 0.05}
+PLAIN = {"batch_size": 60, "epochs": 4, "augmentation": "plain", "ten_crops": False, "optimizer.lr": 0.05}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,7 @@ def unlabeled(split: Split) -> Split:
 
 
 def test_every_layer_learns_the_patterns_in_one_pass(train: Train, data: ImageData, probed: Result) -> None:
-    result = train(linear_probe, linear_probe.Config(**PLAIN), data, {"probed": probed}).result
+    result = train(linear_probe, build(linear_probe.Config, PLAIN), data, {"probed": probed}).result
     assert result.facts["layers"] == ["conv1", "conv2", "conv3", "output"]
     for layer in result.facts["layers"]:
         assert result.metrics[f"{layer}_acc"] > 0.9
@@ -41,7 +42,7 @@ def test_every_layer_learns_the_patterns_in_one_pass(train: Train, data: ImageDa
 
 def test_shuffled_labels_are_not_learned(train: Train, data: ImageData, probed: Result) -> None:
     shuffled = replace(data, eval=Split(data.eval.images_NCHW, data.eval.labels_N.roll(1)))
-    result = train(linear_probe, linear_probe.Config(**PLAIN), shuffled, {"probed": probed}).result
+    result = train(linear_probe, build(linear_probe.Config, PLAIN), shuffled, {"probed": probed}).result
     assert result.metrics["conv2_acc"] < 0.2
 
 
@@ -88,7 +89,7 @@ def test_resumed_in_the_middle_it_ends_on_the_same_bits(
 
 def test_the_rate_falls_with_the_root_of_the_steps(train: Train, data: ImageData, probed: Result) -> None:
     # Two steps an epoch, so that the second epoch's last step is number 3: lr / sqrt(1 + lr * decay * 3).
-    settings = linear_probe.Config(**{**PLAIN, "epochs": 2, "lr": 1.0, "weight_decay": 1.0})
+    settings = build(linear_probe.Config, {**PLAIN, "epochs": 2, "optimizer.lr": 1.0, "optimizer.weight_decay": 1.0})
     assert train(linear_probe, settings, data, {"probed": probed}).metrics[1]["lr"] == pytest.approx(0.5)
 
 
@@ -138,7 +139,7 @@ def test_images_without_labels_are_left_out_and_none_at_all_is_refused(
     train: Train, data: ImageData, probed: Result, name: str
 ) -> None:
     stage: Any = pipeline.load(name)
-    settings = stage.Config(**({} if name == "knn_probe" else {"batch_size": 60, "epochs": 1}))
+    settings = build(stage.Config, ({} if name == "knn_probe" else {"batch_size": 60, "epochs": 1}))
     half_N = data.train.labels_N.where(torch.arange(120) % 2 == 0, -1)
     half = replace(data, train=Split(data.train.images_NCHW, half_N))
     assert train(stage, settings, half, {"probed": probed}).result.metrics

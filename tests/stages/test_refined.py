@@ -13,12 +13,20 @@ from trainables import pipeline, settings
 from trainables.interfaces import ImageData, Result
 from trainables.maths import metrics
 from trainables.runner.runtime import SingleProcess, StageRuntime
+from trainables.settings import build
 from trainables.vector_search.faiss_search import FaissSearch
 
 Train = Callable[..., Any]
 
 SMALL: dict[str, dict[str, Any]] = {
-    "scan": {"augmentation": "affine", "num_neighbors": 5, "batch_size": 40, "epochs": 3, "lr": 1e-3, "num_heads": 2},
+    "scan": {
+        "augmentation": "affine",
+        "num_neighbors": 5,
+        "batch_size": 40,
+        "epochs": 3,
+        "optimizer.lr": 1e-3,
+        "num_heads": 2,
+    },
     "selflabel": {"augmentation": "affine", "batch_size": 40, "epochs": 3, "confidence_threshold": 0.4},
     "spc": {
         "strong_threshold": 0.4,
@@ -36,11 +44,11 @@ SMALL: dict[str, dict[str, Any]] = {
 THRESHOLD = {"scan": 0.3, "selflabel": 0.6, "spc": 0.4}
 """Entropy at which some of the rows are unsure and some are not."""
 
-LASTING = {"an": "both", "an_class_prior": "running", "an_prior_decay": 0.5, "an_empty_reference": "queue"}
+LASTING = {"an.mode": "both", "an.class_prior": "running", "an.prior_decay": 0.5, "an.empty_reference": "queue"}
 
 
 def config(name: str, **changes: Any) -> Any:
-    return pipeline.load(name).Config(**{**SMALL[name], **changes})
+    return build(pipeline.load(name).Config, {**SMALL[name], **changes})
 
 
 def done(train: Train, name: str, data: ImageData, finished: dict[str, Result], **changes: Any) -> Any:
@@ -82,7 +90,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(
 def test_what_happened_is_reported_and_the_corrected_predictions_are_kept_for_figures(
     train: Train, data: ImageData, unsure: dict[str, Result], name: str
 ) -> None:
-    found = done(train, name, data, unsure, an="correction", an_entropy_threshold=THRESHOLD[name])
+    found = done(train, name, data, unsure, **{"an.mode": "correction", "an.entropy_threshold": THRESHOLD[name]})
     for each in found.metrics:
         assert 0 <= each["an_changed_fraction"] <= each["an_unsure_fraction"] <= 1
         assert each["an_missing_clusters"] >= 0
@@ -98,7 +106,7 @@ def test_before_its_first_epoch_and_where_nothing_is_unsure_nothing_changes(
     train: Train, data: ImageData, unsure: dict[str, Result], name: str
 ) -> None:
     plain = done(train, name, data, unsure)
-    late = done(train, name, data, unsure, an="both", an_start_epoch=3)
+    late = done(train, name, data, unsure, **{"an.mode": "both", "an.start_epoch": 3})
     assert late.metrics == plain.metrics
     assert not {key for key in plain.result.metrics if key.startswith("an_")}
     assert "refined_eval" not in plain.result.arrays
@@ -109,7 +117,9 @@ def test_each_part_changes_the_training_on_its_own(
     train: Train, data: ImageData, unsure: dict[str, Result], name: str
 ) -> None:
     losses = {
-        an: done(train, name, data, unsure, an=an, an_entropy_threshold=THRESHOLD[name], epochs=1).metrics[0]["loss"]
+        an: done(
+            train, name, data, unsure, **{"an.mode": an, "an.entropy_threshold": THRESHOLD[name]}, epochs=1
+        ).metrics[0]["loss"]
         for an in ("none", "correction", "reweight", "both")
     }
     assert len(set(losses.values())) == 4
@@ -122,7 +132,12 @@ def test_batches_without_a_sure_row_give_numbers_all_the_same(
     train: Train, data: ImageData, unsure: dict[str, Result], name: str, empty: str
 ) -> None:
     found = done(
-        train, name, data, unsure, an="both", an_entropy_threshold=1e-6, an_empty_reference=empty, epochs=1
+        train,
+        name,
+        data,
+        unsure,
+        **{"an.mode": "both", "an.entropy_threshold": 1e-6, "an.empty_reference": empty},
+        epochs=1,
     ).metrics[0]
     assert all(np.isfinite(value) for value in found.values())
     if empty == "skip" and name != "spc":  # propagated labels may be exactly sure
@@ -143,7 +158,9 @@ def test_scan_can_hold_its_predictions_against_refined_ones_by_cross_entropy(
     train: Train, data: ImageData, finished: dict[str, Result]
 ) -> None:
     by_dot, by_ce = (
-        done(train, "scan", data, finished, an="both", an_agreement=each, epochs=1).metrics[0]["consistency"]
+        done(train, "scan", data, finished, **{"an.mode": "both"}, an_agreement=each, epochs=1).metrics[0][
+            "consistency"
+        ]
         for each in ("dot", "ce")
     )
     # The logarithm of a mean is above the mean of the logarithms.
@@ -153,7 +170,15 @@ def test_scan_can_hold_its_predictions_against_refined_ones_by_cross_entropy(
 def test_weak_labels_of_every_kind_are_refined(train: Train, data: ImageData, unsure: dict[str, Result]) -> None:
     for weak_label in ("lp_soft", "model_soft"):
         plain, corrected = (
-            done(train, "spc", data, unsure, weak_label=weak_label, an=an, an_entropy_threshold=0.5, epochs=1)
+            done(
+                train,
+                "spc",
+                data,
+                unsure,
+                weak_label=weak_label,
+                **{"an.mode": an, "an.entropy_threshold": 0.5},
+                epochs=1,
+            )
             for an in ("none", "correction")
         )
         assert not np.array_equal(plain.result.arrays["targets_train"], corrected.result.arrays["targets_train"])
@@ -166,4 +191,4 @@ def test_weak_labels_of_every_kind_are_refined(train: Train, data: ImageData, un
 
 @pytest.mark.parametrize("name", SMALL)
 def test_without_refinement_its_settings_do_not_count(name: str) -> None:
-    assert {key for key in settings.effective(config(name)) if key.startswith("an")} == {"an"}
+    assert {key for key in settings.effective(config(name)) if key.startswith("an")} == {"an.mode"}

@@ -11,15 +11,22 @@ import torch
 from trainables.interfaces import ImageData, Result
 from trainables.maths import scan_loss
 from trainables.runner.runtime import SingleProcess, StageRuntime
-from trainables.settings import SettingsError
+from trainables.settings import SettingsError, build
 from trainables.stages import scan
 from trainables.stages.scan import Config
 from trainables.vector_search.faiss_search import FaissSearch
 
 
 def trained(train: Callable[..., Any], data: ImageData, finished: dict[str, Result], **changes: Any) -> Any:
-    small = {"augmentation": "affine", "num_neighbors": 5, "batch_size": 60, "lr": 1e-3, "epochs": 4, **changes}
-    return train(scan, Config(**small), data, {slot: finished[slot] for slot in scan.INPUTS})
+    small = {
+        "augmentation": "affine",
+        "num_neighbors": 5,
+        "batch_size": 60,
+        "optimizer.lr": 1e-3,
+        "epochs": 4,
+        **changes,
+    }
+    return train(scan, build(Config, small), data, {slot: finished[slot] for slot in scan.INPUTS})
 
 
 def test_patterns_that_stand_apart_are_clustered_without_error(finished: dict[str, Result]) -> None:
@@ -30,7 +37,7 @@ def test_the_epoch_of_the_smallest_selection_loss_is_kept(
     train: Callable[..., Any], data: ImageData, finished: dict[str, Result]
 ) -> None:
     # A rate this high leaves the best epoch behind.
-    done = trained(train, data, finished, lr=0.05, epochs=5)
+    done = trained(train, data, finished, **{"optimizer.lr": 0.05}, epochs=5)
     losses = [each["selection_loss"] for each in done.metrics]
     assert done.result.facts["best_epoch"] == 1 + int(np.argmin(losses))
     assert done.result.metrics["selection_loss"] == min(losses)
@@ -39,7 +46,7 @@ def test_the_epoch_of_the_smallest_selection_loss_is_kept(
 def test_the_kept_probabilities_have_the_reported_selection_loss(
     train: Callable[..., Any], data: ImageData, finished: dict[str, Result]
 ) -> None:
-    done = trained(train, data, finished, num_heads=3, lr=0.05)
+    done = trained(train, data, finished, num_heads=3, **{"optimizer.lr": 0.05})
     rows_NC = torch.tensor(done.result.arrays["probabilities_eval"])
     table_NK = torch.tensor(finished["neighbors"].arrays["neighbors_eval"])
     assert float(scan_loss.selection_loss(rows_NC, table_NK)) == pytest.approx(
@@ -132,12 +139,12 @@ def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(
 ) -> None:
     settings = {"augmentation": "affine", "num_neighbors": 5, "batch_size": 60, "epochs": 3, **changes}
     inputs = {slot: finished[slot] for slot in scan.INPUTS}
-    whole = train(scan, Config(**settings), data, inputs)
+    whole = train(scan, build(Config, settings), data, inputs)
     runtime = StageRuntime(SingleProcess(torch.device("cpu")), scan.NAMESPACE, 0, FaissSearch(1), None)
-    steps = scan.train(Config(**settings), data, inputs, runtime)
+    steps = scan.train(build(Config, settings), data, inputs, runtime)
     next(steps)
     # Taken while the second epoch is the latest: at the end the best one's weights lie in the network.
-    resumed = train(scan, Config(**settings), data, inputs, saved=copy.deepcopy(next(steps).state()))
+    resumed = train(scan, build(Config, settings), data, inputs, saved=copy.deepcopy(next(steps).state()))
     assert resumed.metrics == whole.metrics[2:]
     np.testing.assert_array_equal(
         resumed.result.arrays["probabilities_eval"], whole.result.arrays["probabilities_eval"]

@@ -7,13 +7,14 @@ import pytest
 import torch
 
 from trainables.interfaces import ImageData, Result
+from trainables.settings import build
 from trainables.stages import selflabel
 from trainables.stages.selflabel import Config
 
 
 def trained(train: Callable[..., Any], data: ImageData, finished: dict[str, Result], **changes: Any) -> Any:
     small = {"augmentation": "affine", "batch_size": 60, "epochs": 2, "confidence_threshold": 0.5, **changes}
-    return train(selflabel, Config(**small), data, {"scan": finished["scan"]})
+    return train(selflabel, build(Config, small), data, {"scan": finished["scan"]})
 
 
 def parameters(result: Result) -> dict[str, torch.Tensor]:
@@ -41,9 +42,9 @@ def test_an_average_written_over_the_student_is_a_smaller_learning_rate(
     train: Callable[..., Any], data: ImageData, finished: dict[str, Result]
 ) -> None:
     # methods.md, golden numbers: ema_mode overwrite with decay a and rate lr is SGD with lr (1 - a), momentum included.
-    sgd = {"optimizer": "sgd", "momentum": 0.9, "weight_decay": 0.0}
-    over = trained(train, data, finished, **sgd, lr=0.03, ema_mode="overwrite", ema_decay=0.9).result
-    slow = trained(train, data, finished, **sgd, lr=0.003).result
+    sgd = {"optimizer.name": "sgd", "optimizer.momentum": 0.9, "optimizer.weight_decay": 0.0}
+    over = trained(train, data, finished, **sgd, **{"optimizer.lr": 0.03}, ema_mode="overwrite", ema_decay=0.9).result
+    slow = trained(train, data, finished, **sgd, **{"optimizer.lr": 0.003}).result
     start = finished["scan"].weights["backbone"]
     for name, value in parameters(over).items():
         torch.testing.assert_close(value, parameters(slow)[name], rtol=1e-4, atol=1e-6)
@@ -92,7 +93,7 @@ def test_a_collapsed_model_gets_no_credit_for_being_sure(
     head = {"weight": torch.zeros(3, 512), "bias": torch.tensor([9.0, 0.0, 0.0])}
     scan = finished["scan"]
     collapsed = Result(weights={**scan.weights, "head": head}, facts=scan.facts)
-    done = trained(train, data, {"scan": collapsed}, lr=1e-9, epochs=1)
+    done = trained(train, data, {"scan": collapsed}, **{"optimizer.lr": 1e-9}, epochs=1)
     assert done.metrics[0]["train_confident_fraction"] == 1.0
     assert done.metrics[0]["guarded_confidence"] == 0.0
 

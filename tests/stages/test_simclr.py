@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from trainables.interfaces import ImageData
+from trainables.settings import build
 from trainables.stages import simclr
 from trainables.stages.simclr import Config
 
 
 def config(**changes: Any) -> Config:
-    return Config(**{"augmentation": "affine", "batch_size": 60, "epochs": 3, "lr": 0.1, **changes})
+    return build(Config, {"augmentation": "affine", "batch_size": 60, "epochs": 3, "optimizer.lr": 0.1, **changes})
 
 
 def test_views_of_an_image_draw_together(train: Callable[..., Any], data: ImageData) -> None:
@@ -24,7 +25,7 @@ def test_views_of_an_image_draw_together(train: Callable[..., Any], data: ImageD
 
 def test_the_loss_of_an_untrained_network_is_below_that_of_chance(train: Callable[..., Any], data: ImageData) -> None:
     # With all similarities alike the loss is log(2 x 60 - 1); a positive pair is never further than a negative one.
-    (first,) = train(simclr, config(epochs=1, lr=1e-9), data).metrics
+    (first,) = train(simclr, config(epochs=1, **{"optimizer.lr": 1e-9}), data).metrics
     assert first["loss"] < math.log(2 * 60 - 1)
 
 

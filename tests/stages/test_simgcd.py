@@ -12,13 +12,14 @@ import torch
 from trainables.interfaces import DataShape, ImageData, Result, Split, State
 from trainables.maths import metrics
 from trainables.runner.runtime import SingleProcess, StageRuntime
-from trainables.settings import SettingsError, effective
+from trainables.settings import SettingsError, build, effective
+from trainables.settings import value as value_of
 from trainables.stages import linear_probe, simgcd
 from trainables.stages.simgcd import Config
 from trainables.vector_search.faiss_search import FaissSearch
 
 Train = Callable[..., Any]
-LASTING = {"an": "both", "an_class_prior": "running", "an_prior_decay": 0.5, "an_empty_reference": "queue"}
+LASTING = {"an.mode": "both", "an.class_prior": "running", "an.prior_decay": 0.5, "an.empty_reference": "queue"}
 
 
 def config(**changes: Any) -> Config:
@@ -31,9 +32,9 @@ def config(**changes: Any) -> Config:
         "teacher_warmup_epochs": 2,
         "batch_size": 40,
         "epochs": 2,
-        "lr": 0.05,
+        "optimizer.lr": 0.05,
     }
-    return Config(**{**small, **changes})
+    return build(Config, {**small, **changes})
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +161,7 @@ def test_without_new_classes_there_is_no_accuracy_of_them(run: Callable[..., Any
 
 def test_batches_of_one_kind_give_numbers_all_the_same(run: Callable[..., Any], data: ImageData) -> None:
     # With two images a batch, about half of the 60 batches hold no labeled image or no unlabeled one.
-    found = run(data, epochs=1, batch_size=2, an="both", an_entropy_threshold=0.1).metrics[0]
+    found = run(data, epochs=1, batch_size=2, **{"an.mode": "both", "an.entropy_threshold": 0.1}).metrics[0]
     assert all(np.isfinite(value) for value in found.values())
 
 
@@ -192,7 +193,7 @@ def test_the_rate_falls_by_a_cosine_from_epoch_to_epoch(run: Callable[..., Any],
 
 def test_biases_and_norms_are_not_decayed(data: ImageData, finished: dict[str, Result]) -> None:
     runtime = StageRuntime(SingleProcess(torch.device("cpu")), "simgcd", 0, FaissSearch(1))
-    setup = simgcd._set_up(config(weight_decay=0.5), data, finished["pretext"], runtime)
+    setup = simgcd._set_up(config(**{"optimizer.weight_decay": 0.5}), data, finished["pretext"], runtime)
     decayed, spared = setup.optimizer.param_groups
     assert (decayed["weight_decay"], spared["weight_decay"]) == (0.5, 0.0)
     assert {weights.ndim for weights in decayed["params"]} == {2, 4}
@@ -203,7 +204,7 @@ def test_biases_and_norms_are_not_decayed(data: ImageData, finished: dict[str, R
 def test_refined_targets_report_what_they_did_and_leave_an_array_for_figures(
     run: Callable[..., Any], data: ImageData
 ) -> None:
-    done = run(data, an="correction", an_entropy_threshold=0.3)
+    done = run(data, **{"an.mode": "correction", "an.entropy_threshold": 0.3})
     for each in done.metrics:
         assert 0 <= each["an_changed_fraction"] <= each["an_unsure_fraction"] <= 1
         assert each["an_missing_clusters"] >= 0
@@ -216,8 +217,8 @@ def test_refined_targets_report_what_they_did_and_leave_an_array_for_figures(
 def test_a_refinement_that_finds_nothing_unsure_or_begins_later_is_plain_simgcd(
     run: Callable[..., Any], plain: Any, data: ImageData
 ) -> None:
-    late = run(data, an="both", an_start_epoch=2)
-    sure = run(data, an="correction", an_renormalize=False, an_entropy_threshold=50.0)
+    late = run(data, **{"an.mode": "both", "an.start_epoch": 2})
+    sure = run(data, **{"an.mode": "correction", "an.renormalize": False, "an.entropy_threshold": 50.0})
     for other in (late, sure):
         for name in ("probabilities_train", "probabilities_eval"):
             assert np.array_equal(other.result.arrays[name], plain.result.arrays[name])
@@ -228,7 +229,7 @@ def test_a_refinement_that_finds_nothing_unsure_or_begins_later_is_plain_simgcd(
 def test_reweighting_changes_distillation_alone_and_no_target(
     run: Callable[..., Any], plain: Any, data: ImageData
 ) -> None:
-    weighed = run(data, an="reweight", epochs=1, batch_size=120).metrics[0]
+    weighed = run(data, **{"an.mode": "reweight"}, epochs=1, batch_size=120).metrics[0]
     without = run(data, epochs=1, batch_size=120).metrics[0]
     # One step an epoch: everything but the weights is still the same.
     assert weighed["an_changed_fraction"] == 0 and weighed["distillation"] != without["distillation"]
@@ -238,7 +239,9 @@ def test_reweighting_changes_distillation_alone_and_no_target(
 
 def test_labeled_images_are_neither_refined_nor_weighed(data: ImageData, finished: dict[str, Result]) -> None:
     runtime = StageRuntime(SingleProcess(torch.device("cpu")), "simgcd", 0, FaissSearch(1))
-    settings = config(an="both", an_entropy_threshold=1e-6, an_empty_reference="identity", batch_size=120)
+    settings = config(
+        **{"an.mode": "both", "an.entropy_threshold": 1e-6, "an.empty_reference": "identity"}, batch_size=120
+    )
     setup = simgcd._set_up(settings, data, finished["pretext"], runtime)
     (step,) = simgcd._steps(setup, 0)
     first, rows = step.num_unlabeled, torch.randn(2, 120, 3, generator=torch.Generator().manual_seed(0)) * 0.1
@@ -256,15 +259,18 @@ def _none(setup: Any) -> Any:
 
 
 def test_a_linear_probe_judges_what_it_learned(train: Train, run: Callable[..., Any], data: ImageData) -> None:
-    settings = linear_probe.Config(batch_size=60, epochs=5, lr=0.3, weight_decay=1e-6, schedule="cosine")
+    settings = build(
+        linear_probe.Config,
+        {"batch_size": 60, "epochs": 5, "optimizer.lr": 0.3, "optimizer.weight_decay": 1e-6, "schedule": "cosine"},
+    )
     probed = train(linear_probe, settings, data, {"probed": run(data, epochs=3).result})
     assert probed.result.metrics["output_acc"] > 0.9
 
 
 def test_settings_that_do_not_count_have_no_part_in_the_address() -> None:
     counted = set(effective(config()))
-    assert not {"crop_min_area", "jitter_scale", "an_top_k"} & counted
-    assert {"split_seed", "affine_scale", "memax_weight"} <= counted
+    assert not {"views.crop_min_area", "views.jitter_scale", "an.top_k"} & counted
+    assert {"split_seed", "views.affine_scale", "memax_weight"} <= counted
 
 
 @pytest.mark.parametrize(
@@ -308,4 +314,4 @@ def test_half_of_the_classes_are_known_unless_a_number_says_otherwise() -> None:
 def test_the_recipes_are_settings_that_its_config_takes() -> None:
     for recipes in simgcd.PRESETS.values():
         for values in recipes.values():
-            assert {name: getattr(Config(**values), name) for name in values} == values
+            assert {name: value_of(build(Config, values), name) for name in values} == values

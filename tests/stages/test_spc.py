@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from trainables.interfaces import ImageData, Result
+from trainables.settings import build
 from trainables.stages import spc
 from trainables.stages.spc import Config
 
@@ -23,7 +24,7 @@ SMALL = {
 
 
 def trained(train: Callable[..., Any], data: ImageData, finished: dict[str, Result], **changes: Any) -> Any:
-    return train(spc, Config(**{**SMALL, **changes}), data, {slot: finished[slot] for slot in spc.INPUTS})
+    return train(spc, build(Config, {**SMALL, **changes}), data, {slot: finished[slot] for slot in spc.INPUTS})
 
 
 def test_the_strong_set_holds_the_leaders_of_each_class(
@@ -55,7 +56,7 @@ def test_a_weak_image_can_keep_scan_s_own_prediction(
 def test_the_strong_set_of_the_first_epoch_stays(
     train: Callable[..., Any], data: ImageData, finished: dict[str, Result]
 ) -> None:
-    one, three = (trained(train, data, finished, epochs=epochs, lr=0.5) for epochs in (1, 3))
+    one, three = (trained(train, data, finished, epochs=epochs, **{"optimizer.lr": 0.5}) for epochs in (1, 3))
     np.testing.assert_array_equal(one.result.arrays["strong_train"], three.result.arrays["strong_train"])
 
 

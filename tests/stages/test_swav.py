@@ -14,7 +14,8 @@ from trainables.maths import metrics
 from trainables.nets import backbones
 from trainables.nets.swav import CropQueue, PrototypeModel
 from trainables.runner.runtime import SingleProcess, StageRuntime
-from trainables.settings import SettingsError, effective
+from trainables.settings import SettingsError, build, effective
+from trainables.settings import value as value_of
 from trainables.stages import linear_probe, swav
 from trainables.stages.swav import Config
 from trainables.vector_search.faiss_search import FaissSearch
@@ -28,15 +29,15 @@ def config(**changes: Any) -> Config:
         "num_prototypes": 6,
         "batch_size": 40,
         "epochs": 3,
-        "optimizer": "adam",
+        "optimizer.name": "adam",
         "schedule": "constant",
-        "lr": 1e-3,
+        "optimizer.lr": 1e-3,
         "feature_dim": 16,
         "hidden_dim": 32,
         "freeze_iterations": 0,
         "queue": False,
     }
-    return Config(**{**small, **changes})
+    return build(Config, {**small, **changes})
 
 
 def first_state(settings: Config, data: ImageData) -> State:
@@ -54,10 +55,11 @@ def test_patterns_that_stand_apart_share_no_prototype(train: Train, data: ImageD
     "changes",
     [
         {"queue": True, "queue_length": 80, "queue_start_epoch": 0},
-        {"optimizer": "larc", "lr": 0.6, "schedule": "warmup_cosine", "warmup_epochs": 1, "freeze_iterations": 4},
-        {"augmentation": "swav", "num_small_crops": 2, "small_crop_px": 8, "queue": True, "queue_length": 40,
-         "queue_start_epoch": 1, "optimizer": "sgd", "lr": 0.1},
-        {"an": "both", "an_class_prior": "running", "an_empty_reference": "queue"},
+        {"optimizer.name": "larc", "optimizer.lr": 0.6, "schedule": "warmup_cosine", "warmup_epochs": 1,
+         "freeze_iterations": 4},
+        {"augmentation": "swav", "views.num_small_crops": 2, "views.small_crop_px": 8, "queue": True,
+         "queue_length": 40, "queue_start_epoch": 1, "optimizer.name": "sgd", "optimizer.lr": 0.1},
+        {"an.mode": "both", "an.class_prior": "running", "an.empty_reference": "queue"},
     ],
 )  # fmt: skip
 def test_a_resumed_run_equals_an_uninterrupted_one_to_the_last_bit(
@@ -124,7 +126,9 @@ def test_the_queue_changes_codes_from_the_epoch_at_which_it_is_full(train: Train
 
 
 def test_the_rate_follows_its_schedule_step_by_step(train: Train, data: ImageData) -> None:
-    settings = config(schedule="warmup_cosine", lr=0.01, warmup_epochs=1, warmup_lr=0.001, final_lr=0.0)
+    settings = config(
+        schedule="warmup_cosine", **{"optimizer.lr": 0.01}, warmup_epochs=1, warmup_lr=0.001, final_lr=0.0
+    )
     rates = [each["lr"] for each in train(swav, settings, data).metrics]
     # What is reported is each epoch's first step: the start, then the height, then half way down.
     assert rates == pytest.approx([0.001, 0.01, 0.005])
@@ -132,7 +136,11 @@ def test_the_rate_follows_its_schedule_step_by_step(train: Train, data: ImageDat
 
 def test_small_crops_train_on(train: Train, data: ImageData) -> None:
     found = [
-        train(swav, config(augmentation="swav", num_small_crops=count, small_crop_px=10, epochs=1), data).metrics[0]
+        train(
+            swav,
+            config(augmentation="swav", **{"views.num_small_crops": count, "views.small_crop_px": 10}, epochs=1),
+            data,
+        ).metrics[0]
         for count in (0, 2)
     ]
     assert found[0]["loss"] != found[1]["loss"] and np.isfinite(found[1]["loss"])
@@ -152,7 +160,7 @@ def test_labels_steer_nothing(train: Train, data: ImageData, an: str) -> None:
         train=Split(data.train.images_NCHW, torch.full((120,), -1)),
         eval=Split(data.eval.images_NCHW, torch.full((60,), -1)),
     )
-    seen, unseen = (train(swav, config(epochs=2, an=an), each) for each in (data, blind))
+    seen, unseen = (train(swav, config(epochs=2, **{"an.mode": an}), each) for each in (data, blind))
     for name, value in seen.result.arrays.items():
         assert np.array_equal(unseen.result.arrays[name], value), name
     assert seen.result.metrics["view_agreement"] == unseen.result.metrics["view_agreement"]
@@ -170,7 +178,7 @@ def test_agreement_is_nothing_where_all_images_share_one_cluster(train: Train, d
 
 
 def test_refined_codes_report_what_they_did_and_leave_an_array_for_figures(train: Train, data: ImageData) -> None:
-    done = train(swav, config(an="correction", an_entropy_threshold=0.3), data)
+    done = train(swav, config(**{"an.mode": "correction", "an.entropy_threshold": 0.3}), data)
     for each in done.metrics:
         assert 0 <= each["an_changed_fraction"] <= each["an_unsure_fraction"] <= 1
     refined_NK = done.result.arrays["refined_eval"]
@@ -181,14 +189,14 @@ def test_refined_codes_report_what_they_did_and_leave_an_array_for_figures(train
 
 def test_a_refinement_that_finds_nothing_unsure_or_begins_later_is_plain_swav(train: Train, data: ImageData) -> None:
     plain = train(swav, config(), data)
-    late = train(swav, config(an="both", an_start_epoch=3), data)
-    sure = train(swav, config(an="correction", an_renormalize=False, an_entropy_threshold=50.0), data)
+    late = train(swav, config(**{"an.mode": "both", "an.start_epoch": 3}), data)
+    sure = train(swav, config(**{"an.mode": "correction", "an.renormalize": False, "an.entropy_threshold": 50.0}), data)
     for other in (late, sure):
         assert np.array_equal(other.result.arrays["probabilities_eval"], plain.result.arrays["probabilities_eval"])
 
 
 def test_reweighting_changes_the_loss_and_no_code(train: Train, data: ImageData) -> None:
-    plain, weighed = (train(swav, config(epochs=1, an=an), data) for an in ("none", "reweight"))
+    plain, weighed = (train(swav, config(epochs=1, **{"an.mode": an}), data) for an in ("none", "reweight"))
     assert weighed.metrics[0]["an_changed_fraction"] == 0
     assert weighed.metrics[0]["loss"] != plain.metrics[0]["loss"]
     assert "refined_eval" not in weighed.result.arrays
@@ -196,16 +204,27 @@ def test_reweighting_changes_the_loss_and_no_code(train: Train, data: ImageData)
 
 def test_a_linear_probe_judges_what_it_learned(train: Train, data: ImageData) -> None:
     probed = train(swav, config(epochs=6), data).result
-    settings = linear_probe.Config(batch_size=60, epochs=5, lr=0.3, weight_decay=1e-6, schedule="cosine")
+    settings = build(
+        linear_probe.Config,
+        {"batch_size": 60, "epochs": 5, "optimizer.lr": 0.3, "optimizer.weight_decay": 1e-6, "schedule": "cosine"},
+    )
     assert train(linear_probe, settings, data, {"probed": probed}).result.metrics["output_acc"] > 0.9
 
 
 def test_settings_that_do_not_count_have_no_part_in_the_address() -> None:
     counted = set(effective(config()))
     assert (
-        not {"queue_length", "queue_start_epoch", "warmup_epochs", "num_small_crops", "momentum", "an_top_k"} & counted
+        not {
+            "queue_length",
+            "queue_start_epoch",
+            "warmup_epochs",
+            "views.num_small_crops",
+            "optimizer.momentum",
+            "an.top_k",
+        }
+        & counted
     )
-    assert "momentum" in effective(config(optimizer="larc"))
+    assert "optimizer.momentum" in effective(config(**{"optimizer.name": "larc"}))
 
 
 @pytest.mark.parametrize(
@@ -213,8 +232,11 @@ def test_settings_that_do_not_count_have_no_part_in_the_address() -> None:
     [
         ({"num_prototypes": 1}, "num_prototypes must be at least 2"),
         ({"epsilon": 0.0}, "epsilon must be above 0"),
-        ({"optimizer": "lars"}, "optimizer must be one of larc, sgd, adam"),
-        ({"small_crop_min_area": 0.2}, r"small_crop_min_area must be below small_crop_max_area \(0.14\), but is 0.2"),
+        ({"optimizer.name": "lars"}, "optimizer.name must be one of larc, sgd, adam"),
+        (
+            {"views.small_crop_min_area": 0.2},
+            r"small_crop_min_area must be below small_crop_max_area \(0.14\), but is 0.2",
+        ),
         ({"schedule": "warmup_cosine", "warmup_epochs": 3}, r"warmup_epochs must be below epochs \(3\), but is 3"),
     ],
 )
@@ -228,7 +250,7 @@ def test_a_bad_setting_is_refused_with_its_rule(changes: dict[str, Any], sentenc
     [
         ({"queue": True, "queue_length": 39}, "queue_length"),
         ({"batch_size": 121}, "batch_size"),
-        ({"augmentation": "swav", "num_small_crops": 1, "small_crop_px": 96}, "small_crop_px"),
+        ({"augmentation": "swav", "views.num_small_crops": 1, "views.small_crop_px": 96}, "views.small_crop_px"),
     ],
 )
 def test_what_the_data_or_another_setting_forbids_is_named(data: ImageData, changes: dict[str, Any], key: str) -> None:
@@ -238,4 +260,4 @@ def test_what_the_data_or_another_setting_forbids_is_named(data: ImageData, chan
 def test_the_recipes_are_settings_that_its_config_takes() -> None:
     for recipes in swav.PRESETS.values():
         for values in recipes.values():
-            assert {name: getattr(Config(**values), name) for name in values} == values
+            assert {name: value_of(build(Config, values), name) for name in values} == values

@@ -11,6 +11,7 @@ import torch
 from trainables import pipeline, settings
 from trainables.interfaces import ImageData, Result
 from trainables.nets import precision
+from trainables.settings import build
 
 SMALL: dict[str, dict[str, settings.Plain]] = {
     "simclr": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
@@ -39,8 +40,8 @@ SMALL: dict[str, dict[str, settings.Plain]] = {
         "labeled_batch_size": 10,
         "epochs": 1,
     },
-    "deepcluster": {"augmentation": "affine", "batch_size": 60, "epochs": 1, "pca_dim": 16},
-    "uad": {"augmentation": "affine", "batch_size": 60, "epochs": 1, "pca_dim": 16},
+    "deepcluster": {"augmentation": "affine", "batch_size": 60, "epochs": 1, "clustering.pca_dim": 16},
+    "uad": {"augmentation": "affine", "batch_size": 60, "epochs": 1, "clustering.pca_dim": 16},
     "linear_probe": {"batch_size": 60, "epochs": 1},
     "mlp_probe": {"batch_size": 60, "epochs": 1},
     "knn_probe": {"num_neighbors": 5},
@@ -72,10 +73,10 @@ EXTRA: list[tuple[str, str, settings.Plain]] = [
     ("scan", "num_heads", 3),
     ("scan", "entropy_weight", 0.0),
     ("scan", "class_prior", "0.5,0.3,0.2"),
-    ("scan", "cutout_max_length", 3),
+    ("scan", "views.cutout_max_length", 3),
     ("selflabel", "ema_decay", 0.0),
     ("deepcluster", "num_clusters", 7),
-    ("deepcluster", "pca_dim", 0),
+    ("deepcluster", "clustering.pca_dim", 0),
     ("deepcluster", "epochs_between_reassignments", 0.5),
     ("deepcluster", "epochs_between_reassignments", 1.7),
     ("uad", "uncertainty_offset", 0.0),
@@ -86,9 +87,9 @@ EXTRA: list[tuple[str, str, settings.Plain]] = [
     ("dec", "num_clusters", 5),
     ("dec", "target_update_interval", 1),
     ("dec", "reconstruction_weight", 1.0),
-    ("dec", "an_start_epoch", 1),
-    ("scan", "an_start_epoch", 1),
-    ("swav", "num_small_crops", 0),
+    ("dec", "an.start_epoch", 1),
+    ("scan", "an.start_epoch", 1),
+    ("swav", "views.num_small_crops", 0),
     ("swav", "freeze_iterations", 2),
     ("swav", "sinkhorn_iterations", 1),
     ("simgcd", "known_classes", 3),
@@ -97,11 +98,11 @@ EXTRA: list[tuple[str, str, settings.Plain]] = [
     ("simgcd", "sup_weight", 0.0),
     ("simgcd", "sup_weight", 1.0),
     ("simgcd", "memax_weight", 0.0),
-    ("simgcd", "an_start_epoch", 1),
+    ("simgcd", "an.start_epoch", 1),
     ("spc", "num_augs", 3),
     ("spc", "propagation_decay", 0.0),
     ("spc", "mixed_loss_weight", 0.0),
-    ("spc", "momentum", 0.0),
+    ("spc", "optimizer.momentum", 0.0),
 ]
 
 
@@ -146,12 +147,12 @@ def test_the_cases_cover_every_stage() -> None:
 def test_every_switch_trains(
     train: Callable[..., Any], finished: dict[str, Result], data: ImageData, case: Case
 ) -> None:
-    if case.name == "compiled" and case.value and not precision.has_compiler():
+    if case.name == "compute.compiled" and case.value and not precision.has_compiler():
         pytest.skip("needs a C++ compiler")
-    if case.name == "cuda_graphs" and not torch.cuda.is_available():
+    if case.name == "compute.cuda_graphs" and not torch.cuda.is_available():
         pytest.skip("needs a GPU")
     stage: ModuleType | Any = pipeline.load(case.stage)
-    config = stage.Config(**case.changes)
+    config = build(stage.Config, case.changes)
     refused = dict(stage.limits(config, data.shape))
     if refused:
         # A network for larger images: the data set's size forbids it before anything starts.

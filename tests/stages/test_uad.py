@@ -12,6 +12,7 @@ from trainables.interfaces import DataShape, ImageData, Split
 from trainables.maths import uncertainty
 from trainables.nets import backbones, feature_maps
 from trainables.runner.runtime import SingleProcess, StageRuntime
+from trainables.settings import build
 from trainables.stages import deepcluster, linear_probe, uad
 from trainables.stages.uad import Config
 from trainables.training.deepcluster import Weighting, _weights
@@ -24,15 +25,15 @@ SMALL: dict[str, Any] = {
     "augmentation": "affine",
     "batch_size": 40,
     "num_clusters": 6,
-    "pca_dim": 8,
+    "clustering.pca_dim": 8,
     "epochs": 2,
-    "lr": 0.02,
+    "optimizer.lr": 0.02,
 }
 SHAPE = DataShape(120, 60, 3, 1, 8)
 
 
 def config(**changes: Any) -> Config:
-    return Config(**{**SMALL, **changes})
+    return build(Config, {**SMALL, **changes})
 
 
 def fused(data: ImageData, epoch: int = 0, batch_size: int = 50, **changes: Any) -> np.ndarray:
@@ -60,7 +61,7 @@ class AsDeepCluster:
 
 def test_with_both_modules_off_it_is_deepcluster_to_the_last_bit(train: Train, data: ImageData) -> None:
     ours = train(AsDeepCluster, config(fusion=False, uncertainty_weighting=False), data)
-    theirs = train(deepcluster, deepcluster.Config(**SMALL), data)
+    theirs = train(deepcluster, build(deepcluster.Config, SMALL), data)
     assert ours.metrics == theirs.metrics
     for name, value in theirs.result.weights["backbone"].items():
         assert torch.equal(ours.result.weights["backbone"][name], value)
@@ -168,10 +169,14 @@ def test_the_normalized_loss_does_not_grow_with_the_offset(train: Train, data: I
     ("changes", "name", "sentence"),
     [
         ({"low_level_channels": 33}, "low_level_channels", "at most 32, the channels of pool1, but is 33"),
-        ({"pca_dim": 0, "fusion_block_norm": "zscore_each"}, "fusion_block_norm", "is part of the PCA, but pca_dim"),
+        (
+            {"clustering.pca_dim": 0, "fusion_block_norm": "zscore_each"},
+            "fusion_block_norm",
+            "is part of the PCA, but pca_dim",
+        ),
         ({"network": "alexnet_dc"}, "network", "at least 64 px"),
         ({"num_clusters": 121}, "num_clusters", "at most the number of training images (120)"),
-        ({"pca_dim": 119, "high_level_source": "last_pool"}, "", ""),
+        ({"clustering.pca_dim": 119, "high_level_source": "last_pool"}, "", ""),
     ],
 )
 def test_what_the_data_set_cannot_carry(changes: dict[str, Any], name: str, sentence: str) -> None:
@@ -182,8 +187,11 @@ def test_what_the_data_set_cannot_carry(changes: dict[str, Any], name: str, sent
 
 def test_the_fused_row_may_be_wider_than_the_high_level_feature_alone() -> None:
     shape = DataShape(2000, 60, 3, 1, 8)
-    assert not dict(uad.limits(config(pca_dim=600), shape))
-    assert "at most 512" in dict(uad.limits(config(pca_dim=600, fusion=False), shape))["pca_dim"]
+    assert not dict(uad.limits(config(**{"clustering.pca_dim": 600}), shape))
+    assert (
+        "at most 512"
+        in dict(uad.limits(config(**{"clustering.pca_dim": 600}, fusion=False), shape))["clustering.pca_dim"]
+    )
 
 
 def test_settings_of_a_module_that_is_off_do_not_count() -> None:
@@ -191,7 +199,7 @@ def test_settings_of_a_module_that_is_off_do_not_count() -> None:
 
     on, off = effective(config()), effective(config(fusion=False, uncertainty_weighting=False))
     assert {"low_level_channels", "uncertainty_offset"} <= set(on) - set(off)
-    assert set(off) - {"fusion", "uncertainty_weighting"} == set(effective(deepcluster.Config(**SMALL)))
+    assert set(off) - {"fusion", "uncertainty_weighting"} == set(effective(build(deepcluster.Config, SMALL)))
 
 
 @pytest.mark.parametrize("seen", ["high", "fused"])
@@ -210,7 +218,17 @@ def test_alexnet_trains_on_fused_features_with_dropout_and_resumes_to_the_same_b
     generator = torch.Generator().manual_seed(0)
     part = Split(torch.randint(0, 256, (8, 3, 64, 64), generator=generator, dtype=torch.uint8), torch.arange(8) % 2)
     images = ImageData("noise", part, part, ("a", "b"), (0.5,) * 3, (0.3,) * 3, "noise")
-    settings = Config(network="alexnet_dc", num_clusters=3, pca_dim=4, batch_size=8, epochs=2, low_level_channels=1)
+    settings = build(
+        Config,
+        {
+            "network": "alexnet_dc",
+            "num_clusters": 3,
+            "clustering.pca_dim": 4,
+            "batch_size": 8,
+            "epochs": 2,
+            "low_level_channels": 1,
+        },
+    )
     assert not dict(uad.limits(settings, images.shape))
     runtime = StageRuntime(SingleProcess(torch.device("cpu")), "uad", 0, FaissSearch(1))
     steps = uad.train(settings, images, {}, runtime)

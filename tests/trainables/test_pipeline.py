@@ -110,8 +110,8 @@ def test_slots_are_in_the_order_of_the_method() -> None:
 
 
 def test_changes_reach_the_config_of_their_slot_alone() -> None:
-    built = pipeline.configs("scan", "", {"scan.lr": 0.5})
-    assert built["scan"].lr == 0.5
+    built = pipeline.configs("scan", "", {"scan.optimizer.lr": 0.5})
+    assert built["scan"].optimizer.lr == 0.5
     assert built["pretext"] == pipeline.load("simclr").Config()
 
 

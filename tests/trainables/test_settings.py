@@ -114,3 +114,146 @@ def test_values_outside_of_a_literal_are_refused_by_name() -> None:
         ("size", "size must be one of small, large, but is 'huge'. It is: how large"),
         ("turns", "turns must be one of 2, 4, but is 3. It is: how many turns"),
     ]
+
+
+# Groups
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps:
+    kind: str = settings.setting("adam", "which optimizer", choices=("adam", "sgd"))
+    lr: float = settings.setting(1e-4, "learning rate", above=0)
+    momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1, when={"kind": ("sgd",)})
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    length: int = settings.setting(10, "entries kept", low=1, when={"mode": ("queue",)})
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Correction:
+    mode: str = settings.setting("none", "what is done", choices=("none", "all", "queue"))
+    top_k: int = settings.setting(3, "largest probabilities", low=2, symbol="k", when={"mode": ("all", "queue")})
+    low: float = settings.setting(0.1, "smallest share", low=0, high=1)
+    high: float = settings.setting(0.9, "largest share", low=0, high=1)
+    queue: Queue = settings.group(Queue, when={"mode": ("queue",)}, length=7)
+    last_epoch: int = settings.setting(5, "of correction", low=1, when={"epochs": (1, 2)})
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+        if self.low >= self.high:
+            raise settings.SettingsError([("low", f"low must be below high ({self.high:g}), but is {self.low:g}")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nested:
+    epochs: int = settings.setting(2, "passes", low=1)
+    optimizer: Steps = settings.group(Steps, when={"epochs": (2,)}, kind="sgd", lr=0.4)
+    an: Correction = settings.group(Correction)
+    where: str = settings.setting("", "a file", place=True)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+
+NAMES = [
+    "epochs", "optimizer.kind", "optimizer.lr", "optimizer.momentum",
+    "an.mode", "an.top_k", "an.low", "an.high", "an.queue.length", "an.last_epoch", "where",
+]  # fmt: skip
+
+
+def test_settings_of_groups_have_dotted_names_in_the_order_of_their_declaration() -> None:
+    assert list(settings.rules(Nested)) == NAMES == list(settings.values(Nested()))
+    assert settings.groups(Nested) == {"optimizer": Steps, "an": Correction, "an.queue": Queue}
+    assert settings.kind_of(Nested, "an.queue.length") is int
+    assert settings.rules(Nested)["an.top_k"].symbol == "k"
+
+
+def test_a_config_gives_a_group_defaults_of_its_own() -> None:
+    defaults = settings.defaults(Nested)
+    assert (defaults["optimizer.kind"], defaults["optimizer.lr"], defaults["optimizer.momentum"]) == ("sgd", 0.4, 0.9)
+    # A value of the group leaves the others at what this Config has, not at the group's.
+    built = settings.build(Nested, {"optimizer.momentum": 0.5})
+    assert built.optimizer == Steps(kind="sgd", lr=0.4, momentum=0.5)
+    assert settings.build(Nested, {"an.queue.length": 3}).an.queue.length == 3
+    assert Steps() == Steps(kind="adam", lr=1e-4)
+
+
+def test_a_condition_names_a_setting_of_the_group_or_else_of_the_config_around_it() -> None:
+    when = {name: dict(rule.when) for name, rule in settings.rules(Nested).items()}
+    assert when["optimizer.lr"] == {"epochs": (2,)}
+    assert when["optimizer.momentum"] == {"epochs": (2,), "optimizer.kind": ("sgd",)}
+    assert when["an.top_k"] == {"an.mode": ("all", "queue")}
+    assert when["an.queue.length"] == {"an.mode": ("queue",)}
+    assert when["an.last_epoch"] == {"epochs": (1, 2)}
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+@pytest.mark.parametrize("mode", ["none", "all", "queue"])
+def test_settings_of_groups_count_only_while_their_conditions_hold(epochs: int, kind: str, mode: str) -> None:
+    built = settings.build(Nested, {"epochs": epochs, "optimizer.kind": kind, "an.mode": mode, "where": "x"})
+    counting = {"epochs", "an.mode", "an.low", "an.high"}
+    counting |= {"optimizer.kind", "optimizer.lr"} if epochs == 2 else set()
+    counting |= {"optimizer.momentum"} if epochs == 2 and kind == "sgd" else set()
+    counting |= {"an.top_k"} if mode != "none" else set()
+    counting |= {"an.queue.length"} if mode == "queue" else set()
+    counting |= {"an.last_epoch"} if epochs < 3 else set()
+    assert list(settings.effective(built)) == [name for name in NAMES if name in counting]
+    assert [*settings.active(built)] == [name for name in NAMES if name in {*counting, "where"}]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_building_from_its_own_values_gives_the_same_config(name: str) -> None:
+    changed = {"kind": "adam", "mode": "all", "where": "there"}.get(name.rpartition(".")[2], 1)
+    changed = {"an.top_k": 4, "an.low": 0.25, "optimizer.momentum": 0.25, "an.high": 1}.get(name, changed)
+    built = settings.build(Nested, {name: changed})
+    assert settings.value(built, name) == changed
+    assert settings.build(Nested, settings.values(built)) == built == settings.replaced(Nested(), {name: changed})
+
+
+def test_every_bad_value_of_every_group_is_named_at_once() -> None:
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.build(Nested, {"an.top_k": 1, "epochs": 0, "optimizer.lr": 0, "an.queue.length": "many"})
+    assert caught.value.faults == [
+        ("epochs", "epochs must be at least 1, but is 0. It is: passes"),
+        ("optimizer.lr", "optimizer.lr must be above 0, but is 0. It is: learning rate"),
+        ("an.top_k", "an.top_k must be at least 2, but is 1. It is: largest probabilities"),
+        (
+            "an.queue.length",
+            "an.queue.length must be a whole number, at least 1, but is 'many'. It is: entries kept",
+        ),
+    ]
+
+
+def test_what_a_group_itself_refuses_carries_its_dotted_name() -> None:
+    with pytest.raises(settings.SettingsError) as caught:
+        settings.build(Nested, {"an.low": 0.9})
+    assert caught.value.faults == [("an.low", "low must be below high (0.9), but is 0.9")]
+
+
+def test_a_group_refuses_bad_values_by_itself() -> None:
+    with pytest.raises(settings.SettingsError, match="top_k must be at least 2, but is 1"):
+        Correction(top_k=1)
+    with pytest.raises(settings.SettingsError, match=r"optimizer must be Steps\(...\), but is 'adam'"):
+        Nested(optimizer="adam")  # type: ignore[arg-type]
+
+
+def test_a_whole_number_becomes_a_float_in_a_group_too() -> None:
+    assert repr(settings.build(Nested, {"optimizer.lr": 1}).optimizer.lr) == "1.0"
+
+
+def test_a_name_that_is_no_setting_is_a_mistake_of_the_program() -> None:
+    with pytest.raises(TypeError, match=r"Nested has no setting an.top_l, an"):
+        settings.build(Nested, {"an.top_l": 1, "an": 2})
+    with pytest.raises(TypeError, match="Steps has no setting rate"):
+        settings.group(Steps, rate=0.1)
+    with pytest.raises(settings.SettingsError, match="lr must be above 0"):
+        settings.group(Steps, lr=0.0)

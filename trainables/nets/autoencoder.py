@@ -109,7 +109,7 @@ def built(facts: Mapping[str, Any], seed: int) -> Autoencoder:
 
 @torch.no_grad()
 def embedded(model: Autoencoder, split: Split, batch_size: int = 4096, precision: str = "float32") -> Tensor:
-    """(N, E) float32 embeddings of a split. precision: format of the forward pass (see ``precision.Settings``)."""
+    """(N, E) float32 embeddings of a split. precision: format of the forward pass (see ``precision.ComputeConfig``)."""
     device, parts = model.range_2.device, []
     with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16(precision, device)):
         for start in range(0, len(split), batch_size):

@@ -17,8 +17,8 @@ from .. import settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What a stage that trains a network inherits."""
+class ComputeConfig:
+    """How a stage that trains a network computes its forward and backward pass: the group ``compute`` of its Config."""
 
     precision: str = settings.setting(
         "auto",
@@ -34,6 +34,9 @@ class Settings:
         "memory for each batch size",
         when={"compiled": (True,)},
     )
+
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 class Autocast(nn.Module):
@@ -51,7 +54,7 @@ class Autocast(nn.Module):
 
 
 def is_bf16(precision: str, device: torch.device) -> bool:
-    """precision: a value of ``Settings.precision``."""
+    """precision: a value of ``ComputeConfig.precision``."""
     if precision == "auto":
         return device.type == "cuda" and torch.cuda.is_bf16_supported()
     return precision == "bf16"
@@ -62,7 +65,7 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "g++", "clang++"))
 
 
-def applied(module: nn.Module, how: Settings, device: torch.device) -> nn.Module:
+def applied(module: nn.Module, how: ComputeConfig, device: torch.device) -> nn.Module:
     """The module as it is, or compiled, or inside ``Autocast``.
 
     Raises:

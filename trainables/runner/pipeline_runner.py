@@ -180,14 +180,14 @@ class PipelineRunner:
                 result: Result = end.value
                 break
             except FloatingPointError as error:
-                raise _diverged(job.slot, str(error), len(history) + 1) from error
-            _refuse_non_finite(job.slot, epoch.number, epoch.metrics)
+                raise _diverged(job, str(error), len(history) + 1) from error
+            _refuse_non_finite(job, epoch.number, epoch.metrics)
             history.append({"epoch": epoch.number, **epoch.metrics})
             if self._team.rank == 0:
                 progress.save(epoch.state, history)
                 on_epoch(job.slot, epoch)
             self._guard(job, epoch, history)
-        _refuse_non_finite(job.slot, len(history), result.metrics)
+        _refuse_non_finite(job, len(history), result.metrics)
         seconds = time.perf_counter() - began
         if self._team.rank == 0:
             self.store.put(job.name, result, job.meta(data, seconds), history, _painter(result, data, history))
@@ -233,14 +233,18 @@ class _Job:
         }
 
 
-def _refuse_non_finite(slot: str, epoch: int, found: Mapping[str, float]) -> None:
-    for key, value in found.items():
+def _refuse_non_finite(job: _Job, epoch: int, metrics_of_epoch: Mapping[str, float]) -> None:
+    for key, value in metrics_of_epoch.items():
         if not math.isfinite(value):
-            raise _diverged(slot, f"{key} is {value}", epoch)
+            raise _diverged(job, f"{key} is {value}", epoch)
 
 
-def _diverged(slot: str, what: str, epoch: int) -> Diverged:
-    return Diverged(f"{slot}: {what} in epoch {epoch}; lower {slot}.lr or look at the data")
+def _diverged(job: _Job, what: str, epoch: int) -> Diverged:
+    """The error of a stage whose numbers are no longer finite; it names the stage's learning rates, if it has any."""
+    known = settings.rules(type(job.config))
+    rates = " and ".join(f"{job.slot}.{name}" for name in known if name.rpartition(".")[2] == "lr")
+    way_out = f"lower {rates} or look at the data" if rates else "look at the data"
+    return Diverged(f"{job.slot}: {what} in epoch {epoch}; {way_out}")
 
 
 def _painter(result: Result, data: ImageData, history: list[dict[str, float]]) -> Callable[[Path], None] | None:

@@ -7,7 +7,6 @@ it is run, with what the stage judges after it, so a study's time follows from i
 Peak memory is the process's resident memory on a CPU, and what PyTorch allocated on a GPU.
 """
 
-import dataclasses
 import os
 import resource
 import statistics
@@ -21,7 +20,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .. import pipeline
+from .. import pipeline, settings
 from ..data.splits import picked
 from ..interfaces import ImageData, Result, Search, Split, Stage
 from .runtime import ProcessGroup, StageRuntime
@@ -120,8 +119,10 @@ def measure(
 
 
 def _short(config: Any) -> Any:
-    known = {field.name for field in dataclasses.fields(config)}
-    return replace(config, **{name: value for name, value in _SHORT.items() if name in known})
+    """The Config with ``_SHORT``, wherever in it these settings stand."""
+    known = settings.rules(type(config))
+    short = {name: _SHORT[last] for name in known if (last := name.rpartition(".")[2]) in _SHORT}
+    return settings.replaced(config, short)
 
 
 def _one(
@@ -135,7 +136,7 @@ def _one(
         eased = pipeline.smoke_settings(stage)
         if not eased:
             raise
-        return _timed(stage, replace(config, **eased), data, inputs, runtime)
+        return _timed(stage, settings.replaced(config, eased), data, inputs, runtime)
 
 
 def _timed(

@@ -133,7 +133,7 @@ class StageRuntime:
     def gather(self, rows: Tensor) -> Tensor:
         return self.process_group.gather(rows)
 
-    def prepare(self, model: nn.Module, how: precision.Settings | None = None) -> nn.Module:
+    def prepare(self, model: nn.Module, how: precision.ComputeConfig | None = None) -> nn.Module:
         made = self.process_group.prepare(model)
         return made if how is None else precision.applied(made, how, self.device)
 

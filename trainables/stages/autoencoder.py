@@ -20,7 +20,9 @@ from .. import settings
 from ..data.batch_random import BatchRandom
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..nets import autoencoder
+from ..nets.precision import ComputeConfig
 from ..training import clustering, loop
+from ..training.optimizers import AdamOrSgdConfig, adam_or_sgd
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -32,7 +34,7 @@ _LAYERWISE = {"pretraining": ("layerwise",)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(clustering.OptimizerConfig):
+class Config:
     widths: str = settings.setting(
         "500-500-2000",
         "widths of the layers before the embedding; the decoder mirrors them",
@@ -51,9 +53,10 @@ class Config(clustering.OptimizerConfig):
     )  # fmt: skip
     epochs: int = settings.setting(100, "passes over the training images for the whole", low=1, unit="epochs")
     batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    optimizer: str = settings.setting("adam", "optimizer of every phase", choices=("adam", "sgd"))
-    lr: float = settings.setting(1e-3, "learning rate, constant", above=0)
-    weight_decay: float = settings.setting(0.0, "L2 penalty, on every parameter", low=0)
+    optimizer: AdamOrSgdConfig = settings.group(
+        AdamOrSgdConfig, name=settings.setting("adam", "optimizer of every phase"), lr=1e-3, weight_decay=0.0
+    )
+    compute: ComputeConfig = settings.group(ComputeConfig)
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -106,8 +109,8 @@ class _Phase:
             return
         self.number = number
         part = self.model if number == len(self.model.encoder) else autoencoder.LayerPair(self.model, number)
-        self.trained = self.runtime.prepare(part, self.config)
-        self.optimizer = clustering.optimizer(self.config, list(part.parameters()))
+        self.trained = self.runtime.prepare(part, self.config.compute)
+        self.optimizer = adam_or_sgd(self.config.optimizer, list(part.parameters()))
 
     def state_dict(self) -> dict[str, Any]:
         return {"number": self.number, "optimizer": self.optimizer.state_dict()}

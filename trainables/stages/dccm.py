@@ -24,8 +24,10 @@ from .. import settings
 from ..data import augment, batches, view_batches
 from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import correlation, metrics, mutual_information
-from ..nets import dccm, precision, rmsprop
+from ..nets import dccm, rmsprop
+from ..nets.precision import ComputeConfig
 from ..training import clustering, loop
+from ..training.views import AffineConfig
 
 NAMESPACE = "dccm"
 INPUTS: tuple[str, ...] = ()
@@ -57,7 +59,18 @@ TERMS = ("loss", "graph_loss", "label_loss", "mi_loss", "consistency_loss")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(precision.Settings):
+class OptimizerConfig:
+    """RMSprop."""
+
+    lr: float = settings.setting(1e-4, "learning rate of RMSprop, constant", above=0)
+    rmsprop_decay: float = settings.setting(0.9, "decay of RMSprop's mean square", above=0, high=0.9999)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
     network: str = settings.setting(
         "auto", "auto picks by image size: dccm_c4 from 32 px on, dccm_small below", choices=("auto", *dccm.NETWORKS)
     )
@@ -97,16 +110,14 @@ class Config(precision.Settings):
     augmentation: str = settings.setting(
         "keras_like", "how images are transformed; affine is for tiny grey images", choices=("keras_like", "affine")
     )
-    affine_scale: float = settings.setting(
-        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
-    )
+    views: AffineConfig = settings.group(AffineConfig)
     epochs: int = settings.setting(200, "passes over the training images", low=1, unit="epochs")
     outer_batch: int = settings.setting(1000, "images that share their targets", low=4, unit="images")
     inner_batch: int = settings.setting(32, "images in a step, over all workers", low=4, unit="images", symbol="B")
     inner_repeats: int = settings.setting(10, "passes over an outer batch", low=1)
     augment_passes: int = settings.setting(2, "steps on an inner batch, each with new views", low=1)
-    lr: float = settings.setting(1e-4, "learning rate of RMSprop, constant", above=0)
-    rmsprop_decay: float = settings.setting(0.9, "decay of RMSprop's mean square", above=0, high=0.9999)
+    optimizer: OptimizerConfig = settings.group(OptimizerConfig)
+    compute: ComputeConfig = settings.group(ComputeConfig)
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -195,8 +206,8 @@ def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
     model = dccm.CorrelationNetwork(name, data.shape, num_clusters, seed=runtime.seed).to(runtime.device)
     critic = dccm.Discriminator(name, model.shallow_channels, num_clusters, seed=runtime.seed).to(runtime.device)
     parameters = [*model.parameters(), *critic.parameters()]
-    optimizer = rmsprop.fused(parameters, lr=config.lr, alpha=config.rmsprop_decay)
-    trained, trained_critic = (runtime.prepare(part, config) for part in (model, critic))
+    optimizer = rmsprop.fused(parameters, lr=config.optimizer.lr, alpha=config.optimizer.rmsprop_decay)
+    trained, trained_critic = (runtime.prepare(part, config.compute) for part in (model, critic))
     return _Setup(config, data, model, critic, trained, trained_critic, optimizer, runtime)
 
 
@@ -264,7 +275,7 @@ def _inner_steps(
         for batch in inner:
             yield batch, [plain_OCHW[batch.rows_B].float() / 255]
         return
-    norm, strength = augment.Norm((0.0,) * channels, (1.0,) * channels), augment.Strength(affine=config.affine_scale)
+    norm, strength = augment.Norm((0.0,) * channels, (1.0,) * channels), config.views.strength()
     view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
     for batch, step in view_batches.of_batches(inner, plain_OCHW, view, generators["views"]):
         yield batch, ([step.images[0].float() / 255] if config.train_on_original else []) + step.views

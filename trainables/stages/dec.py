@@ -23,7 +23,10 @@ from .. import settings
 from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, soft_assignment
 from ..nets import autoencoder
+from ..nets.precision import ComputeConfig
 from ..training import alternating_normalization, clustering, loop
+from ..training.alternating_normalization import AnConfig
+from ..training.optimizers import AdamOrSgdConfig, adam_or_sgd
 
 NAMESPACE = "dec"
 INPUTS = ("pretext",)
@@ -44,7 +47,7 @@ _AN = ("correction", "reweight", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(alternating_normalization.Settings, clustering.OptimizerConfig):
+class Config:
     num_clusters: int = settings.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
     student_t_dof: float = settings.setting(1.0, "degrees of freedom of the assignment's kernel", above=0, symbol="ν")
     kmeans_restarts: int = settings.setting(20, "runs of k-means for the first centers", low=1, high=1000)
@@ -54,20 +57,24 @@ class Config(alternating_normalization.Settings, clustering.OptimizerConfig):
     tolerance: float = settings.setting(
         0.001, "training ends when a smaller share of images changes its cluster; 0 never ends it", low=0, below=1
     )
-    optimizer: str = settings.setting("sgd", "optimizer of encoder and centers", choices=("sgd", "adam"))
-    lr: float = settings.setting(0.01, "learning rate, constant", above=0)
-    weight_decay: float = settings.setting(0.0, "L2 penalty, on every parameter", low=0)
+    optimizer: AdamOrSgdConfig = settings.group(
+        AdamOrSgdConfig, name=settings.setting("sgd", "optimizer of encoder and centers"), lr=0.01, weight_decay=0.0
+    )
+    compute: ComputeConfig = settings.group(ComputeConfig)
     clustering_weight: float = settings.setting(1.0, "weight of the divergence; IDEC takes 0.1", above=0, symbol="γ")
     reconstruction_weight: float = settings.setting(
         0.0, "weight of the reconstruction error; above 0 keeps the decoder, as IDEC does", low=0
     )
+    an: AnConfig = settings.group(AnConfig)
     an_site: str = settings.setting(
         "before_sharpening",
         "what is normalized: the soft assignments, or the target made of them",
         choices=("before_sharpening", "after_sharpening"),
-        when={"an": _AN},
+        when={"an.mode": _AN},
     )
-    an_batch_size: int = settings.setting(256, "images normalized together", low=2, unit="images", when={"an": _AN})
+    an_batch_size: int = settings.setting(
+        256, "images normalized together", low=2, unit="images", when={"an.mode": _AN}
+    )
     confidence_threshold: float = settings.setting(
         0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
     )
@@ -180,11 +187,11 @@ def _set_up(
         config.student_t_dof,
         keeps_decoder=config.reconstruction_weight > 0,
     ).to(runtime.device)
-    optimizer = clustering.optimizer(config, [p for p in model.parameters() if p.requires_grad])
+    optimizer = adam_or_sgd(config.optimizer, [p for p in model.parameters() if p.requires_grad])
     normalizer = alternating_normalization.Normalizer(
-        config, num_clusters, len(data.class_names), config.an_batch_size, runtime.device
+        config.an, num_clusters, len(data.class_names), config.an_batch_size, runtime.device
     )
-    setup = _Setup(config, data, model, runtime.prepare(model, config), optimizer, normalizer, runtime)
+    setup = _Setup(config, data, model, runtime.prepare(model, config.compute), optimizer, normalizer, runtime)
     nothing = torch.zeros(0, device=runtime.device)
     return setup, _Progress(nothing, nothing, torch.tensor(labels_N, device=runtime.device))
 
@@ -197,7 +204,7 @@ def _assignments(setup: _Setup, split: Split) -> Tensor:
         FloatingPointError: the model has diverged.
     """
     whole = setup.model.autoencoder
-    embedding_NE = autoencoder.embedded(whole, split, precision=setup.config.precision).double()
+    embedding_NE = autoencoder.embedded(whole, split, precision=setup.config.compute.precision).double()
     q_NC = soft_assignment.student_t(embedding_NE, setup.model.centers_CE.double(), setup.config.student_t_dof)
     if not bool(q_NC.isfinite().all()):
         raise FloatingPointError("the soft assignments are not finite numbers")

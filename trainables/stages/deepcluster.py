@@ -1,7 +1,7 @@
 """DeepCluster: k-means of the network's features gives pseudo-labels, which the network learns; and again.
 
 Source: Caron et al. 2018, "Deep clustering for unsupervised learning of visual features", sections 3 and 4.1. The
-settings are those of ``cluster_settings.Settings``; how an epoch goes stands in ``deepclustering``.
+defaults are those for AlexNet on ImageNet; how an epoch goes stands in ``training.deepcluster``.
 The criterion, the agreement of the clusterings of two epochs, is ours; it is high as well where a network stands still,
 so it compares settings of the same learning rate and number of epochs.
 
@@ -9,10 +9,17 @@ Axes: N images.
 """
 
 from collections.abc import Generator, Mapping
+from dataclasses import dataclass
 
+from .. import settings
 from ..interfaces import Epoch, ImageData, Result, Runtime
-from ..training import deepcluster, deepcluster_settings
+from ..nets import backbones
+from ..nets.precision import ComputeConfig
+from ..training import deepcluster
 from ..training.deepcluster import limits
+from ..training.deepcluster_settings import ClusteringConfig
+from ..training.optimizers import SgdConfig
+from ..training.views import AffineConfig
 
 __all__ = ["CRITERION", "INPUTS", "METRICS", "NAMESPACE", "VERSION", "Config", "limits", "train"]
 
@@ -22,7 +29,38 @@ VERSION = 3
 METRICS = deepcluster.METRICS
 CRITERION = ("assignment_nmi", "max")
 
-Config = deepcluster_settings.Settings
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    network: str = settings.setting(
+        "auto", "backbone; alexnet_dc is the papers'", choices=("auto", *backbones.BACKBONES)
+    )
+    sobel: bool = settings.setting(True, "give the network image gradients instead of colors")
+    num_clusters: int = settings.setting(
+        0, "clusters; 0 means ten for each class", low=0, symbol="k", when={"clustering.method": ("kmeans",)}
+    )
+    clustering: ClusteringConfig = settings.group(ClusteringConfig)
+    epochs: int = settings.setting(200, "clusterings, each followed by training", low=1, unit="epochs")
+    epochs_between_reassignments: float = settings.setting(
+        1.0, "images drawn per clustering, as a share of the data set", above=0, high=100
+    )
+    uniform_sampler: bool = settings.setting(True, "draw images uniformly over the clusters, not over the images")
+    batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    optimizer: SgdConfig = settings.group(
+        SgdConfig,
+        lr=settings.setting(0.05, "learning rate of SGD, constant", above=0),
+        momentum=settings.setting(0.9, "momentum of SGD; the top layer has none", low=0, below=1),
+        weight_decay=1e-5,
+    )
+    augmentation: str = settings.setting(
+        "standard", "how images are drawn; affine is for tiny gray images",
+        choices=("standard", "simclr", "affine", "eval"),
+    )  # fmt: skip
+    views: AffineConfig = settings.group(AffineConfig)
+    compute: ComputeConfig = settings.group(ComputeConfig)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 def train(

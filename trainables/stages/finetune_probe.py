@@ -19,7 +19,8 @@ from ..data import augment, batches
 from ..data.batch_random import BatchRandom
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import schedules
-from ..nets import models, precision
+from ..nets import models
+from ..nets.precision import ComputeConfig
 from ..training import clustering, loop, probing
 
 NAMESPACE = "finetune_probe"
@@ -30,13 +31,24 @@ CRITERION = None  # It looks at labels.
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(precision.Settings):
-    epochs: int = settings.setting(20, "passes over the training images", low=1, unit="epochs")
-    batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+class OptimizerConfig:
+    """SGD with a learning rate for the network and one for the linear layer."""
+
     lr: float = settings.setting(0.01, "learning rate of the network at the start", above=0)
     head_lr: float = settings.setting(0.2, "learning rate of the linear layer at the start", above=0)
     momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1)
     weight_decay: float = settings.setting(0.0, "L2 penalty, on every parameter", low=0)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    epochs: int = settings.setting(20, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    optimizer: OptimizerConfig = settings.group(OptimizerConfig)
+    compute: ComputeConfig = settings.group(ComputeConfig)
     augmentation: str = settings.setting(
         "standard", "how training images are drawn; affine is for tiny grey images",
         choices=("standard", "affine", "eval"),
@@ -65,15 +77,15 @@ def train(
     model = models.ClusteringModel(backbone, len(data.class_names), seed=runtime.seed).to(runtime.device)
     optimizer = torch.optim.SGD(
         [{"params": list(backbone.parameters())}, {"params": list(model.heads.parameters())}],
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
+        lr=config.optimizer.lr,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
         fused=True,
     )
-    trained = runtime.prepare(model, config)
+    trained = runtime.prepare(model, config.compute)
 
     def run(epoch: int) -> dict[str, float]:
-        for group, lr in zip(optimizer.param_groups, (config.lr, config.head_lr), strict=True):
+        for group, lr in zip(optimizer.param_groups, (config.optimizer.lr, config.optimizer.head_lr), strict=True):
             group["lr"] = schedules.cosine(lr, epoch, epochs=config.epochs)
         loss = _epoch(config, data, trained, optimizer, runtime, epoch)
         return {"loss": loss, "output_acc": _accuracy(model, data.eval, data), "lr": optimizer.param_groups[0]["lr"]}

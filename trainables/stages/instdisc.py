@@ -18,7 +18,10 @@ from ..data.batch_random import BatchRandom
 from ..interfaces import Epoch, ImageData, Result, Runtime
 from ..maths import instance_discrimination, schedules
 from ..nets import backbones, models
+from ..nets.precision import ComputeConfig
 from ..training import loop, pretext
+from ..training.optimizers import SgdConfig
+from ..training.views import ViewsConfig
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -32,7 +35,12 @@ DROPS_AT = (0.6, 0.8)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(pretext.Common):
+class Config:
+    network: str = settings.setting(
+        "auto",
+        "backbone; auto picks by image size, from small at 8 px to resnet50 at 224 px",
+        choices=("auto", *backbones.BACKBONES),
+    )
     temperature: float = settings.setting(0.1, "divides the cosine similarities", above=0, high=10, symbol="τ")
     feature_dim: int = settings.setting(128, "width of the feature and of the memory", low=2, high=4096)
     head: models.Head = settings.setting("linear", "projection head: none, or one hidden layer")
@@ -42,9 +50,21 @@ class Config(pretext.Common):
     memory_momentum: float = settings.setting(
         0.5, "what a memory row keeps of itself when it is renewed", low=0, below=1
     )
+    epochs: int = settings.setting(200, "passes over the training images", low=1, unit="epochs")
     batch_size: int = settings.setting(128, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    lr: float = settings.setting(0.03, "learning rate of SGD at the start; falls in two steps", above=0)
-    weight_decay: float = settings.setting(5e-4, "L2 penalty, on every parameter", low=0)
+    optimizer: SgdConfig = settings.group(
+        SgdConfig,
+        lr=settings.setting(0.03, "learning rate of SGD at the start; falls in two steps", above=0),
+        weight_decay=5e-4,
+    )
+    augmentation: str = settings.setting(
+        "simclr", "how a view is drawn; affine is for tiny grey images", choices=("simclr", "standard", "affine")
+    )
+    views: ViewsConfig = settings.group(ViewsConfig)
+    compute: ComputeConfig = settings.group(ComputeConfig)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 limits = pretext.limits
@@ -76,15 +96,15 @@ def train(
     memory = Memory(
         instance_discrimination.fresh_memory(len(source.images), config.feature_dim, runtime.generator("memory"))
     )
-    optimizer = pretext.sgd(config, model)
-    trained = runtime.prepare(model, config)
+    optimizer = pretext.sgd(config.optimizer, model)
+    trained = runtime.prepare(model, config.compute)
     milestones = [round(share * config.epochs) for share in DROPS_AT]
     last = yield from loop.epochs(
         config.epochs,
         runtime,
         {"model": model, "optimizer": optimizer, "memory": memory},
         lambda epoch: _epoch(config, source, trained, memory, optimizer, epoch),
-        lr_of=lambda epoch: schedules.step(config.lr, epoch, milestones=milestones, decay=0.1),
+        lr_of=lambda epoch: schedules.step(config.optimizer.lr, epoch, milestones=milestones, decay=0.1),
     )
     return pretext.result(model, network, "head", last, source, temperature=config.temperature)
 

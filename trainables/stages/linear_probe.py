@@ -22,6 +22,7 @@ from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import schedules
 from ..nets import feature_maps
 from ..training import probing
+from ..training.optimizers import SgdConfig
 
 NAMESPACE = "linear_probe"
 INPUTS = ("probed",)
@@ -45,9 +46,11 @@ _POOLED_WIDTH = 9600
 class Config:
     epochs: int = settings.setting(90, "passes over the training images", low=1, unit="epochs")
     batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    lr: float = settings.setting(0.01, "learning rate of SGD at the start", above=0)
-    momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1)
-    weight_decay: float = settings.setting(1e-4, "L2 penalty; also how fast the rate of lecun falls", low=0)
+    optimizer: SgdConfig = settings.group(
+        SgdConfig,
+        lr=0.01,
+        weight_decay=settings.setting(1e-4, "L2 penalty; also how fast the rate of lecun falls", low=0),
+    )
     schedule: str = settings.setting(
         "lecun", "how the rate falls: as lr / sqrt(1 + lr * weight_decay * steps), or along a cosine over the epochs",
         choices=("lecun", "cosine"),
@@ -88,14 +91,18 @@ def train(
         else:
             nn.init.zeros_(weights)
     optimizer = torch.optim.SGD(
-        heads.parameters(), lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
+        heads.parameters(),
+        lr=config.optimizer.lr,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+        fused=True,
     )
     probe = probing.Probe(backbone, runtime.prepare(heads), tuple(shapes), data, runtime, config.augmentation)
 
     def lr_of(epoch: int, step: int) -> float:
         if config.schedule == "cosine":
-            return schedules.cosine(config.lr, epoch, epochs=config.epochs)
-        return config.lr / math.sqrt(1 + config.lr * config.weight_decay * step)
+            return schedules.cosine(config.optimizer.lr, epoch, epochs=config.epochs)
+        return config.optimizer.lr / math.sqrt(1 + config.optimizer.lr * config.optimizer.weight_decay * step)
 
     return (yield from probing.trained(config, probe, heads, optimizer, ten_crops=config.ten_crops, lr_of=lr_of))
 

@@ -32,13 +32,23 @@ CRITERION = None  # It looks at labels.
 
 
 @dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """Adam."""
+
+    lr: float = settings.setting(1e-3, "learning rate of Adam, constant", above=0)
+    weight_decay: float = settings.setting(0.0, "L2 penalty", low=0)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     epochs: int = settings.setting(100, "passes over the training images", low=1, unit="epochs")
     batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
     hidden_width: int = settings.setting(200, "width of the hidden layer", low=1, high=100000)
     dropout: float = settings.setting(0.1, "share of the hidden layer dropped in training", low=0, below=1)
-    lr: float = settings.setting(1e-3, "learning rate of Adam, constant", above=0)
-    weight_decay: float = settings.setting(0.0, "L2 penalty", low=0)
+    optimizer: OptimizerConfig = settings.group(OptimizerConfig)
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -65,7 +75,9 @@ def train(
         torch.manual_seed(runtime.seed)
         heads = probing.Heads({layer: _head(config, shape, len(data.class_names)) for layer, shape in shapes.items()})
     heads.to(runtime.device)
-    optimizer = torch.optim.Adam(heads.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
+    optimizer = torch.optim.Adam(
+        heads.parameters(), lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay, fused=True
+    )
     probe = probing.Probe(backbone, runtime.prepare(heads), tuple(shapes), data, runtime, "plain")
     return (yield from probing.trained(config, probe, heads, optimizer, ten_crops=False))
 

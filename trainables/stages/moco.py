@@ -22,7 +22,10 @@ from .. import settings
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import contrastive, schedules
 from ..nets import backbones, models, momentum
+from ..nets.precision import ComputeConfig
 from ..training import loop, pretext
+from ..training.optimizers import SgdConfig
+from ..training.views import ViewsConfig
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -36,7 +39,12 @@ DROPS_AT = (0.6, 0.8)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(pretext.Common):
+class Config:
+    network: str = settings.setting(
+        "auto",
+        "backbone; auto picks by image size, from small at 8 px to resnet50 at 224 px",
+        choices=("auto", *backbones.BACKBONES),
+    )
     temperature: float = settings.setting(0.2, "divides the cosine similarities", above=0, high=10, symbol="τ")
     feature_dim: int = settings.setting(128, "width of queries and keys", low=2, high=4096)
     head: models.Head = settings.setting("mlp", "projection head: one hidden layer (v2), or none")
@@ -48,6 +56,17 @@ class Config(pretext.Common):
     bn_splits: int = settings.setting(
         8, "parts of a batch that are batch-normalized on their own; a multiple of the workers", low=1
     )
+    epochs: int = settings.setting(200, "passes over the training images", low=1, unit="epochs")
+    batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    optimizer: SgdConfig = settings.group(SgdConfig)
+    augmentation: str = settings.setting(
+        "simclr", "how a view is drawn; affine is for tiny grey images", choices=("simclr", "standard", "affine")
+    )
+    views: ViewsConfig = settings.group(ViewsConfig)
+    compute: ComputeConfig = settings.group(ComputeConfig)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
@@ -95,14 +114,14 @@ def train(
     length = config.queue_size // config.batch_size * config.batch_size
     queue = momentum.KeyQueue(length, config.feature_dim, runtime.generator("queue"))
     slow = Pair(model, queue)
-    optimizer = pretext.sgd(config, model)
-    trained = runtime.prepare(model, config)
+    optimizer = pretext.sgd(config.optimizer, model)
+    trained = runtime.prepare(model, config.compute)
     milestones = [round(share * config.epochs) for share in DROPS_AT]
 
     def rate(epoch: int) -> float:
         if config.schedule == "cosine":
-            return schedules.cosine(config.lr, epoch, epochs=config.epochs)
-        return schedules.step(config.lr, epoch, milestones=milestones, decay=0.1)
+            return schedules.cosine(config.optimizer.lr, epoch, epochs=config.epochs)
+        return schedules.step(config.optimizer.lr, epoch, milestones=milestones, decay=0.1)
 
     last = yield from loop.epochs(
         config.epochs,

@@ -18,7 +18,10 @@ from .. import settings
 from ..interfaces import Epoch, ImageData, Result, Runtime
 from ..maths import schedules
 from ..nets import backbones, models
+from ..nets.precision import ComputeConfig
 from ..training import loop, pretext
+from ..training.optimizers import SgdConfig
+from ..training.views import ViewsConfig
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -34,18 +37,32 @@ MONITOR_TEMPERATURE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(pretext.Common):
+class Config:
+    network: str = settings.setting(
+        "auto",
+        "backbone; auto picks by image size, from small at 8 px to resnet50 at 224 px",
+        choices=("auto", *backbones.BACKBONES),
+    )
     rotations: int = settings.setting(4, "4 turns by 0, 90, 180 and 270 degrees; 2 by 0 and 180", choices=(2, 4))
+    epochs: int = settings.setting(200, "passes over the training images", low=1, unit="epochs")
     batch_size: int = settings.setting(
         128, "images in a step, over all workers, before they are turned", low=2, unit="images", symbol="B"
     )
-    lr: float = settings.setting(0.1, "learning rate of SGD at the start; falls in three steps", above=0)
-    weight_decay: float = settings.setting(5e-4, "L2 penalty, on every parameter", low=0)
+    optimizer: SgdConfig = settings.group(
+        SgdConfig,
+        lr=settings.setting(0.1, "learning rate of SGD at the start; falls in three steps", above=0),
+        weight_decay=5e-4,
+    )
     augmentation: str = settings.setting(
         "spc_weak",
         "how an image is drawn before it is turned; spc_weak shifts and mirrors",
         choices=("spc_weak", "standard", "simclr", "affine"),
     )
+    views: ViewsConfig = settings.group(ViewsConfig)
+    compute: ComputeConfig = settings.group(ComputeConfig)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 limits = pretext.limits
@@ -72,15 +89,15 @@ def train(
     source = pretext.Source(config, data, data.pretext, runtime)
     model = models.ClusteringModel(pretext.backbone(network, data.shape, runtime.seed), config.rotations)
     model = model.to(runtime.device)
-    optimizer = pretext.sgd(config, model, nesterov=True)
-    trained = runtime.prepare(model, config)
+    optimizer = pretext.sgd(config.optimizer, model, nesterov=True)
+    trained = runtime.prepare(model, config.compute)
     milestones = [round(share * config.epochs) for share in DROPS_AT]
     last = yield from loop.epochs(
         config.epochs,
         runtime,
         {"model": model, "optimizer": optimizer},
         lambda epoch: _epoch(config, source, trained, optimizer, epoch),
-        lr_of=lambda epoch: schedules.step(config.lr, epoch, milestones=milestones, decay=DROP),
+        lr_of=lambda epoch: schedules.step(config.optimizer.lr, epoch, milestones=milestones, decay=DROP),
     )
     arrays = pretext.features(model, data, {"backbone": "features"})
     return Result(

@@ -28,7 +28,10 @@ from ..data.batch_random import BatchRandom
 from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, neighbor_pairs, scan_loss
 from ..nets import models
+from ..nets.precision import ComputeConfig
 from ..training import alternating_normalization, clustering, loop
+from ..training.alternating_normalization import AnConfig
+from ..training.optimizers import AdamOrSgdConfig, adam_or_sgd
 
 NAMESPACE = "scan"
 INPUTS = ("pretext", "neighbors")
@@ -48,16 +51,16 @@ _IMAGENET: Mapping[str, settings.Plain] = {
     "augmentation": "simclr",
     "num_heads": 10,
     "update_head_only": True,
-    "optimizer": "sgd",
-    "lr": 5.0,
-    "momentum": 0.9,
-    "weight_decay": 0.0,
+    "optimizer.name": "sgd",
+    "optimizer.lr": 5.0,
+    "optimizer.momentum": 0.9,
+    "optimizer.weight_decay": 0.0,
 }
 _LARGE: Mapping[str, Mapping[str, settings.Plain]] = {
     "imagenet50": {**_IMAGENET, "num_neighbors": 50, "batch_size": 512},
     "imagenet100": {**_IMAGENET, "num_neighbors": 50, "batch_size": 1024},
     "imagenet200": {**_IMAGENET, "num_neighbors": 50, "batch_size": 1024},
-    "imagenet": {**_IMAGENET, "num_neighbors": 20, "batch_size": 4096, "lr": 30.0},
+    "imagenet": {**_IMAGENET, "num_neighbors": 20, "batch_size": 4096, "optimizer.lr": 30.0},
 }
 PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
     "repo": {
@@ -77,7 +80,24 @@ _ONE: Mapping[str, tuple[settings.Plain, ...]] = {"neighbor_sampling": ("one_wit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(alternating_normalization.Settings, clustering.OptimizerConfig):
+class ViewsConfig:
+    num_strong_ops: int = settings.setting(
+        4, "operations drawn of 14", low=1, high=14, when={"augmentation": ("scan_strong",)}
+    )
+    cutout_max_length: int = settings.setting(
+        0, "longest side of the cut-out square; 0 takes it from the image size",
+        low=0, unit="px", when={"augmentation": ("scan_strong",)},
+    )  # fmt: skip
+    affine_scale: float = settings.setting(
+        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
+    )
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
     entropy_weight: float = settings.setting(5.0, "weight of the entropy of the mean prediction", low=0, symbol="λ")
     class_prior: str = settings.setting(
         "",
@@ -105,20 +125,14 @@ class Config(alternating_normalization.Settings, clustering.OptimizerConfig):
         "how anchors and neighbors are drawn",
         choices=("scan_strong", "simclr", "standard", "affine", "eval"),
     )
-    num_strong_ops: int = settings.setting(
-        4, "operations drawn of 14", low=1, high=14, when={"augmentation": ("scan_strong",)}
-    )
-    cutout_max_length: int = settings.setting(
-        0, "longest side of the cut-out square; 0 takes it from the image size",
-        low=0, unit="px", when={"augmentation": ("scan_strong",)},
-    )  # fmt: skip
-    affine_scale: float = settings.setting(
-        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
-    )
+    views: ViewsConfig = settings.group(ViewsConfig)
+    optimizer: AdamOrSgdConfig = settings.group(AdamOrSgdConfig)
+    compute: ComputeConfig = settings.group(ComputeConfig)
+    an: AnConfig = settings.group(AnConfig)
     an_agreement: scan_loss.Agreement = settings.setting(
         "dot",
         "how a prediction is held against a corrected one: -log of the dot product, or cross entropy",
-        when={"an": ("correction", "both")},
+        when={"an.mode": ("correction", "both")},
     )
     selection_split: str = settings.setting(
         "eval", "images whose neighbors select epoch and head", choices=("eval", "train")
@@ -241,7 +255,7 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
     model.to(runtime.device)
     if config.update_head_only:
         model.backbone.requires_grad_(False)
-    optimizer = clustering.optimizer(config, [p for p in model.parameters() if p.requires_grad])
+    optimizer = adam_or_sgd(config.optimizer, [p for p in model.parameters() if p.requires_grad])
     train_ND = eval_ND = None
     trained: nn.Module = model
     if config.update_head_only and config.augmentation == "eval":
@@ -255,12 +269,12 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
         prior_C /= prior_C.sum()
     normalizers = [
         alternating_normalization.Normalizer(
-            config, num_clusters, len(data.class_names), config.batch_size, runtime.device
+            config.an, num_clusters, len(data.class_names), config.batch_size, runtime.device
         )
         for _ in range(config.num_heads)
     ]
     return _Setup(
-        config, data, inputs["neighbors"], model, runtime.prepare(trained, config), optimizer, runtime,
+        config, data, inputs["neighbors"], model, runtime.prepare(trained, config.compute), optimizer, runtime,
         table_NK, count_N, prior_C, normalizers, train_ND, eval_ND,
     )  # fmt: skip
 
@@ -303,7 +317,9 @@ def _steps(setup: _Setup, epoch: int) -> Iterator[tuple[tuple[Tensor, ...], list
             yield rows, [setup.train_ND[rows_B] for rows_B in rows]
         return
     strength = augment.Strength(
-        num_strong_ops=config.num_strong_ops, cutout_max_length=config.cutout_max_length, affine=config.affine_scale
+        num_strong_ops=config.views.num_strong_ops,
+        cutout_max_length=config.views.cutout_max_length,
+        affine=config.views.affine_scale,
     )
     norm, views = augment.Norm(data.mean, data.std), runtime.generator("views", epoch)
     view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)

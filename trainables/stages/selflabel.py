@@ -25,7 +25,11 @@ from ..data import augment, view_batches
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import metrics, selflabel
 from ..nets import models
+from ..nets.precision import ComputeConfig
 from ..training import alternating_normalization, clustering, loop
+from ..training.alternating_normalization import AnConfig
+from ..training.optimizers import AdamOrSgdConfig, adam_or_sgd
+from ..training.views import AffineConfig
 
 NAMESPACE = "selflabel"
 INPUTS = ("scan",)
@@ -48,10 +52,10 @@ _IMAGENET: Mapping[str, settings.Plain] = {
     "epochs": 25,
     "batch_size": 512,
     "class_balancing": False,
-    "optimizer": "sgd",
-    "lr": 0.03,
-    "momentum": 0.9,
-    "weight_decay": 0.0,
+    "optimizer.name": "sgd",
+    "optimizer.lr": 0.03,
+    "optimizer.momentum": 0.9,
+    "optimizer.weight_decay": 0.0,
     "ema_mode": "overwrite",
     "ema_decay": 0.999,
 }
@@ -70,7 +74,7 @@ SMALLEST_SHARE = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(alternating_normalization.Settings, clustering.OptimizerConfig):
+class Config:
     confidence_threshold: float = settings.setting(
         0.99, "a prediction above it becomes a label", above=0, below=1, unit="as a probability", symbol="τ"
     )
@@ -78,11 +82,11 @@ class Config(alternating_normalization.Settings, clustering.OptimizerConfig):
     augmentation: str = settings.setting(
         "scan_strong", "how the trained view is drawn", choices=("scan_strong", "simclr", "standard", "affine")
     )
-    affine_scale: float = settings.setting(
-        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
-    )
+    views: AffineConfig = settings.group(AffineConfig)
     epochs: int = settings.setting(200, "passes over the training images", low=1, unit="epochs")
     batch_size: int = settings.setting(1000, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    optimizer: AdamOrSgdConfig = settings.group(AdamOrSgdConfig)
+    compute: ComputeConfig = settings.group(ComputeConfig)
     ema_mode: str = settings.setting(
         "off",
         "average of the weights: none; written over the student after each step; or kept aside for evaluation",
@@ -101,6 +105,7 @@ class Config(alternating_normalization.Settings, clustering.OptimizerConfig):
     patience_epochs: int = settings.setting(
         10, "epochs without gain before the plateau rule stops", low=1, unit="epochs", when={"stop_rule": ("plateau",)}
     )
+    an: AnConfig = settings.group(AnConfig)
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -184,17 +189,17 @@ def train(
 def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) -> _Setup:
     model = clustering.restored(start, data.shape, runtime.seed).to(runtime.device)
     average = None if config.ema_mode == "off" else copy.deepcopy(model)
-    optimizer = clustering.optimizer(config, list(model.parameters()))
+    optimizer = adam_or_sgd(config.optimizer, list(model.parameters()))
     num_clusters = start.facts["num_clusters"]
     normalizer = alternating_normalization.Normalizer(
-        config, num_clusters, len(data.class_names), config.batch_size, runtime.device
+        config.an, num_clusters, len(data.class_names), config.batch_size, runtime.device
     )
-    return _Setup(config, data, model, runtime.prepare(model, config), average, optimizer, normalizer, runtime)
+    return _Setup(config, data, model, runtime.prepare(model, config.compute), average, optimizer, normalizer, runtime)
 
 
 def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     config, data, model, runtime = setup.config, setup.data, setup.model, setup.runtime
-    norm, strength = augment.Norm(data.mean, data.std), augment.Strength(affine=config.affine_scale)
+    norm, strength = augment.Norm(data.mean, data.std), config.views.strength()
     strong_view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
     views = runtime.generator("views", epoch)
     order = runtime.batches(data.train, config.batch_size, epoch)

@@ -16,7 +16,10 @@ from .. import settings
 from ..interfaces import Epoch, ImageData, Result, Runtime
 from ..maths import contrastive, schedules
 from ..nets import backbones, models
+from ..nets.precision import ComputeConfig
 from ..training import loop, pretext
+from ..training.optimizers import SgdConfig
+from ..training.views import ViewsConfig
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
@@ -27,7 +30,12 @@ SPACES = ("head", "backbone")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(pretext.Common):
+class Config:
+    network: str = settings.setting(
+        "auto",
+        "backbone; auto picks by image size, from small at 8 px to resnet50 at 224 px",
+        choices=("auto", *backbones.BACKBONES),
+    )
     temperature: float = settings.setting(0.1, "divides the cosine similarities", above=0, high=10, symbol="τ")
     feature_dim: int = settings.setting(128, "width of the contrastive feature", low=2, high=4096)
     head: models.Head = settings.setting("mlp", "projection head: one hidden layer, or none")
@@ -36,7 +44,17 @@ class Config(pretext.Common):
     )
     epochs: int = settings.setting(500, "passes over the training images", low=1, unit="epochs")
     batch_size: int = settings.setting(512, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    lr: float = settings.setting(0.4, "learning rate of SGD at the start; falls along a cosine", above=0)
+    optimizer: SgdConfig = settings.group(
+        SgdConfig, lr=settings.setting(0.4, "learning rate of SGD at the start; falls along a cosine", above=0)
+    )
+    augmentation: str = settings.setting(
+        "simclr", "how a view is drawn; affine is for tiny grey images", choices=("simclr", "standard", "affine")
+    )
+    views: ViewsConfig = settings.group(ViewsConfig)
+    compute: ComputeConfig = settings.group(ComputeConfig)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
 
 
 limits = pretext.limits
@@ -54,14 +72,14 @@ def train(
     network = backbones.resolve(config.network, data.shape)
     source = pretext.Source(config, data, data.pretext, runtime)
     model = pretext.contrastive_model(config, network, data, runtime)
-    optimizer = pretext.sgd(config, model)
-    trained = runtime.prepare(model, config)
+    optimizer = pretext.sgd(config.optimizer, model)
+    trained = runtime.prepare(model, config.compute)
     last = yield from loop.epochs(
         config.epochs,
         runtime,
         {"model": model, "optimizer": optimizer},
         lambda epoch: _epoch(config, source, trained, optimizer, epoch),
-        lr_of=lambda epoch: schedules.cosine_scan(config.lr, epoch, epochs=config.epochs),
+        lr_of=lambda epoch: schedules.cosine_scan(config.optimizer.lr, epoch, epochs=config.epochs),
     )
     return pretext.result(model, network, "head", last, source, temperature=config.temperature)
 

@@ -37,9 +37,13 @@ from ..data.batch_random import BatchRandom
 from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import contrastive, metrics, schedules, sinkhorn
 from ..maths import simgcd as maths
-from ..nets import freezing, models, precision
+from ..nets import freezing, models
 from ..nets import simgcd as nets
+from ..nets.precision import ComputeConfig
 from ..training import alternating_normalization, clustering, loop, pretext, view_agreement
+from ..training.alternating_normalization import AnConfig
+from ..training.optimizers import SgdConfig
+from ..training.views import ViewsConfig
 
 NAMESPACE = "simgcd"
 INPUTS = ("pretext",)
@@ -67,7 +71,7 @@ NUM_VIEWS = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(alternating_normalization.Settings, pretext.Views, precision.Settings):
+class Config:
     known_classes: int = settings.setting(
         0, "classes whose images may have a label, the first ones; 0 means half of them", low=0, unit="classes"
     )
@@ -107,14 +111,19 @@ class Config(alternating_normalization.Settings, pretext.Views, precision.Settin
     )
     epochs: int = settings.setting(200, "times that as many images are drawn as there are", low=1, unit="epochs")
     batch_size: int = settings.setting(128, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    lr: float = settings.setting(0.1, "learning rate of SGD at the start; a cosine takes it to a thousandth", above=0)
-    momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1)
-    weight_decay: float = settings.setting(5e-5, "L2 penalty, on matrices and filters alone", low=0)
+    optimizer: SgdConfig = settings.group(
+        SgdConfig,
+        lr=settings.setting(0.1, "learning rate of SGD at the start; a cosine takes it to a thousandth", above=0),
+        weight_decay=settings.setting(5e-5, "L2 penalty, on matrices and filters alone", low=0),
+    )
+    compute: ComputeConfig = settings.group(ComputeConfig)
     augmentation: str = settings.setting(
         "simgcd",
         "how a view is drawn; affine is for tiny grey images",
         choices=("simgcd", "simclr", "standard", "affine"),
     )
+    views: ViewsConfig = settings.group(ViewsConfig)
+    an: AnConfig = settings.group(AnConfig)
     confidence_threshold: float = settings.setting(
         0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
     )
@@ -194,7 +203,7 @@ def train(
         runtime,
         {"model": setup.model, "optimizer": setup.optimizer, "normalizer": setup.normalizer},
         lambda epoch: _epoch(setup, epoch) | _evaluate(setup),
-        lr_of=lambda epoch: schedules.cosine_scan(config.lr, epoch, epochs=config.epochs),
+        lr_of=lambda epoch: schedules.cosine_scan(config.optimizer.lr, epoch, epochs=config.epochs),
     )
     train_NC, _ = _predicted(setup, "train")
     eval_NC, features_ND = _predicted(setup, "eval")
@@ -237,9 +246,9 @@ def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) ->
         config,
         data,
         model,
-        runtime.prepare(model, config),
+        runtime.prepare(model, config.compute),
         _optimizer(config, model),
-        alternating_normalization.Normalizer(config, num_clusters, num_classes, config.batch_size, runtime.device),
+        alternating_normalization.Normalizer(config.an, num_clusters, num_classes, config.batch_size, runtime.device),
         runtime,
         labeled_N,
         torch.where(labeled_N, labels_N, -1),
@@ -252,13 +261,19 @@ def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
         {"params": [weights for weights in trained if weights.ndim > 1]},
         {"params": [weights for weights in trained if weights.ndim == 1], "weight_decay": 0.0},
     ]
-    return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True)
+    return torch.optim.SGD(
+        groups,
+        lr=config.optimizer.lr,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+        fused=True,
+    )
 
 
 def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     config, data, runtime = setup.config, setup.data, setup.runtime
     views, norm = runtime.generator("views", epoch), augment.Norm(data.mean, data.std)
-    strength = config.strength()
+    strength = config.views.strength()
     view = augment.AUGMENTATIONS[config.augmentation]
     freezing.train_mode(setup.trained)
     steps, sums = _steps(setup, epoch), torch.zeros(len(TERMS), device=runtime.device)

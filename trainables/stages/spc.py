@@ -25,8 +25,11 @@ from torch import Tensor, nn
 from .. import settings
 from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import metrics, propagation, scan_loss, schedules, spc_labels
-from ..nets import models, precision
+from ..nets import models
+from ..nets.precision import ComputeConfig
 from ..training import alternating_normalization, clustering, loop, spc_mixing
+from ..training.alternating_normalization import AnConfig
+from ..training.optimizers import SgdConfig
 
 NAMESPACE = "spc"
 INPUTS = ("neighbors", "scan")
@@ -51,7 +54,7 @@ _AN = ("correction", "reweight", "both")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(alternating_normalization.Settings, precision.Settings):
+class Config:
     strong_threshold: float = settings.setting(
         0.95, "a prediction above it may be a strong label", above=0, below=1, unit="as a probability", symbol="δ"
     )
@@ -130,15 +133,24 @@ class Config(alternating_normalization.Settings, precision.Settings):
         when={"weak_augmentation": ("affine",)},
     )
     epochs: int = settings.setting(50, "passes over the weak images", low=1, unit="epochs")
-    lr: float = settings.setting(0.03, "learning rate of SGD at the start; falls along a cosine", above=0)
-    momentum: float = settings.setting(0.9, "Nesterov momentum of SGD", low=0, below=1)
-    weight_decay: float = settings.setting(5e-4, "L2 penalty, on every parameter", low=0)
-    an: str = settings.setting(
-        "none",
-        "alternating normalization: correct unsure weak labels, weigh them by how unsure they are, or both",
-        choices=("none", *_AN),
+    optimizer: SgdConfig = settings.group(
+        SgdConfig,
+        lr=settings.setting(0.03, "learning rate of SGD at the start; falls along a cosine", above=0),
+        momentum=settings.setting(0.9, "Nesterov momentum of SGD", low=0, below=1),
+        weight_decay=5e-4,
     )
-    an_batch_size: int = settings.setting(256, "images normalized together", low=2, unit="images", when={"an": _AN})
+    compute: ComputeConfig = settings.group(ComputeConfig)
+    an: AnConfig = settings.group(
+        AnConfig,
+        mode=settings.setting(
+            "none",
+            "alternating normalization: correct unsure weak labels, weigh them by how unsure they are, or both",
+            choices=("none", *_AN),
+        ),
+    )
+    an_batch_size: int = settings.setting(
+        256, "images normalized together", low=2, unit="images", when={"an.mode": _AN}
+    )
     confidence_threshold: float = settings.setting(
         0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
     )
@@ -258,18 +270,18 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
     model = clustering.restored(start, data.shape, runtime.seed).to(runtime.device)
     optimizer = torch.optim.SGD(
         model.parameters(),
-        lr=config.lr,
-        momentum=config.momentum,
-        weight_decay=config.weight_decay,
-        nesterov=config.momentum > 0,
+        lr=config.optimizer.lr,
+        momentum=config.optimizer.momentum,
+        weight_decay=config.optimizer.weight_decay,
+        nesterov=config.optimizer.momentum > 0,
         fused=True,
     )
     scan_NC = torch.tensor(start.arrays["probabilities_train"])
     neighbors_eval_NK = torch.tensor(inputs["neighbors"].arrays["neighbors_eval"])
     normalizer = alternating_normalization.Normalizer(
-        config, scan_NC.shape[1], len(data.class_names), config.an_batch_size, torch.device("cpu")
+        config.an, scan_NC.shape[1], len(data.class_names), config.an_batch_size, torch.device("cpu")
     )
-    trained = runtime.prepare(model, config)
+    trained = runtime.prepare(model, config.compute)
     return _Setup(config, data, model, trained, optimizer, normalizer, runtime, scan_NC, neighbors_eval_NK)
 
 
@@ -369,7 +381,9 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
             ]
             targets_NC[weak.rows_B] *= weights_B[:, None]
         strong = spc_mixing.strong_batch(strong_S, num_strong, draws["strong"], runtime)
-        lr = schedules.cosine_rampdown_spc(config.lr, epoch, steps, epochs=config.epochs, iterations=num_steps)
+        lr = schedules.cosine_rampdown_spc(
+            config.optimizer.lr, epoch, steps, epochs=config.epochs, iterations=num_steps
+        )
         loop.set_lr(setup.optimizer, lr)
         setup.optimizer.zero_grad(set_to_none=True)
         for _ in range(config.num_augs):

@@ -30,7 +30,9 @@ from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime, Sp
 from ..maths import metrics, schedules, sinkhorn
 from ..nets import backbones, larc, models
 from ..nets import swav as nets
+from ..nets.precision import ComputeConfig
 from ..training import alternating_normalization, clustering, loop, pretext, view_agreement
+from ..training.alternating_normalization import AnConfig
 
 NAMESPACE = "swav"
 INPUTS: tuple[str, ...] = ()
@@ -48,14 +50,15 @@ CRITERION = ("view_agreement", "max")
 PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
     "repo": {
         "imagenet": {
-            "network": "resnet50", "epochs": 400, "batch_size": 4096, "lr": 4.8, "warmup_epochs": 10, "warmup_lr": 0.3,
-            "final_lr": 0.0048, "queue": False, "freeze_iterations": 313, "crop_min_area": 0.14, "num_small_crops": 6,
+            "network": "resnet50", "epochs": 400, "batch_size": 4096, "optimizer.lr": 4.8, "warmup_epochs": 10,
+            "warmup_lr": 0.3, "final_lr": 0.0048, "queue": False, "freeze_iterations": 313,
+            "views.crop_min_area": 0.14, "views.num_small_crops": 6,
         },
     },
     "small_batch": {
         "imagenet": {
-            "network": "resnet50", "epochs": 400, "batch_size": 256, "lr": 0.6, "final_lr": 0.0006, "queue": True,
-            "freeze_iterations": 5005, "crop_min_area": 0.14, "num_small_crops": 6,
+            "network": "resnet50", "epochs": 400, "batch_size": 256, "optimizer.lr": 0.6, "final_lr": 0.0006,
+            "queue": True, "freeze_iterations": 5005, "views.crop_min_area": 0.14, "views.num_small_crops": 6,
         },
     },
 }  # fmt: skip
@@ -63,7 +66,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
 
 SMOKE: Mapping[str, settings.Plain] = {
     "warmup_epochs": 0,
-    "num_small_crops": 0,
+    "views.num_small_crops": 0,
     "num_prototypes": 30,
     "queue_start_epoch": 1,
     "freeze_iterations": 7,
@@ -82,7 +85,58 @@ _COSINE = {"schedule": ("warmup_cosine",)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(alternating_normalization.Settings, pretext.Common):
+class OptimizerConfig:
+    """Adam, or SGD with momentum, by itself or with LARC."""
+
+    name: str = settings.setting(
+        "larc", "larc scales each tensor's step to its length, for large batches", choices=("larc", "sgd", "adam")
+    )
+    lr: float = settings.setting(0.6, "learning rate, after the warm-up", above=0)
+    momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1, when={"name": ("larc", "sgd")})
+    weight_decay: float = settings.setting(1e-6, "L2 penalty, on every parameter", low=0)
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewsConfig:
+    crop_min_area: float = settings.setting(
+        0.08, "smallest share of the image that a large crop covers; 0.14 beside small crops", above=0, below=1,
+        when=_MULTI_CROP,
+    )  # fmt: skip
+    jitter_scale: float = settings.setting(
+        1.0, "multiplies the reach of color jitter: 0.8, and 0.2 of the hue", low=0, high=2, when=_MULTI_CROP
+    )
+    blur: bool = settings.setting(True, "blur half of the views; not meant for images of 32 px", when=_MULTI_CROP)
+    num_small_crops: int = settings.setting(
+        0, "small crops beside the two large ones; 6 on ImageNet", low=0, high=32, when=_MULTI_CROP, symbol="V - 2"
+    )
+    small_crop_px: int = settings.setting(96, "side of a small crop", low=8, unit="px", when=_MULTI_CROP)
+    small_crop_min_area: float = settings.setting(
+        0.05, "smallest share of the image that a small crop covers", above=0, below=1, when=_MULTI_CROP
+    )
+    small_crop_max_area: float = settings.setting(
+        0.14, "largest share of the image that a small crop covers", above=0, high=1, when=_MULTI_CROP
+    )
+    affine_scale: float = settings.setting(
+        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
+    )
+
+    def __post_init__(self) -> None:
+        settings.check(self)
+        if self.small_crop_min_area >= self.small_crop_max_area:
+            rule = f"small_crop_min_area must be below small_crop_max_area ({self.small_crop_max_area:g})"
+            raise settings.SettingsError([("small_crop_min_area", f"{rule}, but is {self.small_crop_min_area:g}.")])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    network: str = settings.setting(
+        "auto",
+        "backbone; auto picks by image size, from small at 8 px to resnet50 at 224 px",
+        choices=("auto", *backbones.BACKBONES),
+    )
     num_prototypes: int = settings.setting(3000, "prototypes, which are the clusters", low=2, high=100_000, symbol="K")
     temperature: float = settings.setting(0.1, "divides the scores in a prediction", above=0, high=10, symbol="τ")
     epsilon: float = settings.setting(0.05, "softness of the codes", above=0, high=10, symbol="ε")
@@ -104,12 +158,7 @@ class Config(alternating_normalization.Settings, pretext.Common):
     )
     epochs: int = settings.setting(200, "passes over the training images", low=1, unit="epochs")
     batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    optimizer: str = settings.setting(
-        "larc", "larc scales each tensor's step to its length, for large batches", choices=("larc", "sgd", "adam")
-    )
-    lr: float = settings.setting(0.6, "learning rate, after the warm-up", above=0)
-    momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1, when={"optimizer": ("larc", "sgd")})
-    weight_decay: float = settings.setting(1e-6, "L2 penalty, on every parameter", low=0)
+    optimizer: OptimizerConfig = settings.group(OptimizerConfig)
     schedule: str = settings.setting(
         "warmup_cosine", "how the rate changes, step by step", choices=("warmup_cosine", "constant")
     )
@@ -119,43 +168,22 @@ class Config(alternating_normalization.Settings, pretext.Common):
     augmentation: str = settings.setting(
         "swav", "how a view is drawn; affine is for tiny grey images, two views each", choices=("swav", "affine")
     )
-    crop_min_area: float = settings.setting(
-        0.08, "smallest share of the image that a large crop covers; 0.14 beside small crops", above=0, below=1,
-        when=_MULTI_CROP,
-    )  # fmt: skip
-    jitter_scale: float = settings.setting(
-        1.0, "multiplies the reach of color jitter: 0.8, and 0.2 of the hue", low=0, high=2, when=_MULTI_CROP
-    )
-    blur: bool = settings.setting(True, "blur half of the views; not meant for images of 32 px", when=_MULTI_CROP)
-    num_small_crops: int = settings.setting(
-        0, "small crops beside the two large ones; 6 on ImageNet", low=0, high=32, when=_MULTI_CROP, symbol="V - 2"
-    )
-    small_crop_px: int = settings.setting(96, "side of a small crop", low=8, unit="px", when=_MULTI_CROP)
-    small_crop_min_area: float = settings.setting(
-        0.05, "smallest share of the image that a small crop covers", above=0, below=1, when=_MULTI_CROP
-    )
-    small_crop_max_area: float = settings.setting(
-        0.14, "largest share of the image that a small crop covers", above=0, high=1, when=_MULTI_CROP
-    )
+    views: ViewsConfig = settings.group(ViewsConfig)
+    compute: ComputeConfig = settings.group(ComputeConfig)
+    an: AnConfig = settings.group(AnConfig)
     confidence_threshold: float = settings.setting(
         0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
     )
 
     def __post_init__(self) -> None:
         settings.check(self)
-        faults = []
-        if self.small_crop_min_area >= self.small_crop_max_area:
-            rule = f"small_crop_min_area must be below small_crop_max_area ({self.small_crop_max_area:g})"
-            faults.append(("small_crop_min_area", f"{rule}, but is {self.small_crop_min_area:g}."))
         if self.schedule == "warmup_cosine" and self.warmup_epochs >= self.epochs:
             rule = f"warmup_epochs must be below epochs ({self.epochs})"
-            faults.append(("warmup_epochs", f"{rule}, but is {self.warmup_epochs}."))
-        if faults:
-            raise settings.SettingsError(faults)
+            raise settings.SettingsError([("warmup_epochs", f"{rule}, but is {self.warmup_epochs}.")])
 
     @property
     def has_small_crops(self) -> bool:
-        return self.augmentation == "swav" and self.num_small_crops > 0
+        return self.augmentation == "swav" and self.views.num_small_crops > 0
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
@@ -167,9 +195,9 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
         )
     if config.has_small_crops:
         try:
-            backbones.check_size(backbones.resolve(config.network, shape), config.small_crop_px)
+            backbones.check_size(backbones.resolve(config.network, shape), config.views.small_crop_px)
         except ValueError as error:
-            yield "small_crop_px", f"small_crop_px is {config.small_crop_px}: {error}"
+            yield "views.small_crop_px", f"small_crop_px is {config.views.small_crop_px}: {error}"
 
 
 @dataclass(frozen=True)
@@ -239,18 +267,20 @@ def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
     length = config.queue_length // config.batch_size * config.batch_size if config.queue else 0
     queue = nets.CropQueue(NUM_CODES, length, config.feature_dim, runtime.device)
     normalizer = alternating_normalization.Normalizer(
-        config, config.num_prototypes, len(data.class_names), config.batch_size, runtime.device
+        config.an, config.num_prototypes, len(data.class_names), config.batch_size, runtime.device
     )
     optimizer = _optimizer(config, model)
-    trained = runtime.prepare(model, config)
+    trained = runtime.prepare(model, config.compute)
     return _Setup(config, data, data.pretext, model, trained, optimizer, queue, normalizer, runtime)
 
 
 def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
-    if config.optimizer == "adam":
-        return torch.optim.Adam(model.parameters(), lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    lr, momentum, decay = config.lr, config.momentum, config.weight_decay
-    if config.optimizer == "larc":
+    if config.optimizer.name == "adam":
+        return torch.optim.Adam(
+            model.parameters(), lr=config.optimizer.lr, weight_decay=config.optimizer.weight_decay, fused=True
+        )
+    lr, momentum, decay = config.optimizer.lr, config.optimizer.momentum, config.optimizer.weight_decay
+    if config.optimizer.name == "larc":
         return larc.Larc(model.parameters(), lr=lr, momentum=momentum, weight_decay=decay)
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=momentum, weight_decay=decay, fused=True)
 
@@ -258,9 +288,9 @@ def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
 def _rate(setup: _Setup, iteration: int) -> float:
     config = setup.config
     if config.schedule == "constant":
-        return config.lr
+        return config.optimizer.lr
     return schedules.warmup_cosine(
-        config.lr,
+        config.optimizer.lr,
         iteration,
         iterations=config.epochs * setup.steps,
         warmup=config.warmup_epochs * setup.steps,
@@ -298,17 +328,17 @@ def _crops(setup: _Setup, images_BCHW: Tensor, draws: BatchRandom) -> list[Tenso
     """The large crops, then the small ones."""
     config, norm = setup.config, augment.Norm(setup.data.mean, setup.data.std)
     if config.augmentation == "affine":
-        strength = augment.Strength(affine=config.affine_scale)
+        strength = augment.Strength(affine=config.views.affine_scale)
         return [augment.affine(images_BCHW, draws, norm, strength) for _ in range(NUM_CODES)]
-    large = _large(setup, (config.crop_min_area, 1.0), config.jitter_scale)
-    area = (config.small_crop_min_area, config.small_crop_max_area)
-    small = replace(large, size_px=config.small_crop_px, area=area)
-    kinds = [large] * NUM_CODES + [small] * config.num_small_crops
+    large = _large(setup, (config.views.crop_min_area, 1.0), config.views.jitter_scale)
+    area = (config.views.small_crop_min_area, config.views.small_crop_max_area)
+    small = replace(large, size_px=config.views.small_crop_px, area=area)
+    kinds = [large] * NUM_CODES + [small] * config.views.num_small_crops
     return [multicrop.view(images_BCHW, draws, norm, kind) for kind in kinds]
 
 
 def _large(setup: _Setup, area: tuple[float, float], jitter: float) -> multicrop.Crop:
-    return multicrop.Crop(setup.data.shape.image_size_px, area, jitter, setup.config.blur)
+    return multicrop.Crop(setup.data.shape.image_size_px, area, jitter, setup.config.views.blur)
 
 
 def _targets(

@@ -28,8 +28,12 @@ from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import fusion as maths_fusion
 from ..maths import uncertainty
 from ..nets import backbones, feature_maps
-from ..training import deepcluster, deepcluster_settings
+from ..nets.precision import ComputeConfig
+from ..training import deepcluster
 from ..training.deepcluster_features import Fusion
+from ..training.deepcluster_settings import ClusteringConfig
+from ..training.optimizers import SgdConfig
+from ..training.views import AffineConfig
 
 NAMESPACE = "uad"
 INPUTS: tuple[str, ...] = ()
@@ -42,9 +46,35 @@ _HIGH_LEVEL = {"fc7": "top", "last_pool": "last_pool", "last_conv": "last_conv"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Config(deepcluster_settings.Settings):
+class Config:
     """DeepCluster's settings, and UAD's two modules."""
 
+    network: str = settings.setting(
+        "auto", "backbone; alexnet_dc is the papers'", choices=("auto", *backbones.BACKBONES)
+    )
+    sobel: bool = settings.setting(True, "give the network image gradients instead of colors")
+    num_clusters: int = settings.setting(
+        0, "clusters; 0 means ten for each class", low=0, symbol="k", when={"clustering.method": ("kmeans",)}
+    )
+    clustering: ClusteringConfig = settings.group(ClusteringConfig)
+    epochs: int = settings.setting(200, "clusterings, each followed by training", low=1, unit="epochs")
+    epochs_between_reassignments: float = settings.setting(
+        1.0, "images drawn per clustering, as a share of the data set", above=0, high=100
+    )
+    uniform_sampler: bool = settings.setting(True, "draw images uniformly over the clusters, not over the images")
+    batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    optimizer: SgdConfig = settings.group(
+        SgdConfig,
+        lr=settings.setting(0.05, "learning rate of SGD, constant", above=0),
+        momentum=settings.setting(0.9, "momentum of SGD; the top layer has none", low=0, below=1),
+        weight_decay=1e-5,
+    )
+    augmentation: str = settings.setting(
+        "standard", "how images are drawn; affine is for tiny gray images",
+        choices=("standard", "simclr", "affine", "eval"),
+    )  # fmt: skip
+    views: AffineConfig = settings.group(AffineConfig)
+    compute: ComputeConfig = settings.group(ComputeConfig)
     fusion: bool = settings.setting(True, "F: cluster low-level features together with the high-level one")
     low_level_channels: int = settings.setting(
         8, "low-level channels kept, drawn at random", low=1, unit="channels", symbol="C₁*", when=_FUSED
@@ -102,6 +132,9 @@ class Config(deepcluster_settings.Settings):
         choices=("image_id", "cluster_order"), when=_WEIGHTED,
     )  # fmt: skip
 
+    def __post_init__(self) -> None:
+        settings.check(self)
+
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
     if not config.fusion:
@@ -119,7 +152,7 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
     channels, height, width = shapes[config.low_level_source]
     low_width = config.low_level_channels * height * width if config.fusion_op == "concat" else 0
     yield from deepcluster.limits(config, shape, _HIGH_LEVEL[config.high_level_source], low_width)
-    if config.pca_dim == 0 and config.fusion_block_norm == "zscore_each":
+    if config.clustering.pca_dim == 0 and config.fusion_block_norm == "zscore_each":
         yield "fusion_block_norm", "fusion_block_norm zscore_each is part of the PCA, but pca_dim is 0"
     if config.low_level_channels > channels:
         yield (

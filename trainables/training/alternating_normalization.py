@@ -1,6 +1,6 @@
 """Alternating normalization (AN) as any clustering stage switches it on: settings, lasting state, report.
 
-A stage's Config inherits ``Settings``, so that study files say ``dec.an: both``; where it has a batch of assignments
+A stage's Config has a group ``an``, so that study files say ``dec.an.mode: both``; where it has a batch of assignments
 that serve as targets, it calls a ``Normalizer``. Sites: DEC normalizes q at each target update, SCAN the neighbor's
 prediction, self-labeling the prediction on the weak view, SwAV the codes, SimGCD the sharpened predictions of unlabeled
 images, and SPC the propagated labels.
@@ -26,76 +26,79 @@ from ..maths import alternating_normalization, metrics
 METRICS = ("an_unsure_fraction", "an_changed_fraction", "an_missing_clusters", "an_acc_before", "an_acc_after")
 """What ``Normalizer.report`` may say; the two with "acc" look at labels."""
 
-_ON = {"an": ("correction", "reweight", "both")}
-_CORRECTS = {"an": ("correction", "both")}
+_ON = {"mode": ("correction", "reweight", "both")}
+_CORRECTS = {"mode": ("correction", "both")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The settings of AN in a stage that can normalize its assignments."""
+class AnConfig:
+    """The settings of AN in a stage that can normalize its assignments: the group ``an`` of its Config."""
 
-    an: str = settings.setting(
+    mode: str = settings.setting(
         "none",
         "alternating normalization: correct unsure assignments, weigh images by how unsure they are, or both",
         choices=("none", "correction", "reweight", "both"),
     )
-    an_top_k: int = settings.setting(
+    top_k: int = settings.setting(
         3, "largest probabilities in the entropy of an assignment", low=2, symbol="k", when=_ON
     )
-    an_entropy_threshold: float = settings.setting(
+    entropy_threshold: float = settings.setting(
         0.75, "an assignment of this entropy or more is unsure; in [0, 1] if renormalized, else in nats",
         above=0, symbol="τ", when=_ON,
     )  # fmt: skip
-    an_renormalize: bool = settings.setting(
+    renormalize: bool = settings.setting(
         True, "make the top probabilities sum to 1 and divide their entropy by log k", when=_ON
     )
-    an_tie_is_unsure: bool = settings.setting(True, "an assignment right at the threshold is unsure", when=_ON)
-    an_start_epoch: int = settings.setting(
+    tie_is_unsure: bool = settings.setting(True, "an assignment right at the threshold is unsure", when=_ON)
+    start_epoch: int = settings.setting(
         0, "epochs before it begins: early predictions are all unsure", low=0, unit="epochs", when=_ON
     )
-    an_power: float = settings.setting(
+    power: float = settings.setting(
         1.0, "exponent of every probability before normalization", above=0, high=20, symbol="λ", when=_CORRECTS
     )
-    an_power_schedule: str = settings.setting(
+    power_schedule: str = settings.setting(
         "once", "when the exponent is applied", choices=("once", "every_iteration"), when=_CORRECTS
     )
-    an_iterations: int = settings.setting(
+    iterations: int = settings.setting(
         3, "rounds of normalizing columns, then rows", low=1, high=20, symbol="T", when=_CORRECTS
     )
-    an_reference_mode: str = settings.setting(
+    reference_mode: str = settings.setting(
         "rescaled",
         "whether the sure rows keep their scales from round to round, or are reset",
         choices=("rescaled", "frozen"),
         when=_CORRECTS,
     )
-    an_class_prior: str = settings.setting(
+    class_prior: str = settings.setting(
         "uniform", "shares the clusters shall have", choices=("uniform", "running"), symbol="π", when=_CORRECTS
     )
-    an_prior_decay: float = settings.setting(
-        0.99, "how slowly the running prior moves", low=0, below=1, when={**_CORRECTS, "an_class_prior": ("running",)}
+    prior_decay: float = settings.setting(
+        0.99, "how slowly the running prior moves", low=0, below=1, when={**_CORRECTS, "class_prior": ("running",)}
     )
-    an_empty_reference: alternating_normalization.EmptyReference = settings.setting(
+    empty_reference: alternating_normalization.EmptyReference = settings.setting(
         "skip",
         "a batch with too few sure rows: leave it, take unit vectors as reference, or recent sure rows",
         when=_CORRECTS,
     )
-    an_min_reference: int = settings.setting(1, "sure rows that make a reference", low=1, unit="images", when=_CORRECTS)
-    an_reweight_temperature: float = settings.setting(
-        1.0, "divides the entropies in the weights", above=0, when={"an": ("reweight", "both")}
+    min_reference: int = settings.setting(1, "sure rows that make a reference", low=1, unit="images", when=_CORRECTS)
+    reweight_temperature: float = settings.setting(
+        1.0, "divides the entropies in the weights", above=0, when={"mode": ("reweight", "both")}
     )
 
-    def an_options(self) -> alternating_normalization.Options:
+    def __post_init__(self) -> None:
+        settings.check(self)
+
+    def options(self) -> alternating_normalization.Options:
         return alternating_normalization.Options(
-            top_k=self.an_top_k,
-            renormalize=self.an_renormalize,
-            threshold=self.an_entropy_threshold,
-            tie_is_unsure=self.an_tie_is_unsure,
-            power=self.an_power,
-            iterations=self.an_iterations,
-            each_time=self.an_power_schedule == "every_iteration",
-            frozen=self.an_reference_mode == "frozen",
-            empty=self.an_empty_reference,
-            min_reference=self.an_min_reference,
+            top_k=self.top_k,
+            renormalize=self.renormalize,
+            threshold=self.entropy_threshold,
+            tie_is_unsure=self.tie_is_unsure,
+            power=self.power,
+            iterations=self.iterations,
+            each_time=self.power_schedule == "every_iteration",
+            frozen=self.reference_mode == "frozen",
+            empty=self.empty_reference,
+            min_reference=self.min_reference,
         )
 
 
@@ -106,12 +109,12 @@ class Normalizer:
     """
 
     def __init__(
-        self, config: Settings, num_clusters: int, num_classes: int, batch_size: int, device: torch.device
+        self, config: AnConfig, num_clusters: int, num_classes: int, batch_size: int, device: torch.device
     ) -> None:
         """batch_size: rows normalized together where a whole split is, as ``in_batches`` and ``arrays`` do."""
         self._config = config
         self._batch_size = batch_size
-        self._options = config.an_options()
+        self._options = config.options()
         self._prior_C = torch.full((num_clusters,), 1 / num_clusters, dtype=torch.float64, device=device)
         self._queue_QC = torch.empty(0, num_clusters, dtype=torch.float64, device=device)
         self._num_classes = num_classes
@@ -126,13 +129,13 @@ class Normalizer:
         self._sums = torch.zeros(5, dtype=torch.float64, device=self._device)
 
     def is_active(self, epoch: int) -> bool:
-        return self._config.an != "none" and epoch >= self._config.an_start_epoch
+        return self._config.mode != "none" and epoch >= self._config.start_epoch
 
     def corrects(self, epoch: int) -> bool:
-        return self.is_active(epoch) and self._config.an != "reweight"
+        return self.is_active(epoch) and self._config.mode != "reweight"
 
     def weighs(self, epoch: int) -> bool:
-        return self.is_active(epoch) and self._config.an != "correction"
+        return self.is_active(epoch) and self._config.mode != "correction"
 
     def __call__(self, rows_BC: Tensor, labels_B: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
         """Targets (B, C) instead of ``rows_BC``, without gradients, and entropies (B,) of the rows as they came.
@@ -142,9 +145,9 @@ class Normalizer:
         normalized = alternating_normalization.refine_assignments(rows_BC, self._options, self._prior_C, self._queue_QC)
         targets_BC = normalized.targets_BC if self.corrects(epoch) else rows_BC.detach()
         self._count(rows_BC, targets_BC, normalized, labels_B)
-        if self.corrects(epoch) and self._config.an_class_prior == "running":
-            self._prior_C = alternating_normalization.next_prior(self._prior_C, targets_BC, self._config.an_prior_decay)
-        if self._config.an_empty_reference == "queue":
+        if self.corrects(epoch) and self._config.class_prior == "running":
+            self._prior_C = alternating_normalization.next_prior(self._prior_C, targets_BC, self._config.prior_decay)
+        if self._config.empty_reference == "queue":
             self._queue_QC = alternating_normalization.next_queue(self._queue_QC, rows_BC, ~normalized.unsure_B)
         return targets_BC, normalized.entropy_B
 
@@ -158,7 +161,7 @@ class Normalizer:
     def weights(self, entropy_B: Tensor) -> Tensor:
         """(B,) float32 weights of mean 1 over the batch, larger where a row is less sure."""
         return (
-            alternating_normalization.importance(entropy_B, self._config.an_reweight_temperature) * len(entropy_B)
+            alternating_normalization.importance(entropy_B, self._config.reweight_temperature) * len(entropy_B)
         ).float()
 
     def of_logits(self, logits_BC: Tensor, labels_B: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
@@ -213,7 +216,7 @@ class Normalizer:
 
         Empty where nothing is corrected. Prior and queue are those of now and stay so.
         """
-        if self._config.an in ("none", "reweight"):
+        if self._config.mode in ("none", "reweight"):
             return {}
         parts = [
             alternating_normalization.refine_assignments(

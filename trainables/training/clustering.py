@@ -4,7 +4,6 @@ Axes: N images, H heads, C clusters.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .. import settings
 from ..interfaces import DataShape, ImageData, Result, Split, State
 from ..maths import metrics
-from ..nets import backbones, models, precision
+from ..nets import backbones, models
 
 
 def fresh(network: str, shape: DataShape, num_clusters: int, num_heads: int, seed: int) -> models.ClusteringModel:
@@ -80,25 +78,6 @@ def closeness(points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32])
     exp_NC = np.exp(logits_NC - logits_NC.max(1, keepdims=True))
     shares_NC: NDArray[np.float32] = (exp_NC / exp_NC.sum(1, keepdims=True)).astype(np.float32)
     return shares_NC
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig(precision.Settings):
-    """Settings of a training step; a stage's Config inherits them and may change a default."""
-
-    optimizer: str = settings.setting("adam", "adam for small sets, sgd for ImageNet", choices=("adam", "sgd"))
-    lr: float = settings.setting(1e-4, "learning rate, constant", above=0)
-    momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1, when={"optimizer": ("sgd",)})
-    weight_decay: float = settings.setting(1e-4, "L2 penalty, on every parameter", low=0)
-
-
-def optimizer(config: OptimizerConfig, parameters: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
-    """Adam or SGD by ``config.optimizer``, with its lr, momentum and weight_decay (coupled L2 in both)."""
-    if config.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=config.lr, weight_decay=config.weight_decay, fused=True)
-    return torch.optim.SGD(
-        parameters, lr=config.lr, momentum=config.momentum, weight_decay=config.weight_decay, fused=True
-    )
 
 
 def limits_on_size(config: Any, shape: DataShape, names: tuple[str, ...]) -> list[tuple[str, str]]:

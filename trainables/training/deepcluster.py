@@ -28,7 +28,7 @@ from ..nets import alexnet, backbones, feature_maps
 from . import clustering, loop
 from .deepcluster_classifier import Learner
 from .deepcluster_features import Extractor, Fusion
-from .deepcluster_settings import Settings
+from .deepcluster_settings import DeepClusterConfig
 
 METRICS = (
     "loss",
@@ -78,21 +78,21 @@ class _Round:
 
 
 def limits(
-    config: Settings, shape: DataShape, source: str = "top", further_width: int = 0
+    config: DeepClusterConfig, shape: DataShape, source: str = "top", further_width: int = 0
 ) -> Iterator[tuple[str, str]]:
     """What the data set forbids. source: the tap that is clustered; further_width: of what is put beside it."""
     yield from clustering.limits_on_size(config, shape, ("batch_size",))
     num_clusters = config.num_clusters or CLUSTERS_PER_CLASS * shape.num_classes
     if shape.num_classes == 0:
         yield "num_clusters", "the final clustering has as many clusters as there are classes, but no label is known"
-    elif config.clustering == "kmeans" and num_clusters > shape.num_train:
+    elif config.clustering.method == "kmeans" and num_clusters > shape.num_train:
         rule = f"at most the number of training images ({shape.num_train})"
         yield "num_clusters", f"num_clusters must be {rule}, but is {num_clusters}"
-    if config.clustering == "pic" and config.pic_neighbors >= shape.num_train:
+    if config.clustering.method == "pic" and config.clustering.pic_neighbors >= shape.num_train:
         rule = f"below the number of training images ({shape.num_train})"
-        yield "pic_neighbors", f"pic_neighbors must be {rule}, but is {config.pic_neighbors}"
-    if config.pca_dim == 0 and config.incremental_pca:
-        yield "incremental_pca", "incremental_pca is true, but pca_dim is 0: there is no PCA to fit"
+        yield "clustering.pic_neighbors", f"pic_neighbors must be {rule}, but is {config.clustering.pic_neighbors}"
+    if config.clustering.pca_dim == 0 and config.clustering.incremental_pca:
+        yield "clustering.incremental_pca", "incremental_pca is true, but pca_dim is 0: there is no PCA to fit"
     try:
         network = backbones.resolve(config.network, shape)
         backbones.check_size(network, shape.image_size_px)
@@ -101,13 +101,13 @@ def limits(
         return
     width = int(np.prod(feature_maps.shapes(network, shape, config.sobel)[source])) + further_width
     most = min(width, shape.num_train)
-    if config.pca_dim > most:
+    if config.clustering.pca_dim > most:
         rule = f"at most {most}, the smaller of the feature's width and the number of images"
-        yield "pca_dim", f"pca_dim must be {rule}, but is {config.pca_dim}"
+        yield "clustering.pca_dim", f"pca_dim must be {rule}, but is {config.clustering.pca_dim}"
 
 
 def train(
-    config: Settings,
+    config: DeepClusterConfig,
     data: ImageData,
     runtime: Runtime,
     fusion: Fusion | None = None,
@@ -156,15 +156,27 @@ def _cluster(
 ) -> _Round:
     config, runtime, data = learner.config, learner.runtime, learner.data
     extractor = Extractor(
-        learner.backbone, data, runtime, config.batch_size, fusion, config.pca_dim, config.incremental_pca
+        learner.backbone,
+        data,
+        runtime,
+        config.batch_size,
+        fusion,
+        config.clustering.pca_dim,
+        config.clustering.incremental_pca,
     )
     points_NE, points_of, num_flat = extractor.points(epoch)
-    if config.clustering == "pic":
-        result = runtime.search.pic(points_NE, config.pic_neighbors, config.pic_sigma, config.pic_damping)
+    if config.clustering.method == "pic":
+        result = runtime.search.pic(
+            points_NE, config.clustering.pic_neighbors, config.clustering.pic_sigma, config.clustering.pic_damping
+        )
     else:
         num_clusters = config.num_clusters or CLUSTERS_PER_CLASS * len(data.class_names)
         result = runtime.search.kmeans(
-            points_NE, num_clusters, seed=_seed(runtime, epoch), iterations=config.kmeans_iterations, restarts=1
+            points_NE,
+            num_clusters,
+            seed=_seed(runtime, epoch),
+            iterations=config.clustering.kmeans_iterations,
+            restarts=1,
         )
     labels_N = torch.tensor(result.labels_N, device=runtime.device)
     weights_N = torch.ones(len(labels_N), device=runtime.device)
@@ -202,7 +214,7 @@ def _epoch(learner: Learner, clustered: _Round, weighting: Weighting | None, epo
     """The mean loss of one pass over the images drawn for an epoch."""
     config, data, runtime = learner.config, learner.data, learner.runtime
     trained, top_optimizer = learner.fresh_classifier(clustered.num_clusters, epoch)
-    norm, strength = augment.Norm(data.mean, data.std), augment.Strength(affine=config.affine_scale)
+    norm, strength = augment.Norm(data.mean, data.std), config.views.strength()
     views, dropped = runtime.generator("views", epoch), runtime.generator("dropout", epoch)
     form: uncertainty.LossForm = "weighted_nll" if weighting is None else weighting.loss_form
     drawn = _drawn(config, clustered, runtime, epoch)
@@ -227,7 +239,7 @@ def _epoch(learner: Learner, clustered: _Round, weighting: Weighting | None, epo
     return float(loss_sum / steps)
 
 
-def _drawn(config: Settings, clustered: _Round, runtime: Runtime, epoch: int) -> Tensor:
+def _drawn(config: DeepClusterConfig, clustered: _Round, runtime: Runtime, epoch: int) -> Tensor:
     """The image rows that an epoch trains on, on the device."""
     num_images = len(clustered.labels_N)
     count = max(2, int(num_images * config.epochs_between_reassignments))

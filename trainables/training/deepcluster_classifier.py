@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..interfaces import ImageData, Runtime
 from ..nets import backbones, feature_maps
 from .deepcluster_features import Fusion, kept_channels
-from .deepcluster_settings import Settings
+from .deepcluster_settings import DeepClusterConfig
 
 
 class Classifier(nn.Module):
@@ -47,7 +47,7 @@ class Learner:
     fusion: how features are joined for clustering; the classifier sees them so too where it says so.
     """
 
-    def __init__(self, config: Settings, data: ImageData, runtime: Runtime, fusion: Fusion | None) -> None:
+    def __init__(self, config: DeepClusterConfig, data: ImageData, runtime: Runtime, fusion: Fusion | None) -> None:
         self.config, self.data, self.runtime = config, data, runtime
         self._fusion = fusion if fusion is not None and fusion.for_classifier else None
         network, shape = backbones.resolve(config.network, data.shape), data.shape
@@ -60,9 +60,9 @@ class Learner:
         ).to(runtime.device)
         self.optimizer = torch.optim.SGD(
             self.backbone.parameters(),
-            lr=config.lr,
-            momentum=config.momentum,
-            weight_decay=config.weight_decay,
+            lr=config.optimizer.lr,
+            momentum=config.optimizer.momentum,
+            weight_decay=config.optimizer.weight_decay,
             fused=True,
         )
         self.classifier: Classifier | None = None
@@ -73,7 +73,7 @@ class Learner:
         if self.classifier is None or self.classifier.top.out_features != num_clusters:
             self.trained = None
             self.classifier = self._classifier(num_clusters).to(self.runtime.device)
-            self.trained = self.runtime.prepare(self.classifier, self.config)
+            self.trained = self.runtime.prepare(self.classifier, self.config.compute)
         assert self.trained is not None
         if self._fusion is not None:
             self.classifier.low_C = kept_channels(self._fusion, self._shapes, self.runtime, epoch)
@@ -81,7 +81,7 @@ class Learner:
         nn.init.normal_(top.weight, std=0.01, generator=self.runtime.generator("top", epoch))
         nn.init.zeros_(top.bias)
         return self.trained, torch.optim.SGD(
-            top.parameters(), lr=self.config.lr, weight_decay=self.config.weight_decay, fused=True
+            top.parameters(), lr=self.config.optimizer.lr, weight_decay=self.config.optimizer.weight_decay, fused=True
         )
 
     @property

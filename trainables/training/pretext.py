@@ -13,55 +13,45 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from .. import settings
 from ..data import augment, view_batches
 from ..interfaces import Batch, DataShape, ImageData, Result, Runtime, Split
 from ..maths import metrics
-from ..nets import backbones, models, precision
+from ..nets import backbones, models
+from .optimizers import SgdConfig
+from .views import ViewsConfig
 
 METRICS = ("loss", "lr", "epoch_seconds", "knn_acc")
 MONITOR_NEIGHBORS = 100
 """SCAN's monitor votes among this many neighbors."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Views:
-    """Settings of how far views go, for a stage with a setting ``augmentation`` that can be simclr or affine."""
+class PretextConfig(Protocol):
+    """Settings that every pretext's Config has. Those of batches and views; the optimizer is SGD."""
 
-    crop_min_area: float = settings.setting(
-        0.2, "smallest share of the image that a crop covers", above=0, high=1, when={"augmentation": ("simclr",)}
-    )
-    jitter_scale: float = settings.setting(
-        1.0, "multiplies the strengths of color jitter", low=0, high=2, when={"augmentation": ("simclr",)}
-    )
-    affine_scale: float = settings.setting(
-        1.0, "multiplies the ranges of the affine views", low=0, high=2, when={"augmentation": ("affine",)}
-    )
+    @property
+    def network(self) -> str: ...
 
-    def strength(self) -> augment.Strength:
-        return augment.Strength(crop_min_area=self.crop_min_area, jitter=self.jitter_scale, affine=self.affine_scale)
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def augmentation(self) -> str: ...
+
+    @property
+    def views(self) -> ViewsConfig: ...
+
+    @property
+    def optimizer(self) -> SgdConfig: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class Common(Views, precision.Settings):
-    """Settings of every pretext that trains. A stage may declare one again, with another default or other choices."""
+class _Sized(Protocol):
+    """Settings that a data set's size and shape can forbid."""
 
-    network: str = settings.setting(
-        "auto",
-        "backbone; auto picks by image size, from small at 8 px to resnet50 at 224 px",
-        choices=("auto", *backbones.BACKBONES),
-    )
-    epochs: int = settings.setting(200, "passes over the training images", low=1, unit="epochs")
-    batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
-    lr: float = settings.setting(0.03, "learning rate of SGD at the start", above=0)
-    momentum: float = settings.setting(0.9, "momentum of SGD", low=0, below=1)
-    weight_decay: float = settings.setting(1e-4, "L2 penalty, on every parameter", low=0)
-    augmentation: str = settings.setting(
-        "simclr", "how a view is drawn; affine is for tiny grey images", choices=("simclr", "standard", "affine")
-    )
+    @property
+    def network(self) -> str: ...
 
-    def __post_init__(self) -> None:
-        settings.check(self)
+    @property
+    def batch_size(self) -> int: ...
 
 
 class Contrastive(Protocol):
@@ -74,7 +64,7 @@ class Contrastive(Protocol):
     def head(self) -> models.Head: ...
 
 
-def limits(config: Common, shape: DataShape) -> Iterator[tuple[str, str]]:
+def limits(config: _Sized, shape: DataShape) -> Iterator[tuple[str, str]]:
     """What the data set's size forbids any pretext."""
     if config.batch_size > shape.num_train:
         yield "batch_size", f"batch_size is {config.batch_size}, but the data set trains on {shape.num_train} images"
@@ -89,16 +79,14 @@ def backbone(network: str, shape: DataShape, seed: int) -> backbones.Backbone:
     return backbones.build(network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=seed)
 
 
-def contrastive_model(
-    config: "Contrastive", network: str, data: ImageData, runtime: Runtime
-) -> models.ContrastiveModel:
+def contrastive_model(config: Contrastive, network: str, data: ImageData, runtime: Runtime) -> models.ContrastiveModel:
     """An untrained backbone and projection head, on the device."""
     untrained = backbone(network, data.shape, runtime.seed)
     return models.ContrastiveModel(untrained, config.feature_dim, config.head).to(runtime.device)
 
 
-def sgd(config: Common, model: nn.Module, *, nesterov: bool = False) -> torch.optim.SGD:
-    """SGD by the common settings, over every parameter."""
+def sgd(config: SgdConfig, model: nn.Module, *, nesterov: bool = False) -> torch.optim.SGD:
+    """SGD over every parameter."""
     return torch.optim.SGD(
         model.parameters(),
         lr=config.lr,
@@ -113,7 +101,7 @@ def sgd(config: Common, model: nn.Module, *, nesterov: bool = False) -> torch.op
 class Source:
     """Where a pretext's views come from. images: ``data.pretext``, put together once and not in every epoch."""
 
-    config: Common
+    config: PretextConfig
     data: ImageData
     images: Split
     runtime: Runtime
@@ -121,7 +109,7 @@ class Source:
     def batches(self, epoch: int, num_views: int) -> Iterator[tuple[Batch, list[Tensor]]]:
         """(batch, ``num_views`` views (B, C, H, W) of this rank's images) for each full batch of an epoch."""
         config, runtime = self.config, self.runtime
-        norm, strength = augment.Norm(self.data.mean, self.data.std), config.strength()
+        norm, strength = augment.Norm(self.data.mean, self.data.std), config.views.strength()
         view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
         order, views = runtime.batches(self.images, config.batch_size, epoch), runtime.generator("views", epoch)
         for batch, step in view_batches.of_batches(order, self.images.images_NCHW, view, views, times=num_views):
