@@ -128,7 +128,7 @@ def headline(summary: Summary) -> list[str]:
             f"{len(few)} of {len(summary.configurations)} rows have fewer than {significance.FEW_SEEDS} seeds: "
             "their deviations say little."
         )
-    if summary.method in pipeline.SEMI_SUPERVISED:
+    if pipeline.trains_on_labels(summary.method):
         lines.append(
             f"{summary.method} is semi-supervised: labels of some images train, and accuracy is of the unlabeled "
             "training images. It does not compare with a clustering without labels."

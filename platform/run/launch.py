@@ -146,12 +146,20 @@ def run(request: Request, launch_state: LaunchState) -> None:
 
 def _mark_prepared(launch_state: LaunchState, store: Store) -> None:
     """A prepare cell whose stages all exist needs no process."""
-    from trainables.runner.pipeline_runner import StageRecord, addresses
+    from trainables import pipeline
+    from trainables.runner.pipeline_runner import StageRecord, addresses, other_code
 
     for key, trial_spec in launch_state.trial_queue.prepare_cells:
         found = addresses(trial_spec)
         if all(f"{name}-{address}" in store for name, address in found.values()):
-            records = [vars(StageRecord(slot, name, address, True, 0.0)) for slot, (name, address) in found.items()]
+            notes = {
+                slot: tuple(other_code(store, f"{name}-{address}", pipeline.load(name)))
+                for slot, (name, address) in found.items()
+            }
+            records = [
+                vars(StageRecord(slot, name, address, True, 0.0, notes[slot]))
+                for slot, (name, address) in found.items()
+            ]
             launch_state.trial_queue.done(key, {"metrics": {}, "stages": records, "seconds": 0.0})
 
 

@@ -294,8 +294,10 @@ class TrialQueue:
 
 
 def _watched(study: Study) -> TrialSpec:
-    """What a trial's cell says of being stopped; none of it enters an address."""
-    found: TrialSpec = {"judged": judged_slot(study)} if study.scheduler else {}
+    """What a trial's cell says of being ranked and stopped; none of it enters an address."""
+    found: TrialSpec = {"objectives": [each.metric for each in study.objectives]}
+    if study.scheduler:
+        found["judged"] = judged_slot(study)
     if study.guard.collapse is not None:
         found["collapse"] = study.guard.collapse.model_dump()
     return found if study.time_limit is None else found | {"time_limit_s": study.time_limit}

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -56,7 +56,12 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
     "PGCONNECT_TIMEOUT": "10",
 }
+_T = TypeVar("_T")
 _Job = Callable[[TrackerSync, "MlflowRuns"], None]
+
+
+class ModelFault(RuntimeError):
+    """A model cannot be built or exported: no fault of the tracker's, and no repetition cures it."""
 
 
 class Tracker:
@@ -74,6 +79,8 @@ class Tracker:
         self._jobs: deque[_Job] = deque()
         self._ids: dict[str, str | None] = {"uri": redacted(self._uri), "experiment_id": None, "parent_run_id": None}
         self._error = "it was never reached"
+        self.model_fault = ""
+        """Why the best model is not logged, in one sentence; empty while nothing is wrong with it."""
         self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
 
     def start(self) -> None:
@@ -108,7 +115,7 @@ class Tracker:
             run = outbox.run_of(trial_key)
             if run is None:
                 raise RuntimeError(f"trial {trial_key} has no run in MLflow yet, so its model has no place there")
-            runs.put_model(run, build(), example_BCHW)
+            runs.put_model(run, _ours("built", build), example_BCHW)
 
         self._jobs.append(log)
         self.nudge()
@@ -160,8 +167,11 @@ class Tracker:
         errors = list(_errors_of(outbox.send))
         for job in list(self._jobs) if outbox.parent else []:
             failed = list(_errors_of(partial(job, outbox, runs)))
-            errors += failed
-            if not failed:
+            faults = [error for error in failed if isinstance(error, ModelFault)]
+            if faults:
+                self.model_fault = str(faults[0])
+            errors += [error for error in failed if error not in faults]
+            if not failed or faults:
                 self._jobs.remove(job)
         if closing:
             errors += _errors_of(outbox.settle)
@@ -275,13 +285,13 @@ class MlflowRuns:
         logged = self._client.create_logged_model(self.experiment, name=MODEL, source_run_id=run)
         with tempfile.TemporaryDirectory(prefix="clustersweep-") as scratch:
             folder = Path(scratch) / MODEL
-            _save_model(
-                folder,
-                model,
-                example_BCHW,
-                {"run_id": run, "artifact_path": logged.artifact_location}
-                | {"model_id": logged.model_id, "model_uuid": logged.model_id},
-            )
+            identity = {"run_id": run, "artifact_path": logged.artifact_location}
+            identity |= {"model_id": logged.model_id, "model_uuid": logged.model_id}
+            try:
+                _ours("exported", lambda: _save_model(folder, model, example_BCHW, identity))
+            except ModelFault:
+                self._client.delete_logged_model(logged.model_id)
+                raise
             self._client.log_model_artifacts(logged.model_id, str(folder))
         self._client.log_outputs(run, [self._entities.LoggedModelOutput(logged.model_id, step=0)])
         self._client.finalize_logged_model(logged.model_id, "READY")
@@ -312,6 +322,19 @@ def _save_model(folder: Path, model: torch.nn.Module, example_BCHW: NDArray[Any]
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy")],
         serialization_format="pt2",
     )
+
+
+def _ours(what: str, step: Callable[[], _T]) -> _T:
+    """The step's result.
+
+    Raises:
+        ModelFault: it raised anything.
+    """
+    try:
+        return step()
+    except Exception as error:
+        sentence = f"No model of the best trial is logged: it could not be {what}: {_words(error)}."
+        raise ModelFault(sentence) from error
 
 
 def _errors_of(step: Callable[[], None]) -> Iterator[Exception]:
