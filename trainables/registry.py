@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
 from . import settings
 from .label_metrics import looks_at_labels
@@ -40,6 +40,7 @@ REQUIRED: Mapping[str, str] = {
 
 LITERAL = ("NAMESPACE", "INPUTS", "TRAINS_ON_LABELS", "WEIGHTS", "ARRAYS", "FACTS")
 """What is read from the text, and so must be written out; SEEDED_BY too, where it is there."""
+_PLAIN = (bool, int, float, str)
 OPTIONAL_FUNCTIONS = ("classifier", "figures")
 PRETEXT_SLOT = "pretext"
 PROBED = "probed"
@@ -212,12 +213,18 @@ def _field_faults(config: Any, path: str = "Config") -> Iterator[str]:
             )
         elif "rule" not in field.metadata:
             yield f"{name} has no rule; declare it with settings.setting(default, meaning, ...)"
-        elif field.type not in (bool, int, float, str):
+        elif not _is_plain(field.type):
             kind = getattr(field.type, "__name__", field.type) if isinstance(field.type, type) else field.type
             yield (
                 f"{name} is a {kind}, but a setting is a bool, int, float or str; write a setting for each number, "
                 "or one text that the stage takes apart"
             )
+
+
+def _is_plain(kind: Any) -> bool:
+    """Whether a setting may be declared so: a plain type, or a Literal of values of one."""
+    values = get_args(kind) if get_origin(kind) is Literal else ()
+    return kind in _PLAIN or bool(values) and {type(value) for value in values} <= set(_PLAIN)
 
 
 def _value_faults(stage: Any) -> Iterator[str]:
