@@ -442,7 +442,10 @@ def fake_stage(*epochs: dict[str, float], final: dict[str, float]) -> SimpleName
             yield Epoch(number, len(epochs), found, lambda: {})
         return Result(metrics=final)
 
-    return SimpleNamespace(train=train, INPUTS=(), VERSION=1, __name__="trainables.stages.fake")
+    named = tuple({name for each in (*epochs, final) for name in each})
+    return SimpleNamespace(
+        train=train, INPUTS=(), VERSION=1, METRICS=named, CRITERION=None, __name__="trainables.stages.fake"
+    )
 
 
 def walk_fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: Any) -> None:
