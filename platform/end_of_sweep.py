@@ -12,10 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainables import prometheus
+from trainables import pipeline, prometheus
 from trainables.interfaces import ImageData
-from trainables.nets import models
-from trainables.seeds import parts
 from trainables.store import leases
 from trainables.store.artifacts import Store
 from trainables.vector_search import service
@@ -45,6 +43,8 @@ _CLOSING_S = 60.0
 """Time the tracker gets at the end; what it cannot send by then is sent by the next run of the same command."""
 _HURRIED_S = 10.0
 """The same after an interruption."""
+_MOST_NOTES = 20
+"""Notes of stages that are printed."""
 
 
 def circumstances() -> dict[str, Any]:
@@ -124,8 +124,9 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
     optuna_export.export(ledger, opened.id, storage / optuna_export.DATABASE)
     tracker.log_parent(written, markdown.note(summary), metrics_of_best(summary))
     unsent = tracker.close(_CLOSING_S)
-    if unsent:
-        print(unsent, file=sys.stderr)
+    for sentence in (*_notes(summary), tracker.model_error, str(unsent) if unsent else ""):
+        if sentence:
+            print(sentence, file=sys.stderr)
     ids = tracker.ids()
     copied = request.storage.copy([*written, *figures.files_of_best_trial(summary, storage)])
     if state.trial_queue.halted:
@@ -139,6 +140,13 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
     if copied:
         print(copied, file=sys.stderr)
     return OK if status == "done" else SOME_FAILED
+
+
+def _notes(summary: Summary) -> list[str]:
+    """What the stages of a launch have to say, each sentence once: figures not drawn, results of other code."""
+    notes = list(dict.fromkeys(note for trial in summary.trials for stage in trial.stages for note in stage.notes))
+    more = len(notes) - _MOST_NOTES
+    return notes if more <= 0 else [*notes[:_MOST_NOTES], f"... and {more} more such notes; the ledger has them all"]
 
 
 def _written(request: launch.Request, summary: Summary, data: ImageData) -> list[Path]:
@@ -212,13 +220,11 @@ def _log_best_model(summary: Summary, storage: Storage, data: ImageData, tracker
     trial = figures.best_trial(summary)
     if trial is None:
         return
-    result = Store(storage.folder).get(closing_stages(trial)[0].result_name)
-    if result is None or "head" not in result.weights or "num_clusters" not in result.facts:
-        return  # k-means leaves centroids, not a network
-    from trainables.training import clustering
-
-    def build() -> models.ClusterClassifier:
-        model = clustering.restored(result, data.shape, parts(trial.seed)[1])
-        return models.ClusterClassifier(model.backbone, model.heads[0], data.mean, data.std)
-
-    tracker.log_best_model(trial.key, build, data.eval.images_NCHW[:2].numpy())
+    last = closing_stages(trial)[0]
+    result = Store(storage.folder).get(last.result_name)
+    build = getattr(pipeline.load(last.name), "classifier", None)
+    if result is None or build is None:
+        why = "its result is not in the storage" if result is None else "it leaves no network (it has no classifier)"
+        print(f"No model of the best trial is logged: stage {last.name}: {why}.", file=sys.stderr)
+        return
+    tracker.log_best_model(trial.key, lambda: build(result, data), data.eval.images_NCHW[:2].numpy())

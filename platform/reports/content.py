@@ -143,7 +143,7 @@ def _few_seeds(summary: Summary, best: ConfigurationRow) -> list[str]:
 def _use_of_labels(summary: Summary) -> list[str]:
     """Whether labels trained or chose, and otherwise what choosing without them cost."""
     lines = []
-    if summary.method in pipeline.SEMI_SUPERVISED:
+    if pipeline.trains_on_labels(summary.method):
         lines.append(
             f"{summary.method} is semi-supervised: labels of some images train, and accuracy is of the unlabeled "
             "training images. It does not compare with a clustering without labels."

@@ -4,9 +4,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
+from trainables import pipeline
 from trainables.figures import clusters, embedding
-from trainables.interfaces import ImageData
+from trainables.interfaces import ImageData, Result
 from trainables.label_metrics import PROBE_SUFFIX
 from trainables.store.artifacts import Store
 
@@ -41,7 +43,12 @@ def draw(summary: Summary, storage: Path, data: ImageData) -> list[Path]:
         return []
     try:
         rows_N = embedding.chosen(data)
-        features_ND = embedding.features([result for result in results if result is not None], data, rows_N)
+        features_ND = embedding.features(
+            [result for result in results if result is not None],
+            data,
+            rows_N,
+            _classifier(last.name, results[0], data),
+        )
         if features_ND is None:
             return []
         clusters_N = np.array(results[0].arrays["probabilities_eval"][rows_N]).argmax(1)
@@ -50,3 +57,15 @@ def draw(summary: Summary, storage: Path, data: ImageData) -> list[Path]:
     except Exception as error:  # a figure that cannot be drawn must not cost the end of a sweep
         warnings.warn(f"the features of the best trial were not drawn: {error!r}", stacklevel=2)
         return []
+
+
+def _classifier(stage: str, result: Result, data: ImageData) -> nn.Module | None:
+    """The model of a clustering that left no features; None where it has none to give."""
+    build = getattr(pipeline.load(stage), "classifier", None)
+    if build is None or "features_eval" in result.arrays:
+        return None
+    try:
+        model: nn.Module = build(result, data)
+    except LookupError:
+        return None
+    return model

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from trainables.runner.messages import Done, StageRecord
+from trainables.runner.messages import Done, StageRecord, result_name
 from trainables.store.artifacts import Store
 
 from ..ledger import stage_metadata
@@ -150,15 +150,18 @@ def run(request: Request, state: LaunchState) -> None:
 
 def _mark_prepared(state: LaunchState, store: Store) -> None:
     """Mark the trials of shared stages as done whose results are all in the store: they need no process."""
-    from trainables.runner.pipeline_runner import addresses
+    from trainables import pipeline
+    from trainables.runner.pipeline_runner import addresses, other_code
 
     for key, trial_spec in state.trial_queue.prepare_trials:
-        records = [
-            StageRecord(slot, name, address, cached=True, seconds=0.0)
-            for slot, (name, address) in addresses(trial_spec).items()
-        ]
-        if all(record.result_name in store for record in records):
-            state.trial_queue.on_done(key, Done({}, records, 0.0))
+        stages = addresses(trial_spec)
+        if not all(result_name(*stage) in store for stage in stages.values()):
+            continue
+        records = []
+        for slot, (name, address) in stages.items():
+            notes = other_code(store, result_name(name, address), pipeline.load(name))
+            records.append(StageRecord(slot, name, address, cached=True, seconds=0.0, notes=tuple(notes)))
+        state.trial_queue.on_done(key, Done({}, records, 0.0))
 
 
 @contextmanager

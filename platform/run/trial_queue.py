@@ -307,7 +307,8 @@ class TrialQueue:
 
 
 def _add_limits(spec: TrialSpec, study: Study) -> None:
-    """Note in a spec what may stop its trial; none of it enters an address."""
+    """Note in a spec what its trial is ranked by and what may stop it; none of it enters an address."""
+    spec["objectives"] = [objective.metric for objective in study.objectives]
     if study.scheduler:
         spec["watched_slot"] = watched_slot(study)
     collapse = study.guard.collapse

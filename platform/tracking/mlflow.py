@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -57,7 +57,12 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
     "PGCONNECT_TIMEOUT": "10",
 }
+_T = TypeVar("_T")
 _Job = Callable[[TrackerSync, "MlflowRuns"], None]
+
+
+class ModelError(RuntimeError):
+    """A model cannot be built or exported: no fault of the tracker's, and no repetition cures it."""
 
 
 class Tracker:
@@ -77,6 +82,8 @@ class Tracker:
         self._ids: dict[str, str | None] = {"uri": redacted(self._uri), "experiment_id": None, "parent_run_id": None}
         self._error = "it was never reached"
         self._num_unsent = 0
+        self.model_error = ""
+        """Why the best model is not logged, in one sentence; empty while nothing is wrong with it."""
         self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
 
     def start(self) -> None:
@@ -115,7 +122,7 @@ class Tracker:
             run = sync.run_of(trial_key)
             if run is None:
                 raise RuntimeError(f"trial {trial_key} has no run in MLflow yet, so its model has no place there")
-            runs.put_model(run, build(), example_BCHW)
+            runs.put_model(run, _ours("built", build), example_BCHW)
 
         self._jobs.append(log)
         self.nudge()
@@ -174,8 +181,11 @@ class Tracker:
         errors = list(_errors_of(sync.send))
         for job in list(self._jobs) if sync.parent else []:
             failed = list(_errors_of(partial(job, sync, runs)))
-            errors += failed
-            if not failed:
+            of_model = [error for error in failed if isinstance(error, ModelError)]
+            if of_model:
+                self.model_error = str(of_model[0])
+            errors += [error for error in failed if error not in of_model]
+            if not failed or of_model:
                 self._jobs.remove(job)
         if closing:
             errors += _errors_of(sync.settle)
@@ -289,13 +299,13 @@ class MlflowRuns:
         logged = self._client.create_logged_model(self.experiment, name=MODEL, source_run_id=run)
         with tempfile.TemporaryDirectory(prefix="clustersweep-") as scratch:
             folder = Path(scratch) / MODEL
-            _save_model(
-                folder,
-                model,
-                example_BCHW,
-                {"run_id": run, "artifact_path": logged.artifact_location}
-                | {"model_id": logged.model_id, "model_uuid": logged.model_id},
-            )
+            identity = {"run_id": run, "artifact_path": logged.artifact_location}
+            identity |= {"model_id": logged.model_id, "model_uuid": logged.model_id}
+            try:
+                _ours("exported", lambda: _save_model(folder, model, example_BCHW, identity))
+            except ModelError:
+                self._client.delete_logged_model(logged.model_id)
+                raise
             self._client.log_model_artifacts(logged.model_id, str(folder))
         self._client.log_outputs(run, [self._entities.LoggedModelOutput(logged.model_id, step=0)])
         self._client.finalize_logged_model(logged.model_id, "READY")
@@ -326,6 +336,19 @@ def _save_model(folder: Path, model: torch.nn.Module, example_BCHW: NDArray[Any]
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy")],
         serialization_format="pt2",
     )
+
+
+def _ours(what: str, step: Callable[[], _T]) -> _T:
+    """The step's result.
+
+    Raises:
+        ModelError: it raised anything.
+    """
+    try:
+        return step()
+    except Exception as error:
+        sentence = f"No model of the best trial is logged: it could not be {what}: {_words(error)}."
+        raise ModelError(sentence) from error
 
 
 def _errors_of(step: Callable[[], None]) -> Iterator[Exception]:

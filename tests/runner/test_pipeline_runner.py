@@ -16,13 +16,15 @@ import numpy as np
 import pytest
 import torch
 
+from trainables import registry
 from trainables.data import datasets
+from trainables.figures import clusters
 from trainables.interfaces import Epoch, Result
 from trainables.runner import pipeline_runner
 from trainables.runner.messages import Done, StageRecord
 from trainables.runner.pipeline_runner import DataChanged, Diverged, PipelineRunner, addresses
 from trainables.runner.runtime import SingleProcess, local
-from trainables.stages import knn_probe
+from trainables.stages import knn_probe, scan, spc
 from trainables.store import artifacts
 from trainables.vector_search.faiss_search import FaissSearch
 
@@ -333,17 +335,86 @@ def test_a_clustering_leaves_its_figures(undisturbed: Callable[[str], Walked]) -
     }
 
 
-def test_a_figure_that_cannot_be_drawn_does_not_cost_the_result(
+def test_a_figure_that_cannot_be_drawn_costs_itself_alone_and_is_noted(
     undisturbed: Callable[[str], Walked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: Any) -> None:
         raise RuntimeError("no font")
 
     copied(undisturbed("spc"), tmp_path, "spc")
-    monkeypatch.setattr(pipeline_runner.clusters, "cluster_sheet", fail)
-    with pytest.warns(UserWarning, match="figures of this stage were not drawn: RuntimeError\\('no font'\\)"):
-        outcome = runner(tmp_path).walk(trial_spec(tmp_path), silent)
+    monkeypatch.setattr(clusters, "cluster_sheet", fail)
+    outcome = runner(tmp_path).walk(trial_spec(tmp_path), silent)
     assert timeless(outcome.metrics) == timeless(undisturbed("spc").outcome.metrics)
+    record = outcome.stages[-1]
+    name = f"{record.name}-{record.address}"
+    assert record.notes == (f"{name}: the figure clusters was not drawn: RuntimeError('no font')",)
+    drawn = {path.stem for path in (tmp_path / "stages" / name / "figures").iterdir()}
+    assert drawn == {"cluster_sizes", "least_confident", "confusion", "epochs", "prototypes"}
+    captions = artifacts.Store(tmp_path).meta(name)["captions"]
+    assert set(captions) == drawn
+    assert captions["confusion"] == "Which clusters the images of each class went to"
+
+
+def of_other_code(storage: Path, name: str, **changes: Any) -> None:
+    """Make a stored result one of another text of its stage's file."""
+    file = storage / "stages" / name / "meta.json"
+    meta = json.loads(file.read_text())
+    file.write_text(json.dumps({**meta, "code": "0" * 16, **changes}))
+
+
+def test_a_result_of_other_code_with_the_same_version_is_noted(
+    undisturbed: Callable[[str], Walked], tmp_path: Path
+) -> None:
+    alone = undisturbed("spc")
+    copied(alone, tmp_path)
+    record = alone.outcome.stages[2]
+    name = f"{record.name}-{record.address}"
+    of_other_code(tmp_path, name)
+    outcome = runner(tmp_path).walk(trial_spec(tmp_path), silent)
+    notes = [note for each in outcome.stages for note in each.notes]
+    version = scan.VERSION
+    assert notes == [
+        f"{name} was computed by other text of trainables/stages/scan.py with the same VERSION {version}; raise "
+        "VERSION if its numbers changed"
+    ]
+    assert all(each.cached for each in outcome.stages)
+    assert not any(each.notes for each in alone.outcome.stages)
+
+
+def test_a_result_of_other_code_without_the_objective_is_computed_again(
+    undisturbed: Callable[[str], Walked], tmp_path: Path
+) -> None:
+    alone = undisturbed("spc")
+    copied(alone, tmp_path)
+    record = alone.outcome.stages[-1]
+    name = f"{record.name}-{record.address}"
+    kept = json.loads((tmp_path / "stages" / name / "meta.json").read_text())["metrics"]
+    kept.pop("strong_fraction")
+    of_other_code(tmp_path, name, metrics=kept)
+    own = trial_spec(tmp_path, objectives=["spc/strong_fraction"])
+    outcome = runner(tmp_path).walk(own, silent)
+    assert [each.cached for each in outcome.stages] == [True, True, True, False]
+    assert outcome.metrics["spc/strong_fraction"] == alone.outcome.metrics["spc/strong_fraction"]
+    assert all(each.cached and not each.notes for each in runner(tmp_path).walk(own, silent).stages)
+
+
+def test_a_trial_without_the_metric_that_it_is_ranked_by_is_not_done(
+    undisturbed: Callable[[str], Walked], tmp_path: Path
+) -> None:
+    copied(undisturbed("spc"), tmp_path)
+    with pytest.raises(pipeline_runner.Unranked, match="spc did not report an_unsure_fraction with these settings"):
+        runner(tmp_path).walk(trial_spec(tmp_path, objectives=["spc/an_unsure_fraction"]), silent)
+
+
+def test_a_metric_that_is_not_in_metrics_is_refused_in_a_sentence(
+    undisturbed: Callable[[str], Walked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(undisturbed("spc"), tmp_path, "spc")
+    monkeypatch.setattr(spc, "METRICS", tuple(name for name in spc.METRICS if name != "loss_mixed"))
+    with pytest.raises(
+        registry.BrokenStage, match=r"stages/spc.py reports loss_mixed, not in its METRICS; add it there"
+    ):
+        runner(tmp_path).walk(trial_spec(tmp_path), silent)
 
 
 def test_a_damaged_result_is_computed_again_to_the_same_bits(
@@ -376,7 +447,10 @@ def fake_stage(*epochs: dict[str, float], final: dict[str, float]) -> SimpleName
             yield Epoch(number, len(epochs), found, lambda: {})
         return Result(metrics=final)
 
-    return SimpleNamespace(train=train, INPUTS=(), VERSION=1, __name__="trainables.stages.fake")
+    named = tuple({name for each in (*epochs, final) for name in each})
+    return SimpleNamespace(
+        train=train, INPUTS=(), VERSION=1, METRICS=named, CRITERION=None, __name__="trainables.stages.fake"
+    )
 
 
 def walk_fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: Any) -> None:

@@ -116,6 +116,19 @@ def classifier() -> torch.nn.Module:
     return models.ClusterClassifier(backbone, torch.nn.Linear(backbone.width, 10), [0.5], [0.5])
 
 
+def test_a_model_that_cannot_be_built_is_said_once_and_is_no_fault_of_the_tracker_s(finished: Tracker) -> None:
+    def build() -> torch.nn.Module:
+        raise RuntimeError("Missing key(s): 0.weight")
+
+    again = Tracker(finished._place, finished._storage, finished._launch)
+    again.start()
+    again.log_best_model("key0", build, np.zeros((1, 1, 8, 8), np.float32))
+    assert not again.close(60)
+    assert again.model_fault == (
+        "No model of the best trial is logged: it could not be built: Missing key(s): 0.weight."
+    )
+
+
 def test_a_study_is_an_experiment_and_a_launch_a_parent_run(finished: Tracker) -> None:
     parent = runs_of(finished)["parent"]
     assert client(finished).get_experiment(parent.info.experiment_id).name == "digits_spc"

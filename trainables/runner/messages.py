@@ -32,6 +32,7 @@ class TrialSpec(TypedDict):
     storage: a folder or a URI. threads: for torch and FAISS.
     probes: the stages that evaluate the last backbone with labels.
     probe_dataset, probe_fingerprint: the data set of the probes, where it is another one.
+    objectives: full names of the metrics by which trials are ranked.
     collapse, time_limit_s: what stops the trial from inside; the limit is of one attempt, in seconds.
     watched_slot: the slot of which each epoch is reported at once, because the driver may stop the trial there.
     report_every_s: seconds between two reports of all other epochs.
@@ -50,6 +51,7 @@ class TrialSpec(TypedDict):
     probes: NotRequired[Sequence[str]]
     probe_dataset: NotRequired[Mapping[str, Any]]
     probe_fingerprint: NotRequired[str]
+    objectives: NotRequired[Sequence[str]]
     collapse: NotRequired[CollapseLimits]
     time_limit_s: NotRequired[float]
     watched_slot: NotRequired[str]
@@ -58,13 +60,17 @@ class TrialSpec(TypedDict):
 
 @dataclass(frozen=True)
 class StageRecord:
-    """One stage of one trial. cached: another trial has computed it. seconds: what this trial spent on it."""
+    """One stage of one trial. cached: another trial has computed it. seconds: what this trial spent on it.
+
+    notes: sentences for the user: figures that were not drawn, a result of other code.
+    """
 
     slot: str
     name: str
     address: str
     cached: bool
     seconds: float
+    notes: Sequence[str] = ()
 
     @property
     def result_name(self) -> str:

@@ -6,20 +6,18 @@ What the driver ships to a worker is a ``TrialSpec``; what comes back is a ``Don
 import hashlib
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 
-from .. import event_log, pipeline, seeds, settings
+from .. import event_log, pipeline, registry, seeds, settings
 from ..data import datasets
-from ..figures import alternating_normalization, clusters, correlation, neighbors, pseudolabels
-from ..interfaces import Epoch, ImageData, Result, Search, Stage
+from ..figures import clusters
+from ..interfaces import CaptionedFigure, Epoch, ImageData, Result, Search, Stage
 from ..maths import metrics
 from ..store import artifacts
 from .guards import Collapsed, Guards, TimeLimit
@@ -35,6 +33,10 @@ class Diverged(RuntimeError):
 
 class DataChanged(RuntimeError):
     """A worker reads other data than the driver checked."""
+
+
+class Unranked(RuntimeError):
+    """A stage did not report what the study ranks by."""
 
 
 def addresses(trial_spec: TrialSpec) -> dict[str, tuple[str, str]]:
@@ -76,7 +78,7 @@ def fingerprint_of(trial_spec: TrialSpec, stage: str) -> str:
 
 
 def _has_own_data(trial_spec: TrialSpec, stage: str) -> bool:
-    return stage in pipeline.PROBES and bool(trial_spec.get("probe_dataset"))
+    return stage in registry.probes() and bool(trial_spec.get("probe_dataset"))
 
 
 class PipelineRunner:
@@ -121,9 +123,11 @@ class PipelineRunner:
                 seeds.of_slot(trial_spec["seed"], slot),
                 trial_spec["threads"],
                 guards,
+                _ranked(trial_spec, slot),
             )
             results[slot], cached = self._once(job, data, on_epoch)
-            records.append(StageRecord(slot, name, address, cached, time.perf_counter() - began))
+            _refuse_unranked(job, results[slot])
+            records.append(StageRecord(slot, name, address, cached, time.perf_counter() - began, tuple(job.notes)))
         found = {f"{slot}/{key}": value for slot, result in results.items() for key, value in result.metrics.items()}
         last = [result.metrics for slot, result in results.items() if not slot.endswith(metrics.PROBE_SUFFIX)][-1]
         found |= {key: value for key, value in last.items() if metrics.looks_at_labels(key)}
@@ -148,15 +152,26 @@ class PipelineRunner:
             if self._team.share(None):
                 return self._wait(job), True
             return self._compute(job, data, on_epoch), False
-        result = self.store.get(job.name)
+        result = self._found(job)
         if result is None:
             with self.store.flight(job.name):
-                result = self.store.get(job.name)
+                self.store.forget(job.name)  # another process may have computed it again
+                result = self._found(job)
                 if result is None:
                     self._team.share(False)
+                    self.store.discard(job.name)
                     return self._compute(job, data, on_epoch), False
         self._team.share(True)
+        job.notes.extend(other_code(self.store, job.name, job.stage))
         return result, True
+
+    def _found(self, job: "_Job") -> Result | None:
+        """The stored result; None as well if it is of other code and lacks a metric that trials are ranked by."""
+        result = self.store.get(job.name)
+        if result is None or job.ranked <= set(result.metrics):
+            return result
+        same_code = self.store.meta(job.name).get("code") == registry.code_hash(job.stage)
+        return result if same_code else None
 
     def _wait(self, job: "_Job") -> Result:
         result = self.store.get(job.name)
@@ -181,16 +196,19 @@ class PipelineRunner:
                 break
             except FloatingPointError as error:
                 raise _diverged(job, str(error), len(history) + 1) from error
+            _refuse_unlisted(job, epoch.metrics)
             _refuse_non_finite(job, epoch.number, epoch.metrics)
             history.append({"epoch": epoch.number, **epoch.metrics})
             if self._team.rank == 0:
                 progress.save(epoch.state, history)
                 on_epoch(job.slot, epoch)
             self._guard(job, epoch, history)
+        _refuse_unlisted(job, result.metrics)
+        _refuse_without_criterion(job, result)
         _refuse_non_finite(job, len(history), result.metrics)
         seconds = time.perf_counter() - began
         if self._team.rank == 0:
-            self.store.put(job.name, result, job.meta(data, seconds), history, _painter(result, data, history))
+            self.store.put(job.name, result, job.meta(data, seconds), history, _painter(job, result, data, history))
             event_log.note(event_log.STAGE, job.name)
         return result
 
@@ -208,7 +226,7 @@ class PipelineRunner:
 
 @dataclass(frozen=True)
 class _Job:
-    """One stage to compute."""
+    """One stage to compute. ranked: its metrics that the study ranks by. notes: as a StageRecord has them."""
 
     stage: Stage
     slot: str
@@ -218,11 +236,15 @@ class _Job:
     seed: int
     threads: int
     guards: Guards
+    ranked: frozenset[str] = frozenset()
+    notes: list[str] = field(default_factory=list)
 
     def meta(self, data: ImageData, seconds: float) -> dict[str, Any]:
         return {
             "stage": pipeline.name_of(self.stage),
             "version": self.stage.VERSION,
+            "code": registry.code_hash(self.stage),
+            "reports": list(self.stage.METRICS),
             "config": settings.effective(self.config),
             "seed": self.seed,
             "dataset": data.name,
@@ -231,6 +253,47 @@ class _Job:
             "threads": self.threads,
             "torch": torch.__version__,
         }
+
+
+def _ranked(trial_spec: TrialSpec, slot: str) -> frozenset[str]:
+    """The metrics of a slot that trials are ranked by."""
+    parts = (name.partition("/") for name in trial_spec.get("objectives", ()))
+    return frozenset(metric for owner, _, metric in parts if owner == slot)
+
+
+def other_code(store: artifacts.Store, name: str, stage: Stage) -> list[str]:
+    """A sentence where a stored result was computed by another text of its stage's file with the same VERSION."""
+    known = store.meta(name).get("code")
+    if known is None or known == registry.code_hash(stage):
+        return []
+    return [
+        f"{name} was computed by other text of {registry.place_of(pipeline.name_of(stage))} with the same VERSION "
+        f"{stage.VERSION}; raise VERSION if its numbers changed"
+    ]
+
+
+def _refuse_unlisted(job: _Job, reported: Mapping[str, float]) -> None:
+    unlisted = sorted(set(reported) - set(job.stage.METRICS))
+    if unlisted:
+        place = registry.place_of(pipeline.name_of(job.stage))
+        raise registry.BrokenStage(f"{place} reports {', '.join(unlisted)}, not in its METRICS; add it there")
+
+
+def _refuse_without_criterion(job: _Job, result: Result) -> None:
+    if job.stage.CRITERION is not None and job.stage.CRITERION[0] not in result.metrics:
+        place = registry.place_of(pipeline.name_of(job.stage))
+        raise registry.BrokenStage(
+            f"{place}: its result lacks {job.stage.CRITERION[0]!r}, its CRITERION; put it among the result's metrics"
+        )
+
+
+def _refuse_unranked(job: _Job, result: Result) -> None:
+    missing = sorted(job.ranked - set(result.metrics))
+    if missing:
+        raise Unranked(
+            f"{job.slot} did not report {', '.join(missing)} with these settings, and the study ranks by it; "
+            "take another objective, or settings with which it is reported"
+        )
 
 
 def _refuse_non_finite(job: _Job, epoch: int, metrics_of_epoch: Mapping[str, float]) -> None:
@@ -247,35 +310,27 @@ def _diverged(job: _Job, what: str, epoch: int) -> Diverged:
     return Diverged(f"{job.slot}: {what} in epoch {epoch}; {way_out}")
 
 
-def _painter(result: Result, data: ImageData, history: list[dict[str, float]]) -> Callable[[Path], None] | None:
-    if not {"probabilities_eval", "neighbors_train"} & set(result.arrays) and "layers" not in result.facts:
-        return None
-    return partial(_paint, result=result, data=data, history=history)
+def _painter(job: _Job, result: Result, data: ImageData, history: list[dict[str, float]]) -> artifacts.Draw | None:
+    """Draws what the stage has figures for."""
+    figures = getattr(job.stage, "figures", None)
+    return None if figures is None else partial(_paint, job=job, drawn=partial(figures, result, data, history))
 
 
-def _paint(folder: Path, result: Result, data: ImageData, history: list[dict[str, float]]) -> None:
-    """The figures of a stage; a failure costs the figures alone."""
+def _paint(folder: Path, job: _Job, drawn: Callable[[], Mapping[str, CaptionedFigure]]) -> dict[str, Any]:
+    """Write the figures of a stage; one that cannot be drawn costs itself alone, and is noted.
+
+    Returns:
+        captions: of the figures that were written, by name.
+    """
+    captions: dict[str, str] = {}
     try:
-        drawn = pseudolabels.drawn(result, data, history) | neighbors.drawn(result, data)
-        if "probabilities_eval" in result.arrays:
-            drawn |= _of_clustering(result, data, history)
-        drawn |= correlation.drawn(result, data, history) | alternating_normalization.drawn(result, data)
-        clusters.save(drawn, folder)
-    except Exception as error:  # a figure that cannot be drawn must not cost the hours behind it
-        warnings.warn(f"figures of this stage were not drawn: {error!r}", stacklevel=2)
-
-
-def _of_clustering(result: Result, data: ImageData, history: list[dict[str, float]]) -> dict[str, Figure]:
-    """The figures of a clustering, on the evaluation images."""
-    rows_NC = torch.as_tensor(result.arrays["probabilities_eval"])
-    split, names = data.eval.to(torch.device("cpu")), data.class_names
-    counts_CY = metrics.contingency(rows_NC.argmax(1).numpy(), split.labels_N.numpy(), rows_NC.shape[1], len(names))
-    drawn = {}
-    if not data.shape.is_features:
-        drawn["clusters"] = clusters.cluster_sheet(split.images_NCHW, rows_NC)
-        drawn["least_confident"] = clusters.least_confident(split.images_NCHW, rows_NC, split.labels_N, names)
-    if counts_CY.any():
-        drawn["confusion"] = clusters.confusion(counts_CY, names, data.class_groups)
-    if any("acc" in row for row in history):
-        drawn["epochs"] = clusters.epochs(history)
-    return drawn
+        for name, figure in drawn().items():
+            try:
+                clusters.save({name: figure.draw()}, folder)
+                captions[name] = figure.caption
+            except Exception as error:  # it must not cost the hours behind it
+                (folder / f"{name}.png").unlink(missing_ok=True)
+                job.notes.append(f"{job.name}: the figure {name} was not drawn: {error!r}")
+    except Exception as error:
+        job.notes.append(f"{job.name}: no figure was drawn: {error!r}")
+    return {"captions": captions}
