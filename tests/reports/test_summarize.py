@@ -158,8 +158,8 @@ def test_the_end_of_a_sweep_reads_the_launch_once(
     monkeypatch.setattr(end_of_sweep.cluster, "size", lambda *arguments: None)
     monkeypatch.setattr(end_of_sweep.cluster, "refuse_infeasible", lambda *arguments: None)
     monkeypatch.setattr(end_of_sweep.launch, "open_launch", lambda *arguments: sweep.launch)
-    monkeypatch.setattr(end_of_sweep.launch, "launch_state", lambda *arguments: nullcontext(state))
-    monkeypatch.setattr(end_of_sweep.optuna_export, "mirror", lambda *arguments: None)
+    monkeypatch.setattr(end_of_sweep.launch, "leased", lambda *arguments: nullcontext(state))
+    monkeypatch.setattr(end_of_sweep.optuna_export, "export", lambda *arguments: None)
     request: Any = SimpleNamespace(
         study=SimpleNamespace(tracking=SimpleNamespace(address=lambda environment: "")),
         storage=named(str(sweep.storage)),
