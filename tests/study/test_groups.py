@@ -155,8 +155,8 @@ def test_a_mode_with_values_runs_through_the_values_of_a_group_but_the_default(w
     assert [row.name for row in load_study(write(text)).ablate] == ["base", "spc.optimizer.lr = 0.1"]
 
 
-def test_a_rehearsal_keeps_what_stands_in_groups(write: Write) -> None:
+def test_a_smoke_run_keeps_what_stands_in_groups(write: Write) -> None:
     study = load_study(write(PAGE))
-    small = smoke.rehearsal(replace(study, dataset=dict(study.dataset)))
+    small = smoke.smoke_study(replace(study, dataset=dict(study.dataset)))
     assert (small.fixed["spc.an.mode"], small.fixed["spc.epochs"]) == ("all", smoke.EPOCHS)
     assert list(small.search) == ["spc.an.top_k"]
