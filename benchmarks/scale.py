@@ -19,7 +19,7 @@ The model: GPUS x PACKED trials at once. Each part that all trials share is meas
 
 A part that is busy c seconds for each trial is full when GPUS x PACKED trials of c x GPUS x PACKED seconds run at once:
 that is the shortest mean trial it carries, and the largest of them names the first bottleneck. Parcels come on top:
-each trial sends one every ``trials.report_every_s``, and the driver's share of time spent on them is printed.
+each trial sends one every ``tune.report_every_s``, and the driver's share of time spent on them is printed.
 """
 
 import argparse

@@ -8,7 +8,7 @@ Both sides train on the same 32 x 32 color images, with the same network, optimi
 augmentations. Ours is the stage's own epoch: images as uint8 on the device, changed in batches; networks that lie
 channels last in memory, fused optimizers. The baseline is a loop as it is usually written (``_plain_steps.py``):
 torchvision's transforms on Pillow images in a DataLoader with two worker processes, networks and optimizers as PyTorch
-makes them, in a process of its own whose memory is allocated as PyTorch does by default (ours: ``allocation.py``). An
+makes them, in a process of its own whose memory is allocated as PyTorch does by default (ours: ``malloc.py``). An
 image counts once for each step that it is an anchor of, whatever its views.
 
 With the small network the data's way matters; ResNet-18 on a CPU is convolution and little else, and shows what is left

@@ -53,7 +53,7 @@ def resolved(study: Study) -> Resolved:
 
 
 def meaning(study: Study) -> dict[str, Any]:
-    """The part whose change makes it another study; see ``extension`` for changes that go on with it."""
+    """The part whose change makes it another study; see ``compatibility`` for changes that go on with it."""
     full = resolved(study)
     part: dict[str, Any] = {
         "method": study.method,

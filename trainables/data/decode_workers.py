@@ -1,7 +1,7 @@
 """Images that stay in their files, decoded by other processes when their rows are asked for, or ahead if announced.
 
 ``FileImages`` stands where a stage has a Tensor. Rows come as ``images[rows]``; who knows the coming rows tells them by
-``announce`` (``stream.batches`` does for an epoch), and slices are read on as they are. Decoded images wait in a ring
+``announce`` (``batches.batches`` does for an epoch), and slices are read on as they are. Decoded images wait in a ring
 of memory that owner and workers share, at most half of it for images that nobody has asked for yet.
 
 Why processes: measured on two cores with 256 px JPEGs, two threads decoded slower than one, because Pillow holds the

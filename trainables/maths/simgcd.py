@@ -1,7 +1,7 @@
 """SimGCD: a classifier that learns new categories from its own sharpened predictions, beside known ones from labels.
 
 Two views of an image predict each other (``sinkhorn.swapped_prediction`` with ``teacher`` in the place of codes), and
-the mean prediction is kept from falling on a few categories. ``contrast`` holds both contrastive terms.
+the mean prediction is kept from falling on a few categories. ``contrastive`` holds both contrastive terms.
 
 Axes: T images of a batch, C categories.
 """

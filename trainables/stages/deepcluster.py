@@ -80,7 +80,7 @@ limits = deepcluster.limits
 def train(
     config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
 ) -> Generator[Epoch, None, Result]:
-    """As ``deepclustering.train``, on high-level features alone and with every image counting the same."""
+    """As ``training.deepcluster.train``, on high-level features alone and with every image counting the same."""
     return (yield from deepcluster.train(config, data, runtime))
 
 

@@ -180,7 +180,7 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
 def train(
     config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
 ) -> Generator[Epoch, None, Result]:
-    """As ``deepclustering.train``, with the two modules where they are on."""
+    """As ``training.deepcluster.train``, with the two modules where they are on."""
     fusion = weighting = None
     if config.fusion:
         fusion = Fusion(
