@@ -71,7 +71,7 @@ def read(text: str) -> dict[str, Row]:
     """The rows of a table by script; lines that are none are passed over."""
     found = {}
     for line in text.splitlines():
-        cells = [trial_spec.strip() for trial_spec in line.strip("|").split("|")]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == len(COLUMNS) and cells[0] not in ("script", "---"):
             told = dict(zip(COLUMNS, cells, strict=True))
             found[cells[0]] = Row(told.pop("script"), float(told.pop("ratio")), told)

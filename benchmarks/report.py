@@ -26,6 +26,8 @@ from platform.study.study import load_study
 
 import numpy as np
 
+from trainables.runner.messages import EpochRecord, StageRecord
+
 ROOT = Path(__file__).resolve().parent.parent
 SEEDS, EPOCHS, BOUND_S, ROUNDS = (0, 1, 2), 12, 15.0, 3
 STUDY = """\
@@ -48,7 +50,7 @@ def fill(storage: Path, settings: int) -> None:
     file.write_text(STUDY.format(settings=settings))
     study, rng = load_study(file), np.random.default_rng(0)
     ledger = Ledger(storage / "ledger.db")
-    facts = {stage_metadata.FACT: stage_metadata.noted(study.method, "simclr", study.probes)}
+    facts = {stage_metadata.FACT: stage_metadata.record(study.method, "simclr", study.probes)}
     launch = ledger.open_launch(study.name, meaning(study), resolved(study), lookahead=2, facts=facts)
     for number in range(settings):
         params = {
@@ -64,16 +66,10 @@ def fill(storage: Path, settings: int) -> None:
             ledger.start(launch.id, key)
             acc, loss = float(rng.uniform(0.8, 0.97)), float(rng.uniform(-2.3, -2.0))
             metrics = {"spc/acc": acc, "spc/selection_loss": loss, "scan/selection_loss": loss + 0.1}
-            epochs = [
-                {"slot": "spc", "epoch": each, "total": EPOCHS, "metrics": metrics, "time": float(each)}
-                for each in range(1, EPOCHS + 1)
-            ]
+            epochs = [EpochRecord("spc", each, EPOCHS, metrics) for each in range(1, EPOCHS + 1)]
             ledger.add_epochs(launch.id, key, epochs)
             names = (("pretext", "simclr"), ("neighbors", "neighbors"), ("scan", "scan"), ("spc", "spc"))
-            stages = [
-                {"slot": slot, "name": name, "address": key, "cached": slot != "spc", "seconds": 1.0}
-                for slot, name in names
-            ]
+            stages = [StageRecord(slot, name, key, cached=slot != "spc", seconds=1.0) for slot, name in names]
             ledger.finish(launch.id, key, metrics | {"acc": acc, "nmi": acc, "ari": acc}, stages, 1.0)
     ledger.close_launch(launch.id, "done")
     ledger.close()

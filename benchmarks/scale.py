@@ -10,8 +10,8 @@ software. The first tenth is quicker: the tracker's thread is still importing ML
 
 The model: GPUS x PACKED trials at once. Each part that all trials share is measured here alone, per unit of work:
 
-    driver       CPU seconds for a trial (from the sweep) and a parcel of epochs (a function that only reports)
-    ledger       seconds to write a trial (from setting to DONE) and a parcel of epochs, synced to the disk
+    driver       CPU seconds for a trial (from the sweep) and a report of epochs (a function that only reports)
+    ledger       seconds to write a trial (from setting to DONE) and a report of epochs, synced to the disk
     search       seconds inside the actor for an answer that it has, as most are: its process is shared by all trials
                  of a node without GPUs, else each GPU has its own
     store        seconds to publish and to read once a result of RESULT_MB, digests included, on the disk of this
@@ -47,6 +47,8 @@ import torch
 from ray import tune
 
 from trainables.interfaces import Result
+from trainables.runner import tune_entry
+from trainables.runner.messages import EpochRecord, Report
 from trainables.store.artifacts import Store
 from trainables.vector_search import service
 
@@ -78,12 +80,12 @@ def command_s(*words: str) -> float:
 
 
 def reporting(config: dict[str, Any]) -> None:
-    row = {"slot": "scan", "epoch": 1, "total": 100, "metrics": {"loss": 0.5, "entropy": 2.0, "confident": 10.0}}
+    epoch = EpochRecord("scan", 1, 100, {"loss": 0.5, "entropy": 2.0, "confident": 10.0})
     for _ in range(NUM_REPORTS):
-        tune.report({"epochs": [row], "outcome": None})
+        tune_entry.send_to_tune(Report([epoch]))
 
 
-def parcel_cpu_s() -> float:
+def report_cpu_s() -> float:
     """The driver's CPU seconds for one report through Tune, without the ledger."""
     with overhead.stock_ray(), tempfile.TemporaryDirectory() as scratch:
         run = tune.RunConfig(storage_path=scratch, verbose=0)
@@ -94,7 +96,7 @@ def parcel_cpu_s() -> float:
 
 
 def ledger_s(folder: Path) -> tuple[float, float]:
-    """Seconds for all rows of a trial, and for a parcel of its epochs."""
+    """Seconds for all rows of a trial, and for a report of its epochs."""
     page = folder / "rows.yaml"
     page.write_text(overhead.STUDY.format(trials=NUM_ROWS))
     study = load_study(page)
@@ -109,11 +111,11 @@ def ledger_s(folder: Path) -> tuple[float, float]:
         ledger.start(launch.id, key)
         ledger.finish(launch.id, key, metrics, [], 1.0)
 
-    def parcel(number: int) -> None:
-        ledger.add_epochs(launch.id, "00000-s0", [{"slot": "scan", "epoch": number, "total": 1, "metrics": metrics}])
+    def add_report(number: int) -> None:
+        ledger.add_epochs(launch.id, "00000-s0", [EpochRecord("scan", number, 1, metrics)])
 
     trial_s = timed(lambda: [whole(number) for number in range(NUM_ROWS)]) / NUM_ROWS
-    epoch_s = timed(lambda: [parcel(number) for number in range(NUM_ROWS)]) / NUM_ROWS
+    epoch_s = timed(lambda: [add_report(number) for number in range(NUM_ROWS)]) / NUM_ROWS
     ledger.close()
     return trial_s, epoch_s
 
@@ -176,12 +178,12 @@ def swept(num_trials: int) -> dict[str, Any]:
 
 
 def model(driver_trial_s: float) -> dict[str, Any]:
-    """The shortest mean trial, in seconds, that each part carries with GPUS x PACKED at once, and what parcels take."""
+    """The shortest mean trial, in seconds, that each part carries with GPUS x PACKED at once, and what reports take."""
     at_once = GPUS * PACKED
     with tempfile.TemporaryDirectory() as folder:
-        ledger_trial_s, ledger_parcel_s = ledger_s(Path(folder))
+        ledger_trial_s, ledger_report_s = ledger_s(Path(folder))
         put_s, get_s = store_s(Path(folder) / "runs")
-    parcel_s = parcel_cpu_s() + ledger_parcel_s
+    report_s = report_cpu_s() + ledger_report_s
     per_trial_s = {
         "driver": driver_trial_s,
         "ledger": ledger_trial_s,
@@ -194,8 +196,8 @@ def model(driver_trial_s: float) -> dict[str, Any]:
         "busy_ms_per_trial": {part: round(1e3 * busy_s, 2) for part, busy_s in per_trial_s.items()},
         "shortest_trial_s": shortest_s,
         "first_bottleneck": max(shortest_s, key=lambda part: shortest_s[part]),
-        "parcel_ms": round(1e3 * parcel_s, 2),
-        "driver_share_of_parcels": round(at_once * parcel_s / report_every_s(at_once), 3),
+        "report_ms": round(1e3 * report_s, 2),
+        "driver_share_of_reports": round(at_once * report_s / report_every_s(at_once), 3),
     }
 
 

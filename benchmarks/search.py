@@ -31,6 +31,8 @@ from platform.study.study import Study, load_study
 
 import optuna
 
+from trainables.runner.messages import EpochRecord
+
 STUDY = """\
 method: spc
 seeds: [0, 1, 2]
@@ -120,8 +122,7 @@ def ledger_ms(folder: Path, told: list[CompletedTrial]) -> float:
         ledger.add_trials(launch.id, [(key, {"kind": "trial", "seed": 0})], configuration=number)
         ledger.start(launch.id, key)
         for epoch in range(1, 5):
-            row = {"slot": "spc", "epoch": epoch, "total": 4, "metrics": {"loss": 1.0}, "time": 0.0}
-            ledger.add_epochs(launch.id, key, [row])
+            ledger.add_epochs(launch.id, key, [EpochRecord("spc", epoch, 4, {"loss": 1.0})])
         ledger.finish(launch.id, key, {"loss": 1.0}, [], 1.0)
 
     for number in range(FINISHED):

@@ -48,7 +48,7 @@ FIXED = {
 
 
 @dataclass(frozen=True)
-class TrialSpec:
+class TrialRow:
     """One row of the ledger. started, ended: the driver's, Unix seconds. walked_s: the worker's. stages_s: computed."""
 
     kind: str
@@ -72,7 +72,7 @@ def study(*, shared: bool) -> dict[str, Any]:
     return {"method": "spc", "dataset": data, "seeds": list(SEEDS), "fixed": FIXED, "ablate": rows}
 
 
-def sweep(content: dict[str, Any]) -> list[TrialSpec]:
+def sweep(content: dict[str, Any]) -> list[TrialRow]:
     """Run a study from an empty storage."""
     with tempfile.TemporaryDirectory(prefix="stage-sharing-") as folder:
         file, storage = Path(folder) / "sharing.yaml", Path(folder) / "runs"
@@ -87,42 +87,34 @@ def sweep(content: dict[str, Any]) -> list[TrialSpec]:
         finally:
             connection.close()
     return [
-        TrialSpec(
-            kind, seed, started, ended, walked_s, sum(s["seconds"] for s in json.loads(stages) if not s["cached"])
-        )
+        TrialRow(kind, seed, started, ended, walked_s, sum(s["seconds"] for s in json.loads(stages) if not s["cached"]))
         for kind, seed, started, ended, walked_s, stages in rows
     ]
 
 
-def wall_s(cells: list[TrialSpec]) -> float:
-    return max(trial_spec.ended for trial_spec in cells) - min(trial_spec.started for trial_spec in cells)
+def wall_s(cells: list[TrialRow]) -> float:
+    return max(trial.ended for trial in cells) - min(trial.started for trial in cells)
 
 
-def ideal_s(cells: list[TrialSpec], slots: int) -> float:
+def ideal_s(cells: list[TrialRow], slots: int) -> float:
     """The least time that these stages can take."""
-    prefix_s = {trial_spec.seed: trial_spec.stages_s for trial_spec in cells if trial_spec.kind == "prepare"}
-    chains_s = [prefix_s[trial_spec.seed] + trial_spec.stages_s for trial_spec in cells if trial_spec.kind == "trial"]
-    return max(sum(trial_spec.stages_s for trial_spec in cells) / slots, *chains_s)
+    prefix_s = {trial.seed: trial.stages_s for trial in cells if trial.kind == "prepare"}
+    chains_s = [prefix_s[trial.seed] + trial.stages_s for trial in cells if trial.kind == "trial"]
+    return max(sum(trial.stages_s for trial in cells) / slots, *chains_s)
 
 
-def unshared_s(cells: list[TrialSpec], slots: int) -> float:
+def unshared_s(cells: list[TrialRow], slots: int) -> float:
     """What the baseline would take at the speed that the machine had during ours, with nothing in between."""
-    prefix_s = {trial_spec.seed: trial_spec.stages_s for trial_spec in cells if trial_spec.kind == "prepare"}
-    return (
-        sum(prefix_s[trial_spec.seed] + trial_spec.stages_s for trial_spec in cells if trial_spec.kind == "trial")
-        / slots
-    )
+    prefix_s = {trial.seed: trial.stages_s for trial in cells if trial.kind == "prepare"}
+    return sum(prefix_s[trial.seed] + trial.stages_s for trial in cells if trial.kind == "trial") / slots
 
 
-def print_rest(cells: list[TrialSpec], slots: int) -> None:
+def print_rest(cells: list[TrialRow], slots: int) -> None:
     """Where the time beyond the ideal goes, as seconds of wall-clock (slot-seconds divided by the slots)."""
-    on_their_way_s = sum(trial_spec.ended - trial_spec.started - trial_spec.walked_s for trial_spec in cells) / slots
-    beside_s = [
-        trial_spec.walked_s - trial_spec.stages_s
-        for trial_spec in sorted(cells, key=lambda trial_spec: trial_spec.started)
-    ]
+    on_their_way_s = sum(trial.ended - trial.started - trial.walked_s for trial in cells) / slots
+    beside_s = [trial.walked_s - trial.stages_s for trial in sorted(cells, key=lambda trial: trial.started)]
     warming_s, reading_s = sum(beside_s[:slots]) / slots, sum(beside_s[slots:]) / slots
-    idle_s = wall_s(cells) - sum(trial_spec.ended - trial_spec.started for trial_spec in cells) / slots
+    idle_s = wall_s(cells) - sum(trial.ended - trial.started for trial in cells) / slots
     print(f"  {on_their_way_s:5.1f} s to start the processes and to hand trials over and results back")
     print(f"  {warming_s:5.1f} s once per process, however long the sweep is: imports, the data set")
     print(f"  {reading_s:5.1f} s in the workers beside their stages: reading stored results")

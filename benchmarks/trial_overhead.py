@@ -10,7 +10,7 @@ written to the ledger and to MLflow with its figures: everything that a real tri
     ours        the mean distance of two trials' ends in the ledger, from the 10th trial to the last
     (a)         a Tune function that runs a one-worker TorchTrainer whose workers report one number
     (b)         a Tune function that reports one number, in a fresh process per trial (Tune's default)
-    the floor   a loop in this process that walks the same cells: what the store alone costs
+    the floor   a loop in this process that runs the same trials: what the store alone costs
 
 All have the whole machine. The ends of the first trials, as many as run at once, are left out: starting Ray is not
 counted on any side.
@@ -47,6 +47,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 
 from trainables.data import datasets
 from trainables.runner import pipeline_runner, runtime
+from trainables.runner.messages import TrialSpec, result_name
 
 ROOT = Path(__file__).resolve().parent.parent
 WARM_UP = 10
@@ -67,7 +68,7 @@ trials: {trials}
 # Ours
 
 
-def trial_spec(study: Study, params: Mapping[str, Any], storage: Path, fingerprint: str) -> dict[str, Any]:
+def trial_spec(study: Study, params: Mapping[str, Any], storage: Path, fingerprint: str) -> TrialSpec:
     """The trial of one setting, as the sweep hands it to a worker."""
     return {
         "kind": "trial",
@@ -83,7 +84,7 @@ def trial_spec(study: Study, params: Mapping[str, Any], storage: Path, fingerpri
     }
 
 
-def fill(study: Study, storage: Path) -> list[dict[str, Any]]:
+def fill(study: Study, storage: Path) -> list[TrialSpec]:
     """Compute the first setting's stages, and put a copy under the address of every other one.
 
     Random settings do not depend on results, so what the sweep will draw is known beforehand.
@@ -92,14 +93,14 @@ def fill(study: Study, storage: Path) -> list[dict[str, Any]]:
     searcher, drawn = Searcher(study), list[dict[str, Any]]()
     for number in range(searcher.total):
         drawn.append(searcher.draw(number, [], drawn)[1])
-    cells = [trial_spec(study, params, storage, fingerprint) for params in drawn]
+    trial_specs = [trial_spec(study, params, storage, fingerprint) for params in drawn]
     runner = pipeline_runner.PipelineRunner(str(storage), runtime.SingleProcess(), runtime.local().search)
-    first = runner.walk(cells[0], lambda slot, epoch: None)
-    made = runner.store.folder(f"{first.stages[-1].name}-{first.stages[-1].address}")
-    for each in cells[1:]:
-        name, address = pipeline_runner.addresses(each)["kmeans"]
-        shutil.copytree(made, made.with_name(f"{name}-{address}"), copy_function=os.link)
-    return cells
+    first = runner.walk(trial_specs[0], lambda slot, epoch: None)
+    made = runner.store.folder(first.stages[-1].result_name)
+    for each in trial_specs[1:]:
+        copy = made.with_name(result_name(*pipeline_runner.addresses(each)["kmeans"]))
+        shutil.copytree(made, copy, copy_function=os.link)
+    return trial_specs
 
 
 @dataclass(frozen=True)
@@ -167,14 +168,14 @@ def look(pid: int, num_done: int) -> list[Look]:
     return [Look(num_done, size, (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")) for size in sizes]
 
 
-def walk_all(cells: list[dict[str, Any]]) -> float:
-    """Seconds per cell of a plain loop, each cell for the first time in this process."""
-    runner = pipeline_runner.PipelineRunner(cells[0]["storage"], runtime.SingleProcess(), runtime.local().search)
-    runner.walk(cells[0], lambda slot, epoch: None)
+def walk_all(trial_specs: list[TrialSpec]) -> float:
+    """Seconds per trial of a plain loop, each for the first time in this process."""
+    runner = pipeline_runner.PipelineRunner(trial_specs[0]["storage"], runtime.SingleProcess(), runtime.local().search)
+    runner.walk(trial_specs[0], lambda slot, epoch: None)
     began = time.perf_counter()
-    for each in cells[1:]:
+    for each in trial_specs[1:]:
         runner.walk(each, lambda slot, epoch: None)
-    return (time.perf_counter() - began) / (len(cells) - 1)
+    return (time.perf_counter() - began) / (len(trial_specs) - 1)
 
 
 # The baselines
@@ -270,12 +271,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="trial-overhead-") as folder:
         file, storage = Path(folder) / "overhead.yaml", Path(folder) / "runs"
         file.write_text(STUDY.format(trials=given.trials))
-        cells = fill(load_study(file), storage)
-        floor = walk_all(cells)
+        trial_specs = fill(load_study(file), storage)
+        floor = walk_all(trial_specs)
         run = sweep(file, storage)
     mine = run.per_trial_s
     print_ours(run)
-    print(f"the floor     {1e3 * floor:8.1f} ms per trial, a loop over the same cells in one process")
+    print(f"the floor     {1e3 * floor:8.1f} ms per trial, a loop over the same trials in one process")
     with stock_ray():
         plain = stock(plain_trial, NUM_PLAIN, cores)
         print(

@@ -55,7 +55,7 @@ def parts(launch: Launch, trials: Sequence[Trial], lanes: int) -> dict[str, floa
     busy = 0.0
     for trial in ran:
         held, walked = (trial.ended or 0.0) - (trial.started or 0.0), trial.seconds or 0.0
-        computed = {stage["slot"]: stage["seconds"] for stage in trial.stages if not stage["cached"]}
+        computed = {stage.slot: stage.seconds for stage in trial.stages if not stage.cached}
         for slot, seconds in computed.items():
             found[slot] = found.get(slot, 0.0) + seconds / lanes
         found["process" if trial.attempts < 2 else "lost"] += (held - walked) / lanes
@@ -66,7 +66,7 @@ def parts(launch: Launch, trials: Sequence[Trial], lanes: int) -> dict[str, floa
 
 def slots_of(trials: Sequence[Trial]) -> set[str]:
     """The stages that a trial computed."""
-    return {stage["slot"] for trial in trials for stage in trial.stages}
+    return {stage.slot for trial in trials for stage in trial.stages}
 
 
 def most_at_once(trials: Sequence[Trial]) -> int:

@@ -1,4 +1,4 @@
-"""From a checked request to an exit code: Ray, the tracker and the screen around a launch, and the last words."""
+"""From a checked request to an exit code: Ray, tracker and screen around a launch, and the reports at its end."""
 
 import errno
 import json
@@ -12,10 +12,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainables import prometheus
+from trainables import pipeline, prometheus
 from trainables.interfaces import ImageData
-from trainables.nets import models
-from trainables.seeds import parts
 from trainables.store import leases
 from trainables.store.artifacts import Store
 from trainables.vector_search import service
@@ -45,6 +43,8 @@ _CLOSING_S = 60.0
 """Time the tracker gets at the end; what it cannot send by then is sent by the next run of the same command."""
 _HURRIED_S = 10.0
 """The same after an interruption."""
+_MOST_NOTES = 20
+"""Notes of stages that are printed."""
 
 
 def circumstances() -> dict[str, Any]:
@@ -68,7 +68,7 @@ def _git(root: Path, *arguments: str) -> str:
 
 
 def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: bool) -> int:
-    """Run the launch and say what came of it; ``again`` is the command that goes on."""
+    """Run the launch and report its results. Returns the exit code. again: the command that resumes it."""
     try:
         out = sys.stdout
         # Ray prints warnings of its own, whatever it is asked; standard output then is the JSON's alone.
@@ -106,10 +106,10 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
     tracker = Tracker(ledger.place, storage, opened.id, uri)
     tracker.start()
     try:
-        with launch.launch_state(ledger, request, opened, size) as launch_state:
-            if not launch_state.trial_queue.finished:
-                _run(request, launch_state, quiet=json_out is not None)
-            ended = launch_state.status
+        with launch.leased(ledger, request, opened, size) as state:
+            if not state.trial_queue.finished:
+                _run(request, state, tracker, quiet=json_out is not None)
+            status = state.status
     except BaseException as error:
         # Whatever ended it, no run is left RUNNING.
         with suppress(LedgerError):
@@ -121,24 +121,32 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
     summary = summarize(ledger, opened.id)
     _log_best_model(summary, request.storage, data, tracker)  # in the tracker's thread, while reports are written here
     written = _written(request, summary, data)
-    optuna_export.mirror(ledger, opened.id, storage / optuna_export.DATABASE)
+    optuna_export.export(ledger, opened.id, storage / optuna_export.DATABASE)
     tracker.log_parent(written, markdown.note(summary), metrics_of_best(summary))
     unsent = tracker.close(_CLOSING_S)
-    if unsent:
-        print(unsent, file=sys.stderr)
+    for sentence in (*_notes(summary), tracker.model_error, str(unsent) if unsent else ""):
+        if sentence:
+            print(sentence, file=sys.stderr)
     ids = tracker.ids()
     copied = request.storage.copy([*written, *figures.files_of_best_trial(summary, storage)])
-    if launch_state.trial_queue.halted:
-        print(_halted(launch_state), file=sys.stderr)
+    if state.trial_queue.halted:
+        print(_halted(state), file=sys.stderr)
     if json_out is not None:
-        print(_as_json(ledger, summary, launch_state.seconds, ids), file=json_out)
+        print(_as_json(ledger, summary, state.seconds, ids), file=json_out)
     else:
         print(terminal.end_of_sweep(summary, storage, ids["uri"] if uri and ids["uri"] else ""))
     if isinstance(ledger.place, Server):
         print(f"ledger   {ledger.place}; Optuna's studies in {ledger.place.optuna_schema}", file=sys.stderr)
     if copied:
         print(copied, file=sys.stderr)
-    return OK if ended == "done" else SOME_FAILED
+    return OK if status == "done" else SOME_FAILED
+
+
+def _notes(summary: Summary) -> list[str]:
+    """What the stages of a launch have to say, each sentence once: figures not drawn, results of other code."""
+    notes = list(dict.fromkeys(note for trial in summary.trials for stage in trial.stages for note in stage.notes))
+    more = len(notes) - _MOST_NOTES
+    return notes if more <= 0 else [*notes[:_MOST_NOTES], f"... and {more} more such notes; the ledger has them all"]
 
 
 def _written(request: launch.Request, summary: Summary, data: ImageData) -> list[Path]:
@@ -155,34 +163,35 @@ def _as_json(
     return json.dumps(json_view.as_json(summary, seconds, mlflow_ids, run_ids), allow_nan=False)
 
 
-def _run(request: launch.Request, launch_state: LaunchState, *, quiet: bool) -> None:
-    """The part that needs Ray."""
+def _run(request: launch.Request, state: LaunchState, tracker: Tracker, *, quiet: bool) -> None:
+    """Run the launch on a Ray cluster, with the live table and the gauges."""
     with (
         cluster.running(request.address, request.grows) as size,
         display.LiveDisplay(request.study.name, quiet=quiet) as screen,
     ):
         cluster.refuse_infeasible(request.study, size)
-        watched, share = progress.LaunchProgress(launch_state), request.study.resources.trial
+        watched, share = progress.LaunchProgress(state, tracker.num_unsent), request.study.resources.trial
         search = service.start()
-        held = leases.start() if request.storage.uri else None
-        shown = prometheus.SweepGauges(request.study.name, share.gpu * max(1, share.workers))
+        lease_actors = leases.start() if request.storage.uri else None
+        gauges = prometheus.SweepGauges(request.study.name, share.gpu * max(1, share.workers))
 
         def changed() -> None:
-            screen.update(watched.state)
-            shown.show(*watched.counts())
+            screen.update(watched.snapshot)
+            gauges.show(*watched.counts())
             search.follow()
 
-        launch_state.changed = changed
-        launch.run(request, launch_state)
-        del held  # these actors live as long as their handles
+        state.changed = changed
+        launch.run(request, state)
+        del lease_actors  # these actors live as long as their handles
         search.actors.clear()
 
 
-def _halted(launch_state: LaunchState) -> str:
-    trial_queue = launch_state.trial_queue
+def _halted(state: LaunchState) -> str:
+    """Why the sweep was stopped before its end, and how it goes on."""
+    trial_queue = state.trial_queue
     seeds = len(trial_queue.study.seeds)
     left = sum(trial.state == PENDING for trial in trial_queue.trials if trial.kind == "trial")
-    left += max(0, trial_queue.total_settings - len(trial_queue.configurations)) * seeds
+    left += max(0, trial_queue.num_configurations - len(trial_queue.configurations)) * seeds
     kept = "What is finished is kept; the same command runs the failed ones again and goes on."
     if trial_queue.disk_full:
         return f"Stopped because a disk is full, make room; {left} trials were not started. {kept}"
@@ -199,7 +208,7 @@ def _bring_best(summary: Summary, storage: Storage) -> None:
     trial, store = figures.best_trial(summary), Store(storage.results)
     try:
         for stage in trial.stages if trial else ():
-            store.get(f"{stage['name']}-{stage['address']}")
+            store.get(stage.result_name)
     except OSError as error:
         print(f"the best trial is shown without pictures: {redacted(str(error))}", file=sys.stderr)
 
@@ -212,13 +221,10 @@ def _log_best_model(summary: Summary, storage: Storage, data: ImageData, tracker
     if trial is None:
         return
     last = closing_stages(trial)[0]
-    result = Store(storage.folder).get(f"{last['name']}-{last['address']}")
-    if result is None or "head" not in result.weights or "num_clusters" not in result.facts:
-        return  # k-means leaves centroids, not a network
-    from trainables.training import clustering
-
-    def build() -> models.ClusterClassifier:
-        model = clustering.restored(result, data.shape, parts(trial.seed)[1])
-        return models.ClusterClassifier(model.backbone, model.heads[0], data.mean, data.std)
-
-    tracker.log_best_model(trial.key, build, data.eval.images_NCHW[:2].numpy())
+    result = Store(storage.folder).get(last.result_name)
+    build = getattr(pipeline.load(last.name), "classifier", None)
+    if result is None or build is None:
+        why = "its result is not in the storage" if result is None else "it leaves no network (it has no classifier)"
+        print(f"No model of the best trial is logged: stage {last.name}: {why}.", file=sys.stderr)
+        return
+    tracker.log_best_model(trial.key, lambda: build(result, data), data.eval.images_NCHW[:2].numpy())

@@ -9,11 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trainables.settings import Plain
+
 from .console import leave
 from .ledger.ledger import Ledger, place_of
 from .ledger.schema import LedgerError
 from .ledger.storage import Storage, named
 from .study.errors import StudyErrors, did_you_mean
+from .study.resolved_types import Mode
 from .study.yaml_reader import read
 
 if TYPE_CHECKING:
@@ -119,7 +122,7 @@ def _with_importances(summary: "Summary") -> "Summary":
 
 
 def _importances(
-    search: Mapping[str, Mapping[str, Any]], points: Sequence[tuple[Mapping[str, Any], float]], mode: str
+    search: Mapping[str, Mapping[str, Any]], points: Sequence[tuple[Mapping[str, Plain], float]], mode: Mode
 ) -> Mapping[str, Mapping[str, float]]:
     from .search.importances import importances  # Optuna and its forest, which small reports do without
 

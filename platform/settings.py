@@ -10,9 +10,8 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
-from trainables import pipeline, settings
+from trainables import pipeline, registry, settings
 from trainables.interfaces import Stage
 from trainables.settings import Plain, Rule
 
@@ -93,10 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def stage_names() -> list[str]:
     """Every stage: those of the methods in their order, then the pretexts and probes, then the rest by name."""
-    folder = Path(pipeline.__file__).parent / "stages"
-    files = sorted(path.stem for path in folder.glob("*.py") if path.stem != "__init__")
     of_methods = [name for names in pipeline.METHODS.values() for name in names]
-    return list(dict.fromkeys([*of_methods, *pipeline.PRETEXTS, *pipeline.PROBES, *files]))
+    return list(dict.fromkeys([*of_methods, *registry.pretexts(), *registry.probes(), *registry.names()]))
 
 
 def sections_of(method: str) -> list[Section]:

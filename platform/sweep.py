@@ -17,6 +17,7 @@ import torch
 
 from trainables.data import datasets, loaded, synthetic
 from trainables.interfaces import ImageData
+from trainables.registry import BrokenStage
 from trainables.settings import Plain
 
 from .console import leave
@@ -82,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return dry_run(study, given)
         data, probed = checked_data(study)
         make_writable(storage)
-    except (StudyErrors, Refused) as error:
+    except (StudyErrors, Refused, BrokenStage) as error:
         print(error, file=sys.stderr)
         return WRONG
     from . import end_of_sweep

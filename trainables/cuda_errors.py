@@ -7,9 +7,6 @@ error.
 
 import re
 
-BROKEN = "device broken"
-"""Status of a cell that could not run because the GPU of its process has failed."""
-
 # Of cudaError_t, as the driver names them: what every process would meet on this GPU, and after which CUDA asks for
 # another process.
 _BROKEN_CODES = frozenset({46, 100, 101, 214, 220})

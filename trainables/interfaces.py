@@ -1,18 +1,57 @@
 """The types a stage meets: its data, what it yields, what it leaves behind, and the runtime it stands on.
 
-A stage is a module in ``trainables/stages`` with these names (see ``Stage``):
+What a stage module says
+------------------------
+A stage is a module in ``trainables/stages`` with these names (see ``Stage``; ``registry`` checks them):
 
-    NAMESPACE   the prefix of its settings and metrics, and its slot in a pipeline ("pretext", "scan", ...)
-    INPUTS      the slots whose results it reads
-    VERSION     raised whenever its numbers change, so that old artifacts are no longer found
-    METRICS     the names it may report
-    CRITERION   (metric, "min" | "max"), label-free, or None where the stage ranks nothing
-    Config      a frozen dataclass of ``checks.setting`` fields
-    limits      what the data set's size forbids, found before anything starts
-    train       the whole method, a generator of epochs that returns its result
+    NAMESPACE         the prefix of its settings and metrics, and its slot in a pipeline ("pretext", "scan", ...);
+                      stages of the slot "pretext" that leave a backbone can take each other's place
+    INPUTS            the slots whose results it reads; ("probed",) makes it a probe of the last backbone
+    VERSION           raised whenever its numbers change, so that old artifacts are no longer found
+    METRICS           the names it may report
+    CRITERION         (metric, "min" | "max"), label-free, or None where the stage ranks nothing; its result has it
+    TRAINS_ON_LABELS  whether labels train it by definition; plans and reports say so of its method
+    WEIGHTS, ARRAYS, FACTS
+                      the names in its Result; with "backbone" among the weights a probe may follow it
+    TINY              setting -> value: with these it trains on a hundred small images in about a second. Tests train it
+                      so, on one process and on two; a low learning rate keeps the two equal
+    Config            a frozen dataclass of ``settings.setting`` fields
+    limits            what the data set's size forbids, found before anything starts
+    train             the whole method, a generator of epochs that returns its result
 
-and, where recipes are published for it, PRESETS: preset -> data set -> setting -> value, which a study takes by name;
-and, where a few epochs give the usual settings nothing to work on, SMOKE: setting -> value under ``--smoke``.
+and, where there is something to say,
+
+    classifier(result, data)
+                      its model: images as they lie in the data set, (B, C, H, W), to float32 probabilities of clusters,
+                      (B, clusters). The best one of a sweep is logged; LookupError says why there is none
+    figures(result, data, history)
+                      file name -> CaptionedFigure; history has a row per epoch
+    SEEDED_BY = "pretext"
+                      for a stage outside of the slot "pretext" that the pretext's seed decides
+    SPACES            of a pretext: which features it leaves, "head" and "backbone"
+    PRESETS           preset -> data set -> setting -> value: published recipes, which a study takes by name
+    SMOKE             setting -> value under ``--smoke`` whatever the study says, where a few epochs give the usual
+                      settings nothing to work on
+
+Some names of settings are read by others: ``epochs`` and ``*_epochs`` are cut by ``--smoke``; ``batch_size``,
+``network`` and ``num_clusters`` enter the estimate of memory; ``num_clusters`` = 0 means as many as there are classes.
+
+What others read from a Result
+------------------------------
+    weights  backbone             a state dict of ``nets.backbones``; with facts["network"] what probes and later
+                                  stages start from
+    arrays   probabilities_train, probabilities_eval
+                                  (N, C) float32, rows sum to 1: the clustering. Its largest is an image's cluster
+             features_eval        (N, D): the features by which reports draw the clusters in two dimensions
+             head_train, ...      a pretext's features of each space, by ``<space>_train`` and ``<space>_eval``
+             refined_eval         (N, C): probabilities after alternating normalization, for figures alone
+    facts    network              the backbone's name;  sobel: whether gradients of the image go into it
+             num_clusters         C
+             space                of a stage that clustered another one's features: which of its spaces
+             mining_space         of a pretext: the space in which neighbors are mined
+             looks_at_labels      whether labels steered it: then no number of it is called label-free
+    metrics  cluster_share_max, num_empty_clusters, cluster_entropy
+                                  of ``maths.metrics.evaluate``: what the collapse guard and the reports look at
 
 A stage imports no other stage, no Ray and no tracker, and runs on a bare machine:
 
@@ -31,7 +70,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .settings import Plain
+
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .nets import precision
 
 State = Mapping[str, Any]
@@ -332,14 +375,27 @@ class Runtime(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class CaptionedFigure:
+    """A figure of a stage's result. caption: what it shows, without a full stop. draw: makes it."""
+
+    caption: str
+    draw: Callable[[], "Figure"]
+
+
 class Stage(Protocol):
-    """The names every module in ``trainables/stages`` has."""
+    """The names every module in ``trainables/stages`` has; the optional ones are above."""
 
     NAMESPACE: str
     INPUTS: tuple[str, ...]
     VERSION: int
     METRICS: tuple[str, ...]
     CRITERION: tuple[str, Literal["min", "max"]] | None
+    TRAINS_ON_LABELS: bool
+    WEIGHTS: tuple[str, ...]
+    ARRAYS: tuple[str, ...]
+    FACTS: tuple[str, ...]
+    TINY: Mapping[str, Plain]
     Config: type[Any]
 
     @staticmethod

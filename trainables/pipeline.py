@@ -1,15 +1,15 @@
 """What a method is: its stages in order, and their slots.
 
-Adding a method is one stage file and one line in ``METHODS``. A stage's slot is its ``NAMESPACE``: settings and metrics
-carry it as a prefix, and a stage that may stand in the slot "pretext" can be swapped by ``pretext: NAME``.
-Any method can end with probes (``probes: [linear_probe]``), which judge the last backbone with labels.
+Adding a method is one stage file and one line in ``METHODS``; what the file says of itself is read by ``registry``.
+A stage's slot is its ``NAMESPACE``: settings and metrics carry it as a prefix, and a stage that may stand in the slot
+"pretext" can be swapped by ``pretext: NAME``. Any method can end with probes (``probes: [linear_probe]``), which judge
+the last backbone with labels.
 """
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import settings
+from . import registry, settings
 
 if TYPE_CHECKING:  # it loads torch, which names and stages need, but no list of them
     from .interfaces import DataShape, Stage
@@ -27,21 +27,14 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "simgcd": ("simclr", "simgcd"),
 }
 
-PRETEXTS: tuple[str, ...] = ("simclr", "moco", "rotnet", "instdisc", "checkpoint")
-
-PROBES: tuple[str, ...] = ("linear_probe", "mlp_probe", "knn_probe", "finetune_probe")
-"""Stages that may follow any method. Their one input, "probed", is the last slot that leaves a backbone."""
-
-SEMI_SUPERVISED: frozenset[str] = frozenset({"simgcd"})
-"""Methods that by definition train on the labels of some images; their plans and reports say so."""
-
-WITHOUT_BACKBONE: frozenset[str] = frozenset({"neighbors", "kmeans", "autoencoder", "dec"})
-"""Stages that leave no backbone of their own among their weights."""
-
 
 def load(name: str) -> "Stage":
-    """The stage module ``trainables.stages.<name>``."""
-    return importlib.import_module(f"{__package__}.stages.{name}")  # type: ignore[return-value]
+    """The stage module ``trainables.stages.<name>``.
+
+    Raises:
+        BrokenStage: it breaks the contract, or there is no such file.
+    """
+    return registry.load(name)  # type: ignore[return-value]
 
 
 def name_of(stage: "Stage") -> str:
@@ -49,10 +42,24 @@ def name_of(stage: "Stage") -> str:
     return str(stage.__name__).rpartition(".")[2]  # type: ignore[attr-defined]
 
 
+def is_probe(stage: "Stage") -> bool:
+    """Whether a stage judges the features of the one before it with labels."""
+    return registry.PROBED in stage.INPUTS
+
+
 def smoke_settings(stage: "Stage") -> "Mapping[str, settings.Plain]":
     """A stage's own settings for after very few epochs. Most need none, so a stage may leave the name SMOKE out."""
     values: Mapping[str, settings.Plain] = getattr(stage, "SMOKE", {})
     return values
+
+
+def trains_on_labels(method: str) -> bool:
+    """Whether a method by definition trains on the labels of some images; its plans and reports say so.
+
+    Raises:
+        KeyError: the method is not in METHODS.
+    """
+    return any(map(registry.trains_on_labels, METHODS[method]))
 
 
 def stages(method: str, pretext: str = "", probes: Sequence[str] = ()) -> "dict[str, Stage]":
@@ -74,13 +81,12 @@ def inputs(by_slot: "Mapping[str, Stage]", slot: str) -> dict[str, str]:
     Raises:
         LookupError: a probe, and no stage before it leaves a backbone.
     """
-    if name_of(by_slot[slot]) not in PROBES:
+    if not is_probe(by_slot[slot]):
         return {name: name for name in by_slot[slot].INPUTS}
-    names = {other: name_of(stage) for other, stage in by_slot.items()}
-    with_backbone = [other for other, name in names.items() if name not in {*PROBES, *WITHOUT_BACKBONE}]
+    with_backbone = [other for other, stage in by_slot.items() if "backbone" in stage.WEIGHTS and not is_probe(stage)]
     if not with_backbone:
         raise LookupError(f"no stage of this pipeline leaves a backbone for {slot} to judge")
-    return {"probed": with_backbone[-1]}
+    return {registry.PROBED: with_backbone[-1]}
 
 
 def configs(
@@ -112,7 +118,7 @@ def limits(
     probe_shape: of the data set that the probes learn and judge on, where it is another one.
     """
     for slot, stage in stages(method, pretext, probes).items():
-        met = probe_shape if probe_shape is not None and name_of(stage) in PROBES else shape
+        met = probe_shape if probe_shape is not None and is_probe(stage) else shape
         for name, sentence in stage.limits(by_slot[slot], met):
             yield f"{slot}.{name}", sentence
     for slot, config in by_slot.items():

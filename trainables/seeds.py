@@ -7,11 +7,10 @@ a trial, a row and a file go on having one seed; plain seeds stay below PAIR, pa
 
 from collections.abc import Mapping, Sequence
 
+from . import registry
+
 PAIR = 2**31
 """Plain seeds are below it."""
-
-PRETEXT_SLOTS = ("pretext", "neighbors")
-"""Slots that the pretext's seed decides; neighbors are mined without chance, out of what it learned."""
 
 
 def crossed(pretext: int, method: int) -> int:
@@ -34,7 +33,7 @@ def parts(seed: int) -> tuple[int, int]:
 def of_slot(seed: int, slot: str) -> int:
     """What a stage in a slot draws its random numbers from."""
     pretext, method = parts(seed)
-    return pretext if slot in PRETEXT_SLOTS else method
+    return pretext if slot in registry.pretext_seeded_slots() else method
 
 
 def label(seed: int) -> str:

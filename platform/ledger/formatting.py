@@ -1,25 +1,26 @@
-"""What a setting and a number are called wherever a person reads them: on screen, in reports, in the tracker."""
+"""How configurations, settings and numbers are written for people: on screen, in reports and in the tracker."""
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+
+from trainables.settings import Plain
 
 from . import stage_metadata
 
 FIXED = "as fixed"
-"""The label of a setting that changes nothing."""
+"""The label of a configuration that changes nothing."""
 
 _DIGITS = 4
 _DECIMALS = 3
 
 
-def setting_label(method: str, pretext: str, params: Mapping[str, Any], variant: str = "") -> str:
-    """A setting in one line: the name of an ablation row, or "δ=0.95 k2=20 r=0.03" in the order of the pipeline.
+def configuration_label(method: str, pretext: str, params: Mapping[str, Plain], variant: str = "") -> str:
+    """A configuration in one line: the name of an ablation row, or "δ=0.95 k2=20 r=0.03" in the order of the pipeline.
 
     Args:
         method, pretext: as ``pipeline.stages`` takes them.
         params: full setting name -> value.
-        variant: the name of an ablation row, "" for a setting of a search.
+        variant: the name of an ablation row, "" for a configuration of a search.
 
     Raises:
         KeyError: the method is not in ``pipeline.METHODS``.
@@ -30,7 +31,7 @@ def setting_label(method: str, pretext: str, params: Mapping[str, Any], variant:
     return " ".join(f"{label}={format_value(params[name])}" for name, label in names.items()) or FIXED
 
 
-def param_labels(method: str, pretext: str, names: Mapping[str, Any]) -> dict[str, str]:
+def param_labels(method: str, pretext: str, names: Iterable[str]) -> dict[str, str]:
     """Full setting name -> its paper's symbol, or its short name, in the order in which the pipeline declares them.
 
     Where two would get the same label (three stages have a batch size B), both keep their full names.
@@ -38,14 +39,16 @@ def param_labels(method: str, pretext: str, names: Mapping[str, Any]) -> dict[st
     Raises:
         KeyError: the method is not in ``pipeline.METHODS``.
     """
-    labels = {word.name: word.symbol for word in stage_metadata.of(method, pretext).words if word.name in names}
+    names = set(names)
+    known = stage_metadata.of(method, pretext).settings
+    labels = {setting.name: setting.symbol for setting in known if setting.name in names}
     # A setting that an older version of the method had is still in the ledger.
     labels |= {name: name for name in sorted(names) if name not in labels}
     uses = Counter(labels.values())
     return {name: label if uses[label] == 1 else name for name, label in labels.items()}
 
 
-def format_value(value: Any) -> str:
+def format_value(value: Plain) -> str:
     """A setting's value: numbers with four digits, true and false as in a study file."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -53,7 +56,7 @@ def format_value(value: Any) -> str:
 
 
 def format_number(value: float) -> str:
-    """A metric's value: three decimals, or three digits where those would say nothing."""
+    """A metric's value: three decimals, or three significant digits where those would show nothing."""
     if value == 0 or 10**-_DECIMALS <= abs(value) < 1000:
         return f"{value:.{_DECIMALS}f}"
     return f"{value:.{_DECIMALS}g}"

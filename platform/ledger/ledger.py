@@ -18,14 +18,16 @@ import json
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from trainables import event_log
+from trainables.runner.messages import EpochRecord, StageRecord, TrialSpec, WorkerInfo
 
 from ..study.errors import redacted
 from .launches import Launches, Place, retried, text_of
 from .postgres import VARIABLE, never_used, server_of
-from .rows import DONE, ENDED, FAILED, PENDING, RUNNING, Configuration, EpochRow, Trial, setting_of, trial_of
+from .rows import DONE, ENDED, FAILED, PENDING, RUNNING, Configuration, EpochRow, Trial, configuration_of, trial_of
 from .storage import Storage
 
 LEDGER = "ledger.db"
@@ -67,19 +69,19 @@ class Ledger(Launches):
     def configurations(self, launch_id: int) -> list[Configuration]:
         """The configurations of a launch, by number."""
         rows = self._connection.execute("SELECT * FROM settings WHERE launch = ? ORDER BY number", (launch_id,))
-        return [setting_of(row) for row in rows]
+        return [configuration_of(row) for row in rows]
 
     @retried
     def configuration(self, launch_id: int, number: int) -> Configuration:
         """The configuration with this number, which exists."""
         query = "SELECT * FROM settings WHERE launch = ? AND number = ?"
-        return setting_of(self._connection.execute(query, (launch_id, number)).fetchone())
+        return configuration_of(self._connection.execute(query, (launch_id, number)).fetchone())
 
     @retried
     def add_trials(
         self,
         launch_id: int,
-        trial_specs: Sequence[tuple[str, Mapping[str, Any]]],
+        trial_specs: Sequence[tuple[str, TrialSpec]],
         *,
         configuration: int | None = None,
     ) -> None:
@@ -117,9 +119,9 @@ class Ledger(Launches):
         launch_id: int,
         key: str,
         metrics: Mapping[str, float],
-        stages: Sequence[Mapping[str, Any]],
+        stages: Sequence[StageRecord],
         seconds: float,
-        worker: Mapping[str, Any] | None = None,
+        worker: WorkerInfo | None = None,
     ) -> None:
         """DONE, for good: a second call for the same trial changes nothing.
 
@@ -138,7 +140,7 @@ class Ledger(Launches):
             "state": DONE,
             "error": "",
             "metrics": text_of(metrics),
-            "stages": text_of(list(stages)),
+            "stages": text_of([asdict(stage) for stage in stages]),
             "seconds": seconds,
             "worker": text_of(worker or {}),
         }
@@ -203,12 +205,10 @@ class Ledger(Launches):
     # Epochs and exports
 
     @retried
-    def add_epochs(self, launch_id: int, key: str, epochs: Sequence[Mapping[str, Any]]) -> None:
-        """Enter epochs of a trial, each with slot, epoch, total, metrics; one repeated after a crash keeps its row."""
+    def add_epochs(self, launch_id: int, key: str, epochs: Sequence[EpochRecord]) -> None:
+        """Enter epochs of a trial; one repeated after a crash keeps its row."""
         now = time.time()
-        rows = [
-            (launch_id, key, row["slot"], row["epoch"], row["total"], text_of(row["metrics"]), now) for row in epochs
-        ]
+        rows = [(launch_id, key, each.slot, each.epoch, each.total, text_of(each.metrics), now) for each in epochs]
         with self._transaction():
             self._connection.executemany(
                 "INSERT INTO epochs (launch, key, slot, epoch, total, metrics, time) VALUES (?, ?, ?, ?, ?, ?, ?) "

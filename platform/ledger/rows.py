@@ -1,9 +1,14 @@
-"""The rows of the ledger, as the rest of the driver meets them."""
+"""The rows of the ledger, as the rest of the driver reads them."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from trainables.runner.messages import StageRecord, TrialSpec, WorkerInfo
+from trainables.settings import Plain
+
+from ..study.resolved_types import Resolved
 
 PENDING, RUNNING, DONE, FAILED = "PENDING", "RUNNING", "DONE", "FAILED"
 PRUNED, COLLAPSED = "PRUNED", "COLLAPSED"
@@ -13,12 +18,16 @@ ENDED = (DONE, FAILED, PRUNED, COLLAPSED)
 
 @dataclass(frozen=True)
 class Launch:
-    """One row of ``launches``. number counts from 1 within the study; lookahead: see settings.py."""
+    """One row of ``launches``.
+
+    number: counts from 1 within the study. lookahead: see ``search.searcher``. facts: what ``end_of_sweep`` noted of
+    its circumstances. started, ended: Unix seconds.
+    """
 
     id: int
     study: str
     number: int
-    resolved: Mapping[str, Any]
+    resolved: Resolved
     lookahead: int
     status: str
     started: float
@@ -28,32 +37,35 @@ class Launch:
 
 @dataclass(frozen=True)
 class Configuration:
-    """One parameter setting (variant "") or named ablation row of a launch."""
+    """One numbered configuration of a launch: of the search (variant ""), or a named ablation row.
+
+    params: full setting name -> value.
+    """
 
     number: int
     variant: str
-    params: Mapping[str, Any]
+    params: Mapping[str, Plain]
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One row of ``trials``.
+    """One row of ``trials``: a configuration with a seed, or what the trials of a seed share.
 
-    key: content address of all its stages. kind: "trial", or "prepare" (setting None). metrics: final numbers, prefixed
-    by slot, label metrics of the last stage also bare. stages: slot, name, address, cached, seconds. started, ended:
-    Unix seconds. worker: host, device, versions. sequence: order in which trials ended.
+    key: content address of all its stages. kind: "trial", or "prepare" (configuration None). metrics: final numbers,
+    prefixed by slot, label metrics of the last stage also bare. started, ended: Unix seconds. seconds: of the attempt
+    that ended. sequence: order in which trials ended.
     """
 
     key: str
-    kind: str
+    kind: Literal["trial", "prepare"]
     configuration: int | None
     seed: int
     state: str
-    trial_spec: Mapping[str, Any]
+    trial_spec: TrialSpec
     attempts: int
-    worker: Mapping[str, Any]
+    worker: WorkerInfo
     metrics: Mapping[str, float]
-    stages: Sequence[Mapping[str, Any]]
+    stages: Sequence[StageRecord]
     error: str
     started: float | None
     ended: float | None
@@ -88,7 +100,7 @@ def launch_of(row: Mapping[str, Any]) -> Launch:
     )
 
 
-def setting_of(row: Mapping[str, Any]) -> Configuration:
+def configuration_of(row: Mapping[str, Any]) -> Configuration:
     return Configuration(row["number"], row["variant"], json.loads(row["params"]))
 
 
@@ -103,7 +115,7 @@ def trial_of(row: Mapping[str, Any]) -> Trial:
         row["attempts"],
         json.loads(row["worker"]),
         json.loads(row["metrics"]),
-        json.loads(row["stages"]),
+        [StageRecord(**stage) for stage in json.loads(row["stages"])],
         row["error"],
         row["started"],
         row["ended"],

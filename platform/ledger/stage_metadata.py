@@ -1,7 +1,7 @@
 """What a report must know of a pipeline's stages: symbols, units and defaults of settings, and label-free criteria.
 
-A launch notes it in the ledger. So a report of it needs no stage to be loaded (and no torch, which is most of what a
-report would load), and an older launch keeps the words it was run with. For any other launch the stages are asked.
+A launch records it in the ledger. So its report needs no stage to be loaded (and no torch, which is most of what a
+report would load), and an older launch keeps the symbols it was run with. For any other launch the stages are asked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,13 +11,15 @@ from typing import Any
 from trainables import pipeline, settings
 from trainables.label_metrics import PROBE_SUFFIX
 
-FACT = "vocabulary"
+from ..study.resolved_types import Mode, Resolved
+
+FACT = "stage_metadata"
 """Where it stands among a launch's facts."""
 
 
 @dataclass(frozen=True)
-class Word:
-    """One setting. name: full, "<slot>.<name>"."""
+class Setting:
+    """One setting. name: full, "<slot>.<name>". symbol: the paper's, or else the short name."""
 
     name: str
     symbol: str
@@ -26,18 +28,18 @@ class Word:
 
 
 @dataclass(frozen=True)
-class Vocabulary:
-    """words: every setting in the order of the pipeline. criteria: (full metric name, "min" or "max") by stage."""
+class StageMetadata:
+    """settings: in the order of the pipeline. criteria: (full metric name, "min" or "max") by stage."""
 
-    words: tuple[Word, ...]
-    criteria: tuple[tuple[str, str], ...]
-
-
-_known: dict[tuple[str, str, tuple[str, ...]], Vocabulary] = {}
+    settings: tuple[Setting, ...]
+    criteria: tuple[tuple[str, Mode], ...]
 
 
-def of(method: str, pretext: str = "", probes: Sequence[str] = ()) -> Vocabulary:
-    """The vocabulary of a pipeline: as ``learn`` has read it, or else of its stages.
+_known: dict[tuple[str, str, tuple[str, ...]], StageMetadata] = {}
+
+
+def of(method: str, pretext: str = "", probes: Sequence[str] = ()) -> StageMetadata:
+    """The metadata of a pipeline: as ``remember`` has read it, or else asked of its stages.
 
     Raises:
         KeyError: the method is not in ``pipeline.METHODS``.
@@ -48,28 +50,28 @@ def of(method: str, pretext: str = "", probes: Sequence[str] = ()) -> Vocabulary
     return _known[key]
 
 
-def learn(resolved: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-    """Take what a launch has noted."""
+def remember(resolved: Resolved, facts: Mapping[str, Any]) -> None:
+    """Take over what a launch has recorded, for ``of``; nothing if it has recorded nothing."""
     if FACT not in facts:
         return
-    found = Vocabulary(
-        tuple(Word(name, symbol, unit, default) for name, symbol, unit, default in facts[FACT]["words"]),
+    recorded = StageMetadata(
+        tuple(Setting(name, symbol, unit, default) for name, symbol, unit, default in facts[FACT]["settings"]),
         tuple((name, mode) for name, mode in facts[FACT]["criteria"]),
     )
     method, pretext = resolved["method"], resolved.get("pretext", "")
-    _known[method, pretext, tuple(resolved.get("probes", ()))] = found
+    _known[method, pretext, tuple(resolved.get("probes", ()))] = recorded
     # Labels are asked for without the probes.
-    _known[method, pretext, ()] = Vocabulary(
-        tuple(word for word in found.words if not _is_of_probe(word.name)),
-        tuple(each for each in found.criteria if not _is_of_probe(each[0])),
+    _known[method, pretext, ()] = StageMetadata(
+        tuple(setting for setting in recorded.settings if not _is_of_probe(setting.name)),
+        tuple(criterion for criterion in recorded.criteria if not _is_of_probe(criterion[0])),
     )
 
 
-def noted(method: str, pretext: str, probes: Sequence[str]) -> dict[str, Any]:
-    """What ``learn`` reads, fit for JSON."""
+def record(method: str, pretext: str, probes: Sequence[str]) -> dict[str, Any]:
+    """What ``remember`` reads, fit for JSON."""
     asked = _asked(method, pretext, tuple(probes))
     return {
-        "words": [[word.name, word.symbol, word.unit, word.default] for word in asked.words],
+        "settings": [[setting.name, setting.symbol, setting.unit, setting.default] for setting in asked.settings],
         "criteria": [list(criterion) for criterion in asked.criteria],
     }
 
@@ -78,12 +80,12 @@ def _is_of_probe(name: str) -> bool:
     return name.partition(".")[0].partition("/")[0].endswith(PROBE_SUFFIX)
 
 
-def _asked(method: str, pretext: str, probes: tuple[str, ...]) -> Vocabulary:
-    words, criteria = [], []
+def _asked(method: str, pretext: str, probes: tuple[str, ...]) -> StageMetadata:
+    declared, criteria = [], []
     for slot, stage in pipeline.stages(method, pretext, probes).items():
         defaults = settings.defaults(stage.Config)
         for name, rule in settings.rules(stage.Config).items():
-            words.append(Word(f"{slot}.{name}", rule.symbol or name, rule.unit, defaults[name]))
+            declared.append(Setting(f"{slot}.{name}", rule.symbol or name, rule.unit, defaults[name]))
         if stage.CRITERION is not None:
             criteria.append((f"{slot}/{stage.CRITERION[0]}", stage.CRITERION[1]))
-    return Vocabulary(tuple(words), tuple(criteria))
+    return StageMetadata(tuple(declared), tuple(criteria))

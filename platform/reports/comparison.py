@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 
 from trainables import pipeline
 
+from ..ledger.aggregate import Spread
 from ..ledger.formatting import format_number, format_seconds
 from ..ledger.rows import COLLAPSED, DONE, PRUNED
 from . import content, differences, significance
-from .summary import ACCURACY, Spread, Summary
+from .summary import ACCURACY, Summary
 from .table import MISSING, Cell, Table, as_table
 
 _UNEQUAL = 1.25

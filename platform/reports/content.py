@@ -1,17 +1,17 @@
 """A summary as tables and sentences of text, whatever they are then written into: the terminal, Markdown or a page."""
 
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from trainables import pipeline
+from trainables.runner.messages import StageRecord
 from trainables.seeds import is_crossed, label, parts
 
+from ..ledger.aggregate import Spread
 from ..ledger.formatting import format_number, format_seconds, format_spread, format_value, param_labels
 from ..ledger.outcomes import status
 from ..ledger.rows import COLLAPSED, DONE, PRUNED
 from . import differences, flat_regions, importance, label_free_selection, pareto, published, significance
-from .summary import ACCURACY, ConfigurationRow, Spread, Summary
+from .summary import ACCURACY, ConfigurationRow, Summary
 from .table import MISSING, Cell, Table, as_table
 
 LABEL_METRICS = ("acc", "nmi", "ari")
@@ -62,23 +62,23 @@ def ablation(summary: Summary) -> Table:
 
 def prepare(summary: Summary) -> Table:
     """The shared stages of each seed: computed, or reused from the store."""
-    slots = list(dict.fromkeys(stage["slot"] for row in summary.prepare for stage in row.stages))
-    names = {slot: {each["name"] for row in summary.prepare for each in row.stages if each["slot"] == slot}
+    slots = list(dict.fromkeys(stage.slot for row in summary.prepare for stage in row.stages))
+    names = {slot: {each.name for row in summary.prepare for each in row.stages if each.slot == slot}
              for slot in slots}  # fmt: skip
     rows = []
     for row in summary.prepare:
-        by_slot = {stage["slot"]: stage for stage in row.stages}
+        by_slot = {stage.slot: stage for stage in row.stages}
         origins = [_origin(by_slot.get(slot), is_named=len(names[slot]) > 1) for slot in slots]
         rows.append((Cell(label(row.seed), row.seed), Cell(row.status.lower()), *map(Cell, origins)))
     return as_table("Shared stages, once per seed", ("seed", "status", *slots), rows)
 
 
-def _origin(stage: Mapping[str, Any] | None, *, is_named: bool) -> str:
+def _origin(stage: StageRecord | None, *, is_named: bool) -> str:
     """Where a stage's result came from; with its name where rows of an ablation fill a slot with several."""
     if stage is None:
         return MISSING
-    origin = "reused" if stage["cached"] else "computed"
-    return f"{stage['name']} {origin}" if is_named else origin
+    origin = "reused" if stage.cached else "computed"
+    return f"{stage.name} {origin}" if is_named else origin
 
 
 def failures(summary: Summary) -> Table:
@@ -143,7 +143,7 @@ def _few_seeds(summary: Summary, best: ConfigurationRow) -> list[str]:
 def _use_of_labels(summary: Summary) -> list[str]:
     """Whether labels trained or chose, and otherwise what choosing without them cost."""
     lines = []
-    if summary.method in pipeline.SEMI_SUPERVISED:
+    if pipeline.trains_on_labels(summary.method):
         lines.append(
             f"{summary.method} is semi-supervised: labels of some images train, and accuracy is of the unlabeled "
             "training images. It does not compare with a clustering without labels."

@@ -4,9 +4,11 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from torch import nn
 
+from trainables import pipeline
 from trainables.figures import clusters, embedding
-from trainables.interfaces import ImageData
+from trainables.interfaces import ImageData, Result
 from trainables.label_metrics import PROBE_SUFFIX
 from trainables.store.artifacts import Store
 
@@ -30,18 +32,23 @@ def draw(summary: Summary, storage: Path, data: ImageData) -> list[Path]:
     if trial is None:
         return []
     last = closing_stages(trial)[0]
-    folder = storage / "stages" / f"{last['name']}-{last['address']}" / "figures"
+    folder = storage / "stages" / last.result_name / "figures"
     paths = [folder / name for name in NAMES]
     if all(path.exists() for path in paths):
         return paths
     store = Store(storage)
-    earlier = [stage for stage in reversed(trial.stages) if stage != last and not stage["slot"].endswith(PROBE_SUFFIX)]
-    results = [store.get(f"{stage['name']}-{stage['address']}") for stage in (last, *earlier)]
+    earlier = [stage for stage in reversed(trial.stages) if stage != last and not stage.slot.endswith(PROBE_SUFFIX)]
+    results = [store.get(stage.result_name) for stage in (last, *earlier)]
     if results[0] is None or "probabilities_eval" not in results[0].arrays:
         return []
     try:
         rows_N = embedding.chosen(data)
-        features_ND = embedding.features([result for result in results if result is not None], data, rows_N)
+        features_ND = embedding.features(
+            [result for result in results if result is not None],
+            data,
+            rows_N,
+            _classifier(last.name, results[0], data),
+        )
         if features_ND is None:
             return []
         clusters_N = np.array(results[0].arrays["probabilities_eval"][rows_N]).argmax(1)
@@ -50,3 +57,15 @@ def draw(summary: Summary, storage: Path, data: ImageData) -> list[Path]:
     except Exception as error:  # a figure that cannot be drawn must not cost the end of a sweep
         warnings.warn(f"the features of the best trial were not drawn: {error!r}", stacklevel=2)
         return []
+
+
+def _classifier(stage: str, result: Result, data: ImageData) -> nn.Module | None:
+    """The model of a clustering that left no features; None where it has none to give."""
+    build = getattr(pipeline.load(stage), "classifier", None)
+    if build is None or "features_eval" in result.arrays:
+        return None
+    try:
+        model: nn.Module = build(result, data)
+    except LookupError:
+        return None
+    return model

@@ -1,5 +1,6 @@
 """The figures of a report: plots drawn from its summary, and what the stages of the best trial drew."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,27 +14,11 @@ from .plots.axes import png
 from .plots.plot import Section
 from .summary import Summary
 
-_OF_A_STAGE = {
-    "accuracy_by_layer": "What a probe of the frozen network got right from each layer",
-    "assignment_nmi": "Agreement of the pseudo-labels with those of the epoch before, and with the classes",
-    "trusted_and_not": "The most and the least trusted images of each cluster, one row per cluster",
-    "weights_by_cluster": "How the weights of the images spread within each cluster",
-    "cluster_sizes": "How many images each cluster has",
-    "prototypes": "The image that stands for each cluster: the nearest to the mean of its most confident ones",
-    "neighbors": "Images with their nearest neighbors; those of another class are framed",
-    "pseudo_graph": "Precision and recall of the pseudo-graph over the epochs, by labels",
-    "confidence": "How sure the first and the last epoch were of each image",
-    "features": "The features in two dimensions (t-SNE), colored by class",
+_EMBEDDINGS = {
     "embedding_pca": "The features in two dimensions (PCA), colored by cluster and by true class",
     "embedding_tsne": "The features in two dimensions (t-SNE), colored by cluster and by true class",
-    "clusters": "The most confident images of each cluster, one row per cluster",
-    "confusion": "Which clusters the images of each class went to",
-    "confusion_refined": "The same after unsure assignments were refined",
-    "refined_pca": "The features in two dimensions (PCA), colored by cluster before and after refinement",
-    "refined_tsne": "The features in two dimensions (t-SNE), colored by cluster before and after refinement",
-    "epochs": "Accuracy and the share of confident images over the epochs",
-    "least_confident": "The least confident images, with probability, cluster and true class",
 }
+"""Captions of what ``embeddings`` puts among a result's figures."""
 
 
 @dataclass(frozen=True)
@@ -66,19 +51,25 @@ def of_best_trial(summary: Summary, storage: Path) -> Iterator[ReportFigure]:
     if trial is None or summary.best is None:
         return
     for path in files_of_best_trial(summary, storage):
-        what = _OF_A_STAGE.get(path.stem, path.stem.replace("_", " "))
+        what = _caption(path)
         whose = f"{summary.best.label}, seed {label(trial.seed)}"
         place = f"../{path.relative_to(storage).as_posix()}"
         yield ReportFigure(f"{what} ({whose})", f"{what}.", place, path.read_bytes(), Section.BEST_TRIAL)
 
 
+def _caption(path: Path) -> str:
+    """What a figure of a result shows, as its stage said when it was drawn."""
+    try:
+        captions = json.loads((path.parent.parent / "meta.json").read_text()).get("captions", {})
+    except (OSError, ValueError):
+        captions = {}
+    return str({**_EMBEDDINGS, **captions}.get(path.stem, path.stem.replace("_", " ")))
+
+
 def files_of_best_trial(summary: Summary, storage: Path) -> list[Path]:
     """The files of those figures."""
     trial = best_trial(summary)
-    folders = [
-        storage / "stages" / f"{stage['name']}-{stage['address']}" / "figures"
-        for stage in (closing_stages(trial) if trial else ())
-    ]
+    folders = [storage / "stages" / stage.result_name / "figures" for stage in (closing_stages(trial) if trial else ())]
     return [path for folder in folders for path in sorted(folder.glob("*.png"))]
 
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+from trainables.settings import Plain
+
+from ..study.resolved_types import Mode
 from .parameters import searched_parameters
 from .summary import Importance, Summary
 from .table import MISSING, Cell, Table, as_table
@@ -16,7 +19,7 @@ class Evaluate(Protocol):
     """Computes importances; see ``search.importances``."""
 
     def __call__(
-        self, search: Mapping[str, Mapping[str, Any]], points: Sequence[tuple[Mapping[str, Any], float]], mode: str
+        self, search: Mapping[str, Mapping[str, Any]], points: Sequence[tuple[Mapping[str, Plain], float]], mode: Mode
     ) -> Mapping[str, Mapping[str, float]]:
         """Evaluator -> parameter -> share, from the domains and each configuration's (parameters, value)."""
 

@@ -50,14 +50,16 @@ def as_json(
 
 
 def _trial(trial: Trial) -> dict[str, Any]:
-    names = ("name", "address", "cached", "seconds")
     return {
         "id": trial.key,
         "status": trial.state.lower(),
         **_seeds(trial.seed),
         "metrics": dict(trial.metrics),
         "seconds": trial.seconds,
-        "stages": [{name: stage[name] for name in names} for stage in trial.stages],
+        "stages": [
+            {"name": stage.name, "address": stage.address, "cached": stage.cached, "seconds": stage.seconds}
+            for stage in trial.stages
+        ],
         "error": redacted(trial.error) or None,
     }
 

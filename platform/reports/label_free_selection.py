@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from scipy import stats
 
 from ..ledger import stage_metadata
+from ..ledger.aggregate import Objective
 from ..ledger.formatting import format_number
-from .objective import Objective
 from .ranking import ranked
 from .summary import ACCURACY, ConfigurationRow, Summary
 from .table import MISSING, Cell, Table, as_table

@@ -59,7 +59,7 @@ class Group:
 def searched_parameters(summary: Summary) -> list[Parameter]:
     """The parameters with a domain, in the order of the pipeline."""
     parameters = []
-    for word in stage_metadata.of(summary.method, summary.pretext, summary.probes).words:
+    for word in stage_metadata.of(summary.method, summary.pretext, summary.probes).settings:
         domain = summary.search.get(word.name)
         if domain is not None:
             options, log = tuple(domain.get("choice", ())), "loguniform" in domain or bool(domain.get("log"))

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..ledger.aggregate import Spread
 from ..ledger.formatting import format_number
 from ..study.published import kind_of_statistic, notes_of
-from .summary import ConfigurationRow, Spread, Summary
+from .summary import ConfigurationRow, Summary
 from .table import MISSING, Cell, Table, as_table
 
 UNLIKE = "*"

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable, Sequence
 
-from .objective import Objective
-from .summary import ConfigurationRow, Spread
+from ..ledger.aggregate import Objective, Spread
+from .summary import ConfigurationRow
 
 
 def ranked(

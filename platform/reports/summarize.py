@@ -13,17 +13,15 @@ from trainables.label_metrics import looks_at_labels
 from trainables.seeds import expanded
 
 from ..ledger import stage_metadata
-from ..ledger.formatting import setting_label
+from ..ledger.aggregate import Objective, objective_spread, spread, study_objectives
+from ..ledger.formatting import configuration_label
 from ..ledger.ledger import Ledger
-from ..ledger.outcomes import counts_as_result, status
 from ..ledger.rows import COLLAPSED, DONE, FAILED, PRUNED, Configuration, Launch, Trial
 from ..study import pipelines
 from ..study.errors import redacted
-from ..study.objectives import objectives
 from ..study.published import values_of
-from .objective import Objective
 from .ranking import by_front, ranked
-from .summary import ACCURACY, AblationRow, ConfigurationRow, Cost, Failure, PrepareRow, Spread, Summary, spread
+from .summary import ACCURACY, AblationRow, ConfigurationRow, Cost, Failure, PrepareRow, Summary
 
 _STOPPED = (PRUNED, COLLAPSED)
 
@@ -36,12 +34,12 @@ def summarize(ledger: Ledger, launch_id: int) -> Summary:
     """
     launch = ledger.launch(launch_id)
     resolved = launch.resolved
-    stage_metadata.learn(resolved, launch.facts)
+    stage_metadata.remember(resolved, launch.facts)
     trials = tuple(ledger.trials(launch_id))
     configurations = _configuration_rows(launch, ledger.configurations(launch_id), trials)
     prepare = tuple(_prepare_row(trial) for trial in trials if trial.kind == "prepare")
-    study_objectives = tuple(Objective(each["metric"], each["mode"]) for each in objectives(resolved))
-    ranking = _ranking(configurations, study_objectives)
+    objectives = study_objectives(resolved)
+    ranking = _ranking(configurations, objectives)
     best, oracle = next(iter(ranking), None), _oracle(configurations)
     return Summary(
         launch=launch,
@@ -50,8 +48,8 @@ def summarize(ledger: Ledger, launch_id: int) -> Summary:
         probes=tuple(resolved.get("probes", ())),
         dataset=resolved["dataset"],
         seeds=expanded(resolved["seeds"]),
-        objectives=study_objectives,
-        looks_at_labels=bool(resolved.get("oracle")) or looks_at_labels(study_objectives[0].metric),
+        objectives=objectives,
+        looks_at_labels=bool(resolved.get("oracle")) or looks_at_labels(objectives[0].metric),
         search={**resolved.get("grid", {}), **resolved.get("search", {})},
         configurations=configurations,
         ranking=ranking,
@@ -78,10 +76,10 @@ def _on_our_scale(published: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _ranking(
-    configurations: Sequence[ConfigurationRow], study_objectives: Sequence[Objective]
+    configurations: Sequence[ConfigurationRow], objectives: Sequence[Objective]
 ) -> tuple[ConfigurationRow, ...]:
-    by_first = ranked([(row, row.objective) for row in configurations], study_objectives[0])
-    return by_front(by_first, study_objectives) if len(study_objectives) > 1 else by_first
+    by_first = ranked([(row, row.objective) for row in configurations], objectives[0])
+    return by_front(by_first, objectives) if len(objectives) > 1 else by_first
 
 
 def _oracle(configurations: Sequence[ConfigurationRow]) -> ConfigurationRow | None:
@@ -137,7 +135,9 @@ def _effective_settings(launch: Launch, configuration: Configuration) -> list[di
 
 def _configuration_row(launch: Launch, configuration: Configuration, trials: tuple[Trial, ...]) -> ConfigurationRow:
     resolved = launch.resolved
-    label = setting_label(resolved["method"], resolved.get("pretext", ""), configuration.params, configuration.variant)
+    label = configuration_label(
+        resolved["method"], resolved.get("pretext", ""), configuration.params, configuration.variant
+    )
     done = [trial for trial in trials if trial.state == DONE]
     values: dict[str, list[float]] = {}
     for trial in done:
@@ -151,7 +151,7 @@ def _configuration_row(launch: Launch, configuration: Configuration, trials: tup
         done=len(done),
         wanted=len(expanded(resolved["seeds"])),
         metrics={name: spread(values[name]) for name in sorted(values)},
-        objective=_objective(objectives(resolved)[0]["metric"], trials),
+        objective=objective_spread(trials, study_objectives(resolved)[0].metric),
         failed=_with_errors(label, trials, (FAILED,)),
         trials=trials,
         stopped=_with_errors(label, trials, _STOPPED),
@@ -160,14 +160,6 @@ def _configuration_row(launch: Launch, configuration: Configuration, trials: tup
 
 def _with_errors(label: str, trials: Sequence[Trial], states: Sequence[str]) -> tuple[Failure, ...]:
     return tuple(Failure(label, trial.seed, _one_line(trial.error)) for trial in trials if trial.state in states)
-
-
-def _objective(metric: str, trials: Sequence[Trial]) -> Spread | None:
-    """Over the seeds that count; None without one, and if a seed was pruned or collapsed."""
-    if any(status(trial) in ("pruned", "collapsed") for trial in trials):
-        return None
-    values = [trial.metrics[metric] for trial in trials if counts_as_result(trial) and metric in trial.metrics]
-    return spread(values) if values else None
 
 
 def _ablation_row(row: ConfigurationRow, rows: Mapping[str, Mapping[str, Any]]) -> AblationRow:
@@ -193,7 +185,7 @@ def _cost(trials: Sequence[Trial]) -> Cost:
     for trial in trials:
         spent[trial.kind] += trial.seconds or 0.0
     stages = [stage for trial in trials for stage in trial.stages]
-    reused = sum(bool(stage["cached"]) for stage in stages)
+    reused = sum(stage.cached for stage in stages)
     return Cost(spent["prepare"], spent["trial"], len(stages) - reused, reused)
 
 

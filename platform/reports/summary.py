@@ -3,27 +3,19 @@
 Standard deviations divide by n - 1 and always carry their n.
 """
 
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trainables.runner.messages import StageRecord
+
+from ..ledger.aggregate import Objective, Spread
 from ..ledger.outcomes import status
 from ..ledger.rows import Launch, Trial
-from .objective import Objective
 
 ACCURACY = "acc"
 
 Exclusion = Literal["", "pruned", "collapsed"]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and sample standard deviation (ddof 1; None for one value) of n values."""
-
-    mean: float
-    std: float | None
-    n: int
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,7 @@ class PrepareRow:
 
     seed: int
     status: str
-    stages: tuple[Mapping[str, Any], ...]
+    stages: tuple[StageRecord, ...]
     seconds: float | None
     error: str
 
@@ -194,11 +186,6 @@ class Summary:
         """
         is_own = metric == self.objective.metric and metric != ACCURACY
         return self.objective if is_own else Objective(metric, "max")
-
-
-def spread(values: Sequence[float]) -> Spread:
-    """Mean and sample standard deviation of at least one value."""
-    return Spread(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
 
 
 def metrics_of_best(summary: Summary) -> dict[str, float]:

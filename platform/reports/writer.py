@@ -67,8 +67,8 @@ def write_comparison(summaries: Sequence[Summary], storage: Path) -> list[Path]:
 
 def study_yaml(launch: Launch, configurations: Sequence[Configuration | ConfigurationRow]) -> str:
     """The study in full; as a study file it gives the same study again."""
-    resolved = dict(launch.resolved)
-    rows = resolved.get("ablate", {})
+    resolved: dict[str, Any] = {**launch.resolved}
+    rows = launch.resolved.get("ablate", {})
     numbered = [configuration.variant for configuration in configurations if configuration.variant in rows]
     resolved["ablate"] = {name: rows[name] for name in dict.fromkeys([*numbered, *rows])}
     ordered = {name: resolved[name] for name in dict.fromkeys([*_ORDER, *resolved]) if name in resolved}
@@ -80,7 +80,7 @@ def trials_csv(configurations: Sequence[Configuration | ConfigurationRow], trial
     by_number = {configuration.number: configuration for configuration in configurations}
     params = sorted({name for configuration in configurations for name in configuration.params})
     metrics = sorted({name for trial in trials for name in trial.metrics}, key=lambda name: ("/" in name, name))
-    slots = list(dict.fromkeys(stage["slot"] for trial in trials for stage in trial.stages))
+    slots = list(dict.fromkeys(stage.slot for trial in trials for stage in trial.stages))
     stages = [column for slot in slots for column in (f"stage.{slot}", f"cached.{slot}")]
     crossed = ["pretext_seed"] if any(is_crossed(trial.seed) for trial in trials) else []
     columns = ["id", "setting", "variant", *crossed, "seed", "status", *params, *metrics, "seconds", *stages, "error"]
@@ -124,8 +124,8 @@ def _csv_row(trial: Trial, configuration: Configuration | ConfigurationRow) -> M
     if is_crossed(trial.seed):
         row["pretext_seed"] = parts(trial.seed)[0]
     for stage in trial.stages:
-        row[f"stage.{stage['slot']}"] = f"{stage['name']}-{stage['address']}"
-        row[f"cached.{stage['slot']}"] = stage["cached"]
+        row[f"stage.{stage.slot}"] = stage.result_name
+        row[f"cached.{stage.slot}"] = stage.cached
     values = {**configuration.params, **trial.metrics, **row}
     return {name: str(value).lower() if isinstance(value, bool) else value for name, value in values.items()}
 

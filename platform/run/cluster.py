@@ -1,4 +1,4 @@
-"""The Ray cluster a sweep runs on: joined or started here, quiet, and judged before anything is placed on it."""
+"""The Ray cluster a sweep runs on: joined or started here, quiet, and checked before anything is placed on it."""
 
 import logging
 import math
@@ -39,7 +39,7 @@ class Infeasible(ValueError):
 
 @dataclass(frozen=True)
 class Size:
-    """What the whole cluster has. nodes: its machines, none where they are not known."""
+    """The resources of a whole cluster. nodes: its machines; empty where they are not known."""
 
     cpus: float
     gpus: float
@@ -54,7 +54,7 @@ class Size:
 
 
 def local_size() -> Size:
-    """This machine's, before Ray runs."""
+    """The size of this machine, before Ray runs."""
     import torch
 
     cpus, gpus = float(os.cpu_count() or 1), float(torch.cuda.device_count())
@@ -62,11 +62,11 @@ def local_size() -> Size:
 
 
 def size(address: str, grows: Sequence[Node] = ()) -> Size:
-    """Of the cluster at ``address``, or of this machine where it is empty."""
+    """The size of the cluster at ``address``, or of this machine where it is "". grows: as in ``running``."""
     if not address:
         return local_size()
-    with running(address, grows) as found:
-        return found
+    with running(address, grows) as joined:
+        return joined
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def running(address: str, grows: Sequence[Node] = ()) -> Iterator[Size]:
 
 
 def refuse_infeasible(study: Study, size: Size) -> None:
-    """Find out now what Ray would wait for without a word.
+    """Refuse what can never be placed: Ray would wait for it without a message.
 
     Raises:
         Infeasible: a trial, or the prepare group, asks for more than the cluster or any of its machines has.

@@ -19,14 +19,14 @@ from rich.text import Text
 from ..ledger.formatting import format_number, format_seconds, format_spread
 
 _DRAW_EVERY_S = 0.25
-_SAY_EVERY_S = 10.0
+_PRINT_EVERY_S = 10.0
 _MOST_RUNNING, _MOST_ENDED = 12, 4
 _LONGEST_ERROR = 160
 
 
 @dataclass(frozen=True)
 class Running:
-    """A cell under way. epoch: the last finished one of ``total`` in stage ``slot``; slot "" before the first."""
+    """A running trial. epoch: the last finished one of ``total`` in stage ``slot``; slot "" before the first."""
 
     label: str
     slot: str
@@ -37,7 +37,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Ended:
-    """A cell that ended in this run of the command. place, of: its number among all of its kind."""
+    """A trial that ended in this run of the command. place, of: its number among all of its kind."""
 
     label: str
     place: int
@@ -50,7 +50,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class Best:
-    """The best setting so far: mean, deviation (None for one seed) and number of seeds of the objective."""
+    """The best configuration so far: mean, deviation (None for one seed) and number of seeds of the objective."""
 
     label: str
     metric: str
@@ -60,10 +60,10 @@ class Best:
 
 
 @dataclass(frozen=True)
-class State:
+class Snapshot:
     """A sweep at one moment. done, failed: trials out of ``total``. prepared, prepare: shared stages, done and in all.
 
-    ended: in the order of ending, never shrinking. unsent: trials that the tracker does not have yet.
+    ended: in the order of ending, never shrinking. unsent: trials that the tracker fails to take.
     time_left_s: None while unknown.
     """
 
@@ -79,21 +79,21 @@ class State:
     time_left_s: float | None = None
 
 
-Look = State | Callable[[], State]
-"""A state, or how to get one: a function is called only when something is to be shown."""
+Look = Snapshot | Callable[[], Snapshot]
+"""A snapshot, or a function that takes one: it is called only when something is to be shown."""
 
 
 class Display(Protocol):
-    """Where states are shown."""
+    """Where snapshots are shown."""
 
-    def show(self, state: State) -> None: ...
+    def show(self, snapshot: Snapshot) -> None: ...
 
     def stop(self) -> None: ...
 
 
 @dataclass
 class LiveDisplay:
-    """Shows states while it is entered; ``update`` may be called as often as one likes and never raises.
+    """Shows snapshots while it is entered; ``update`` may be called at any rate and never raises.
 
     quiet: plain lines on stderr even on a terminal (stdout belongs to ``--json``).
     """
@@ -114,7 +114,7 @@ class LiveDisplay:
         return self
 
     def update(self, look: Look) -> None:
-        """Show the state, unless something was shown a moment ago; then a later call, or the end, shows it."""
+        """Show the snapshot, unless something was shown a moment ago; then a later call, or the end, shows it."""
         self._look = look
         if self.clock() - self._shown_at >= _DRAW_EVERY_S:
             self._show()
@@ -141,7 +141,7 @@ class LiveDisplay:
         try:
             print(f"the display stopped ({type(error).__name__}: {error}); the sweep goes on", file=sys.stderr)
         except Exception:
-            pass  # stderr is gone, so nobody is there to be told
+            pass  # stderr is gone, so nobody can read it
 
     def _stop(self) -> None:
         display, self._display = self._display, None
@@ -166,29 +166,29 @@ class OnScreen:
         )
         self._screen.start()
 
-    def show(self, state: State) -> None:
-        self._screen.update(drawn(self._title, state), refresh=True)
+    def show(self, snapshot: Snapshot) -> None:
+        self._screen.update(drawn(self._title, snapshot), refresh=True)
 
     def stop(self) -> None:
         self._screen.stop()
 
 
 class InLines:
-    """A line for every cell that ends, and now and then one on where things stand."""
+    """A line for every trial that ends, and now and then one on how far the sweep is."""
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream, self._clock = stream, clock
         self._num_ended = 0
-        self._said, self._said_at = "", clock()
+        self._last_line, self._printed_at = "", clock()
 
-    def show(self, state: State) -> None:
-        lines = [ended_line(each) for each in state.ended[self._num_ended :]]
-        self._num_ended = len(state.ended)
-        now = status_line(state)
+    def show(self, snapshot: Snapshot) -> None:
+        lines = [ended_line(each) for each in snapshot.ended[self._num_ended :]]
+        self._num_ended = len(snapshot.ended)
+        now = status_line(snapshot)
         if lines:
-            self._said_at = self._clock()
-        elif now != self._said and self._clock() - self._said_at >= _SAY_EVERY_S:
-            lines, self._said, self._said_at = [now], now, self._clock()
+            self._printed_at = self._clock()
+        elif now != self._last_line and self._clock() - self._printed_at >= _PRINT_EVERY_S:
+            lines, self._last_line, self._printed_at = [now], now, self._clock()
         if lines:
             print("\n".join(lines), file=self._stream, flush=True)
 
@@ -212,44 +212,45 @@ def ended_line(ended: Ended) -> str:
     return "  ".join(parts)
 
 
-def status_line(state: State) -> str:
+def status_line(snapshot: Snapshot) -> str:
     """How far the sweep is, on one line; without the times that change at every look."""
-    parts = [f"{state.done} of {state.total} trials done", f"{len(state.running)} running"]
-    if state.prepared < state.prepare:
-        parts.insert(0, f"shared stages {state.prepared} of {state.prepare}")
-    if state.failed:
-        parts.append(f"{state.failed} failed")
-    if state.running and state.running[0].slot:
-        first = state.running[0]
+    parts = [f"{snapshot.done} of {snapshot.total} trials done", f"{len(snapshot.running)} running"]
+    if snapshot.prepared < snapshot.prepare:
+        parts.insert(0, f"shared stages {snapshot.prepared} of {snapshot.prepare}")
+    if snapshot.failed:
+        parts.append(f"{snapshot.failed} failed")
+    if snapshot.running and snapshot.running[0].slot:
+        first = snapshot.running[0]
         parts.append(f"{first.label}: {first.slot} epoch {first.epoch}/{first.total}")
-    if state.time_left_s is not None:
-        parts.append(f"about {_about(state.time_left_s)} left")
-    if state.unsent:
-        parts.append(f"{state.unsent} not in MLflow yet")
+    if snapshot.time_left_s is not None:
+        parts.append(f"about {_about(snapshot.time_left_s)} left")
+    if snapshot.unsent:
+        parts.append(f"{snapshot.unsent} not in MLflow yet")
     return ", ".join(parts)
 
 
-def drawn(title: str, state: State) -> RenderableType:
-    """The state as a block of a terminal."""
-    ended = state.done + state.failed
-    head = f"{title}   {state.done} of {state.total} done, {len(state.running)} running, {state.failed} failed"
-    if state.time_left_s is not None:
-        head += f"   about {_about(state.time_left_s)} left"
+def drawn(title: str, snapshot: Snapshot) -> RenderableType:
+    """The snapshot as a block of a terminal."""
+    ended = snapshot.done + snapshot.failed
+    counts = f"{snapshot.done} of {snapshot.total} done, {len(snapshot.running)} running, {snapshot.failed} failed"
+    head = f"{title}   {counts}"
+    if snapshot.time_left_s is not None:
+        head += f"   about {_about(snapshot.time_left_s)} left"
     parts: list[RenderableType] = [Text(head, style="bold")]
     bar = Table.grid()  # a bar by itself does not end its line
-    bar.add_row(ProgressBar(total=max(1, state.total), completed=ended, width=60))
+    bar.add_row(ProgressBar(total=max(1, snapshot.total), completed=ended, width=60))
     parts.append(bar)
-    if state.prepared < state.prepare:
-        parts.append(Text(f"shared stages: {state.prepared} of {state.prepare} seeds"))
-    if state.best is not None:
-        best = state.best
+    if snapshot.prepared < snapshot.prepare:
+        parts.append(Text(f"shared stages: {snapshot.prepared} of {snapshot.prepare} seeds"))
+    if snapshot.best is not None:
+        best = snapshot.best
         parts.append(Text(f"best   {best.label}   {best.metric} {format_spread(best.mean, best.std, best.n)}"))
-    if state.running:
-        parts.append(_running_table(state.running))
+    if snapshot.running:
+        parts.append(_running_table(snapshot.running))
     style = {"failed": "red"}
-    parts += [Text(ended_line(each), style=style.get(each.status, "dim")) for each in state.ended[-_MOST_ENDED:]]
-    if state.unsent:
-        parts.append(Text(f"MLflow does not have {state.unsent} trials yet; nothing is lost", style="yellow"))
+    parts += [Text(ended_line(each), style=style.get(each.status, "dim")) for each in snapshot.ended[-_MOST_ENDED:]]
+    if snapshot.unsent:
+        parts.append(Text(f"MLflow does not have {snapshot.unsent} trials yet; nothing is lost", style="yellow"))
     return Group(*parts)
 
 

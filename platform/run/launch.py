@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from trainables.runner.messages import Done, StageRecord, result_name
 from trainables.store.artifacts import Store
 
 from ..ledger import stage_metadata
@@ -64,13 +65,17 @@ class Request:
 
     @property
     def fingerprints(self) -> dict[str, str]:
-        """Of the data set, and of the probes' where it is another one."""
-        own = {"fingerprint": self.fingerprint}
-        return own | ({"probe_fingerprint": self.probe_fingerprint} if self.probe_fingerprint else {})
+        """Fingerprints of the data set, and of the probes' where it is another one."""
+        study = {"fingerprint": self.fingerprint}
+        return study | ({"probe_fingerprint": self.probe_fingerprint} if self.probe_fingerprint else {})
 
 
 def open_launch(ledger: Ledger, request: Request, size: cluster.Size) -> Launch:
-    """Take the study in the ledger. Raises StudyHeld, StudyChanged: see there."""
+    """Take the study in the ledger.
+
+    Raises:
+        StudyHeld, StudyChanged: as ``Launches.open_launch``.
+    """
     study = request.study
     return ledger.open_launch(
         study.name,
@@ -80,35 +85,34 @@ def open_launch(ledger: Ledger, request: Request, size: cluster.Size) -> Launch:
         fresh=request.fresh,
         facts={
             **request.facts,
-            stage_metadata.FACT: stage_metadata.noted(study.method, resolved(study)["pretext"], study.probes),
+            stage_metadata.FACT: stage_metadata.record(study.method, resolved(study)["pretext"], study.probes),
         },
         same=lambda known, given: not refused(known, given),
     )
 
 
 @contextmanager
-def launch_state(ledger: Ledger, request: Request, launch: Launch, size: cluster.Size) -> Iterator[LaunchState]:
-    """The launch's board, held by a heartbeat; closed in the ledger however it ends."""
+def leased(ledger: Ledger, request: Request, launch: Launch, size: cluster.Size) -> Iterator[LaunchState]:
+    """The launch's state; a thread renews its lease, and on exit, whatever the reason, it is closed in the ledger."""
     study = request.study
     results, shared = request.storage.results, shared_parts(study)
     trial_queue = TrialQueue(ledger, launch, study, fingerprints=request.fingerprints, shared=shared, storage=results)
-    running = LaunchState(
-        launch, trial_queue, max(1, size.slots(study.resources.trial)), judge=EarlyStopping(study, ledger, launch)
-    )
+    slots = max(1, size.slots(study.resources.trial))
+    state = LaunchState(launch, trial_queue, slots, early_stopping=EarlyStopping(study, ledger, launch))
     stop = threading.Event()
-    beats = threading.Thread(target=_beat, args=(ledger.place, launch.id, stop), daemon=True)
-    beats.start()
+    renewal = threading.Thread(target=_renew_lease, args=(ledger.place, launch.id, stop), daemon=True)
+    renewal.start()
     status = "interrupted"
     try:
-        yield running
-        status = running.status
+        yield state
+        status = state.status
     finally:
         stop.set()
-        beats.join()
+        renewal.join()
         ledger.close_launch(launch.id, status)
 
 
-def _beat(place: Place, launch: int, stop: threading.Event) -> None:
+def _renew_lease(place: Place, launch: int, stop: threading.Event) -> None:
     ledger = Ledger(place)
     while not stop.wait(BEAT_S):
         try:
@@ -121,38 +125,43 @@ def _beat(place: Place, launch: int, stop: threading.Event) -> None:
     ledger.close()
 
 
-def run(request: Request, launch_state: LaunchState) -> None:
+def run(request: Request, state: LaunchState) -> None:
     """Run what is left of a launch. Ray is running.
 
     Raises:
         Interrupted: by a signal; running trials have saved their last epochs.
     """
     began = time.monotonic()
-    _mark_prepared(launch_state, Store(request.storage.results))
-    if request.study.resources.prepare.workers and launch_state.trial_queue.prepare_cells:
+    _mark_prepared(state, Store(request.storage.results))
+    if request.study.resources.prepare.workers and state.trial_queue.prepare_trials:
         from . import worker_group
 
-        worker_group.prepare(request.study, launch_state)
-    launch_state.seconds["prepare"] = time.monotonic() - began
-    if not launch_state.trial_queue.finished:
+        worker_group.prepare(request.study, state)
+    state.seconds["prepare"] = time.monotonic() - began
+    if not state.trial_queue.finished:
         from . import tune
 
         with tempfile.TemporaryDirectory(prefix="clustersweep-") as scratch:
-            tune.run_trials(request.study, launch_state, Path(scratch))
-    launch_state.seconds["prepare"] = max(launch_state.seconds["prepare"], launch_state.prepared_s - began)
-    launch_state.seconds["total"] = time.monotonic() - began
-    launch_state.seconds["trials"] = launch_state.seconds["total"] - launch_state.seconds["prepare"]
+            tune.run_trials(request.study, state, Path(scratch))
+    state.seconds["prepare"] = max(state.seconds["prepare"], state.prepared_at - began)
+    state.seconds["total"] = time.monotonic() - began
+    state.seconds["trials"] = state.seconds["total"] - state.seconds["prepare"]
 
 
-def _mark_prepared(launch_state: LaunchState, store: Store) -> None:
-    """A prepare cell whose stages all exist needs no process."""
-    from trainables.runner.pipeline_runner import StageRecord, addresses
+def _mark_prepared(state: LaunchState, store: Store) -> None:
+    """Mark the trials of shared stages as done whose results are all in the store: they need no process."""
+    from trainables import pipeline
+    from trainables.runner.pipeline_runner import addresses, other_code
 
-    for key, trial_spec in launch_state.trial_queue.prepare_cells:
-        found = addresses(trial_spec)
-        if all(f"{name}-{address}" in store for name, address in found.values()):
-            records = [vars(StageRecord(slot, name, address, True, 0.0)) for slot, (name, address) in found.items()]
-            launch_state.trial_queue.done(key, {"metrics": {}, "stages": records, "seconds": 0.0})
+    for key, trial_spec in state.trial_queue.prepare_trials:
+        stages = addresses(trial_spec)
+        if not all(result_name(*stage) in store for stage in stages.values()):
+            continue
+        records = []
+        for slot, (name, address) in stages.items():
+            notes = other_code(store, result_name(name, address), pipeline.load(name))
+            records.append(StageRecord(slot, name, address, cached=True, seconds=0.0, notes=tuple(notes)))
+        state.trial_queue.on_done(key, Done({}, records, 0.0))
 
 
 @contextmanager
@@ -160,7 +169,7 @@ def signals() -> Iterator[None]:
     """The first SIGINT or SIGTERM raises Interrupted in the main thread; a second one ends the process at once.
 
     Raises:
-        Interrupted: a signal came, whatever a library made of it on the way here.
+        Interrupted: a signal came, even where a library turned it into another exception.
     """
     received: list[int] = []
 

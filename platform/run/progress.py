@@ -1,84 +1,89 @@
-"""A running launch as a ``live.State``: read off the course, which is in memory, so that looking costs little."""
+"""A running launch as a ``display.Snapshot``: read off its state in memory, so that looking costs little."""
 
 import time
+from collections.abc import Callable
 
 from trainables.seeds import label
 
-from ..ledger.aggregate import TrialTotals
-from ..ledger.formatting import setting_label
+from ..ledger.aggregate import Objective, TrialTotals
+from ..ledger.formatting import configuration_label
 from ..ledger.rows import DONE, ENDED, FAILED, PENDING, RUNNING, Trial
-from .display import Best, Ended, Running, State
+from .display import Best, Ended, Running, Snapshot
 from .launch_state import LaunchState
 
 _ACCURACY = "acc"
 
 
 class LaunchProgress:
-    """Looks at one course again and again; a look costs what has ended since the last one, not what there is."""
+    """Looks at one launch again and again; a look costs what has ended since the last one, not what there is.
 
-    def __init__(self, launch_state: LaunchState) -> None:
-        self._course = launch_state
-        objective = launch_state.trial_queue.study.objective
-        self._tally, self._metric = TrialTotals(objective.metric, objective.mode), objective.metric
-        self._num_heard = 0
+    num_unsent: how many trials the tracker fails to take.
+    """
+
+    def __init__(self, state: LaunchState, num_unsent: Callable[[], int] = lambda: 0) -> None:
+        self._state, self._queue, self._num_unsent = state, state.trial_queue, num_unsent
+        objective = self._queue.study.objective
+        self._totals, self._metric = TrialTotals(Objective(objective.metric, objective.mode)), objective.metric
+        self._num_added = 0
         self._labels: dict[int, str] = {}
         self._ended: list[Ended] = []
 
-    def state(self, unsent: int = 0) -> State:
-        """The state now. ``unsent``: trials that the tracker does not have yet."""
-        tally, trial_queue = self._heard(), self._course.trial_queue
-        total, num_ended = self._total("trial"), tally.num("trial", *ENDED)
-        leader, mean_s = tally.leader, tally.done_s / tally.num_timed if tally.num_timed else None
-        return State(
+    def snapshot(self) -> Snapshot:
+        """The launch at this moment."""
+        totals = self._updated()
+        total, num_ended = self._num_planned("trial"), totals.num("trial", *ENDED)
+        mean_s = totals.done_s / totals.num_timed if totals.num_timed else None
+        return Snapshot(
             total=total,
-            done=tally.num("trial", DONE),
-            failed=tally.num("trial", FAILED),
-            # A cell handed to Tune waits there for a free process: only a started one runs.
-            running=tuple(self._running(trial) for trial in self._under_way()),
+            done=totals.num("trial", DONE),
+            failed=totals.num("trial", FAILED),
+            # A trial handed to Tune waits there for a free process: only a started one runs.
+            running=tuple(self._running(trial) for trial in self._started()),
             ended=tuple(self._ended),
-            best=None
-            if leader is None
-            else Best(self._label(leader.configuration), self._metric, leader.mean, leader.std, leader.n),
-            prepared=tally.num("prepare", DONE),
-            prepare=trial_queue.num_prepare,
-            unsent=unsent,
-            time_left_s=time_left_s(mean_s, total - num_ended, self._course.slots),
+            best=self._best(),
+            prepared=totals.num("prepare", DONE),
+            prepare=self._queue.num_prepare,
+            unsent=self._num_unsent(),
+            time_left_s=time_left_s(mean_s, total - num_ended, self._state.slots),
         )
 
     def counts(self) -> tuple[dict[str, int], dict[str, int]]:
-        """How many trials are in each state, and how the stages of finished cells came: "cached" or "computed"."""
-        tally, trial_queue = self._heard(), self._course.trial_queue
-        states = {state: tally.num("trial", state) for state in ENDED}
-        states[RUNNING] = sum(trial.kind == "trial" for trial in self._under_way())
-        states[PENDING] = trial_queue.num_trials - sum(states.values())
-        return states, dict(tally.stages)
+        """How many trials are in each state, and how the stages of ended ones came: "cached" or "computed"."""
+        totals = self._updated()
+        states = {state: totals.num("trial", state) for state in ENDED}
+        states[RUNNING] = sum(trial.kind == "trial" for trial in self._started())
+        states[PENDING] = self._queue.num_trials - sum(states.values())
+        return states, dict(totals.stages)
 
-    def _heard(self) -> TrialTotals:
-        """The tally, with what has ended since the last look."""
-        trial_queue = self._course.trial_queue
-        for trial in trial_queue.ended[self._num_heard :]:
-            # What ended in an earlier run of the command was said there.
-            if self._tally.add(trial) and trial.key in self._course.since:
+    def _updated(self) -> TrialTotals:
+        """The totals, with what has ended since the last look."""
+        for trial in self._queue.ended[self._num_added :]:
+            # What ended in an earlier run of the command was shown there.
+            if self._totals.add(trial) and trial.key in self._state.started_at:
                 self._ended.append(self._end(trial))
-        self._num_heard = len(trial_queue.ended)
-        return self._tally
+        self._num_added = len(self._queue.ended)
+        return self._totals
 
-    def _total(self, kind: str) -> int:
-        """How many cells of a kind there will be."""
-        trial_queue = self._course.trial_queue
+    def _num_planned(self, kind: str) -> int:
+        """How many trials of a kind there will be."""
         if kind == "prepare":
-            return trial_queue.num_prepare
-        return trial_queue.num_trials + (trial_queue.total_settings - len(trial_queue.configurations)) * len(
-            trial_queue.study.seeds
-        )
+            return self._queue.num_prepare
+        num_undrawn = self._queue.num_configurations - len(self._queue.configurations)
+        return self._queue.num_trials + num_undrawn * len(self._queue.study.seeds)
 
-    def _under_way(self) -> list[Trial]:
-        """What has started, shared stages first, then by setting."""
-        given = [self._course.trial_queue.trial(key) for key in self._course.trial_queue.running]
-        started = [trial for trial in given if trial.state == RUNNING]
+    def _started(self) -> list[Trial]:
+        """The trials that have started and not ended, shared stages first, then by configuration."""
+        handed_out = [self._queue.trial(key) for key in self._queue.running]
+        started = [trial for trial in handed_out if trial.state == RUNNING]
         return sorted(
             started, key=lambda trial: (trial.kind != "prepare", trial.configuration or 0, trial.seed, trial.key)
         )
+
+    def _best(self) -> Best | None:
+        best = self._totals.best
+        if best is None:
+            return None
+        return Best(self._label(best.number), self._metric, best.objective.mean, best.objective.std, best.objective.n)
 
     def _name(self, trial: Trial) -> str:
         what = "shared stages" if trial.configuration is None else self._label(trial.configuration)
@@ -86,17 +91,19 @@ class LaunchProgress:
 
     def _label(self, number: int) -> str:
         if number not in self._labels:
-            study, configuration = self._course.trial_queue.study, self._course.trial_queue.configurations[number]
-            self._labels[number] = setting_label(
+            study, configuration = self._queue.study, self._queue.configurations[number]
+            self._labels[number] = configuration_label(
                 study.method, study.pretext, configuration.params, configuration.variant
             )
         return self._labels[number]
 
     def _running(self, trial: Trial) -> Running:
         now = time.monotonic()
-        seconds = now - self._course.since.get(trial.key, now)
-        row = self._course.epochs.get(trial.key, {})
-        return Running(self._name(trial), row.get("slot", ""), row.get("epoch", 0), row.get("total", 0), seconds)
+        seconds = now - self._state.started_at.get(trial.key, now)
+        last = self._state.last_epochs.get(trial.key)
+        if last is None:
+            return Running(self._name(trial), "", 0, 0, seconds)
+        return Running(self._name(trial), last.slot, last.epoch, last.total, seconds)
 
     def _end(self, trial: Trial) -> Ended:
         shown = (self._metric, _ACCURACY) if trial.kind == "trial" else ()
@@ -104,7 +111,7 @@ class LaunchProgress:
         seconds = (
             trial.seconds if trial.seconds is not None else max(0.0, (trial.ended or 0.0) - (trial.started or 0.0))
         )
-        place, of = self._tally.num(trial.kind, *ENDED), self._total(trial.kind)
+        place, of = self._totals.num(trial.kind, *ENDED), self._num_planned(trial.kind)
         return Ended(self._name(trial), place, of, trial.state.lower(), values, seconds, trial.error)
 
 

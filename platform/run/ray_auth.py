@@ -1,7 +1,7 @@
-"""Who may use Ray: the token of the clusters that are started here, and a word about a cluster that asks for none.
+"""Who may use Ray: the token of the clusters that are started here, and a warning about a cluster that asks for none.
 
 Whoever reaches the ports of a cluster without a token can run any code on it. Ray would make a token by itself, in a
-file that everybody on the machine can read; so it is made here first, for its owner alone.
+file that everybody on the machine can read; so it is created here first, readable by its owner alone.
 """
 
 import os
@@ -23,7 +23,7 @@ _OTHERS = 0o077
 
 
 def require_token(environment: MutableMapping[str, str], home: Path) -> None:
-    """Make a token for the cluster about to be started, where there is none.
+    """Create a token for the cluster about to be started, where there is none.
 
     Ray 2.60 asks for it by itself in every cluster that ``ray.init`` starts, as long as no mode is set. Set here, the
     mode would come too late for a process that has imported Ray before. Who writes ``disabled`` has said so.
@@ -39,10 +39,10 @@ def require_token(environment: MutableMapping[str, str], home: Path) -> None:
         if named:
             raise ValueError(f"{TOKEN_PATH}={named}: there is no such file. Write a token to it, or unset it.")
         _make(path)
-    found = path.stat()
-    if found.st_uid != os.getuid():
+    stat = path.stat()
+    if stat.st_uid != os.getuid():
         raise ValueError(f"{path}: the Ray token belongs to another user. Name one of your own with {TOKEN_PATH}.")
-    if found.st_mode & _OTHERS:
+    if stat.st_mode & _OTHERS:
         path.chmod(_OWNER_ONLY)
 
 

@@ -11,6 +11,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Empty, Queue
 
 from trainables.runner import train_group as worker
+from trainables.runner.messages import TrialSpec
 
 from ..study.file_schema import Share
 from ..study.study import Study
@@ -26,33 +27,33 @@ def scaling(share: Share) -> ScalingConfig:
     return ScalingConfig(num_workers=share.workers, use_gpu=share.gpu > 0, resources_per_worker=each)
 
 
-def prepare(study: Study, launch_state: LaunchState) -> None:
-    """Run the prepare cells of all seeds in one worker group; what the group reports goes to the course as it comes.
+def prepare(study: Study, state: LaunchState) -> None:
+    """Run the shared stages of all seeds in one worker group; its reports go to the launch's state as they come.
 
     A group that loses a worker, or its node, is followed by another one for what is unfinished, ``retries`` times. One
-    that fails in any other way leaves its unfinished cells failed, with the reason.
+    that fails in any other way leaves its unfinished trials failed, with the reason.
     """
-    cells = launch_state.trial_queue.prepare_cells
-    for key, _ in cells:
-        launch_state.starts(key)
+    trials = state.trial_queue.prepare_trials
+    for key, _ in trials:
+        state.on_start(key)
     for attempt in range(study.retries + 1):
-        left = [(key, trial_spec) for key, trial_spec in cells if key in launch_state.trial_queue.running]
-        error = _run(study.resources.prepare, launch_state, left) if left else None
+        unfinished = [(key, trial_spec) for key, trial_spec in trials if key in state.trial_queue.running]
+        error = _run_group(study.resources.prepare, state, unfinished) if unfinished else None
         if error is None or attempt == study.retries or not worker.was_lost(error):
             break
-    for key, _ in cells:
-        if key in launch_state.trial_queue.running:
-            launch_state.ends(key, f"process lost: the prepare group ended: {error or 'without a result'}")
+    for key, _ in trials:
+        if key in state.trial_queue.running:
+            state.on_failed(key, f"process lost: the prepare group ended: {error or 'without a result'}")
 
 
-def _run(share: Share, launch_state: LaunchState, cells: list[tuple[str, dict[str, Any]]]) -> BaseException | None:
-    """One group, for these cells; what ended it before its time."""
-    messages = Queue(actor_options=worker.beside_me())
+def _run_group(share: Share, state: LaunchState, trials: list[tuple[str, TrialSpec]]) -> BaseException | None:
+    """Run these trials in one group. Returns the error that ended it early, or None."""
+    reports = Queue(actor_options=worker.beside_me())
     trainer = TorchTrainer(
         worker.run_group,
         train_loop_config={
-            "cells": [json.dumps(trial_spec) for _, trial_spec in cells],
-            "queue": messages,
+            "trial_specs": [json.dumps(trial_spec) for _, trial_spec in trials],
+            "queue": reports,
             "threads": max(1, int(share.cpu)),
         },
         scaling_config=scaling(share),
@@ -63,17 +64,17 @@ def _run(share: Share, launch_state: LaunchState, cells: list[tuple[str, dict[st
     threading.Thread(target=_fit, args=(trainer, ended), daemon=True).start()
     while True:
         try:
-            number, parcel = messages.get(timeout=_POLL_S)
-            launch_state.hears(cells[number][0], parcel)
+            number, report = reports.get(timeout=_POLL_S)
+            state.on_report(trials[number][0], report)
             continue
         except Empty:
-            launch_state.changed()
+            state.changed()
         try:
             error = ended.get_nowait()
             break
         except queue.Empty:
             pass
-    messages.shutdown()
+    reports.shutdown()
     return error
 
 
@@ -86,10 +87,10 @@ def _fit(trainer: TorchTrainer, ended: "queue.Queue[BaseException | None]") -> N
 
 
 def trainable(share: Share) -> tuple[Any, Any]:
-    """A Tune function that carries its cell in a worker group, and the resources of the function itself.
+    """A Tune function that runs its trial in a worker group, and the resources of the function itself.
 
-    The group's own resources are not in the trial's placement group: Train asks for them. So no more trials may run at
-    once than the cluster has room for, which the caller sees to.
+    The group's own resources are not in the trial's placement group: Train asks for them. So the caller must see to it
+    that no more trials run at once than the cluster has room for.
     """
     bound = tune.with_parameters(worker.run_trial_in_group, workers=share.workers, cpu=share.cpu, gpu=share.gpu)
     # Tune takes no trial without resources; a CPU, however small a share, would be missing where a group wants all.

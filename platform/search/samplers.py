@@ -1,12 +1,12 @@
-"""How one setting is drawn: by number, from what came of earlier ones, the same after every restart.
+"""How one configuration is drawn: by its number, from the results of earlier ones, the same after every restart.
 
     tpe, gp, random, nsga2   Optuna's samplers, made anew for every draw
-    qmc                      SciPy's scrambled Sobol sequence: point i is setting i
-    cmaes                    the library that Optuna's own CMA-ES uses, led through all full generations told so far
+    qmc                      SciPy's scrambled Sobol sequence: point i is configuration i
+    cmaes                    the library that Optuna's own CMA-ES uses, given all complete generations so far
 
-Optuna keeps the state of its CMA-ES and of its quasi-random sequence in the trials that it drew itself. Here trials are
-told from the ledger, so those two are rebuilt from the numbers alone. A population is told in the order of the
-settings' numbers: setting i belongs to generation i // population.
+Optuna keeps the state of its CMA-ES and of its quasi-random sequence in the trials that it drew itself. Here results
+come from the ledger, so those two are rebuilt from the numbers alone. A population is given in the order of the
+configurations' numbers: configuration i belongs to generation i // population.
 """
 
 import math
@@ -17,60 +17,71 @@ from typing import Any, Protocol
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from scipy.stats import qmc
 
+from trainables.settings import Plain
+
+from ..ledger.aggregate import Objective
 from ..study import domains
 from ..study.domains import Domain
 from ..study.file_schema import Sampler
+from ..study.resolved_types import Mode
 
-Params = dict[str, Any]
-Active = Callable[[str, Mapping[str, Any]], bool]
+Params = dict[str, Plain]
+Active = Callable[[str, Mapping[str, Plain]], bool]
 """Whether a searched setting counts, given the searched values before it."""
 
 _BEST_SHARE, _MOST_BEST = 0.25, 25
-"""Of the settings told, how many TPE takes for the good ones. Optuna's tenth is a single one up to the tenth setting:
-its search of ten is no better than chance (``benchmarks/search.py``). Bergstra et al. (2011, section 6) take 0.15,
-their later experiments a quarter; at most 25, as Optuna."""
+"""The share of completed configurations that TPE takes for the good ones. Optuna's tenth is a single one up to the
+tenth: its search of ten is no better than chance (``benchmarks/search.py``). Bergstra et al. (2011, section 6) take
+0.15, their later experiments a quarter; at most 25, as Optuna."""
 
 _SIGMA = 1 / 6
-"""Of CMA-ES at its start, as a share of each range: Optuna's choice."""
+"""Step size of CMA-ES at its start, as a share of each range: Optuna's choice."""
 
 
 @dataclass(frozen=True)
 class CompletedTrial:
-    """A setting whose trials have ended. values: each objective's mean over its finished seeds, None without them.
+    """A configuration whose trials have ended, as a sampler learns from it.
 
-    seen: epoch -> the mean at that epoch, where a seed was pruned; the setting then counts as pruned at its last one.
+    values: the mean of each objective over its seeds, None where it has none (see ``ledger.aggregate``).
+    intermediate: epoch -> mean of the first objective, where a seed was pruned; for Optuna it was pruned at the last.
     """
 
     number: int
-    params: Mapping[str, Any]
+    params: Mapping[str, Plain]
     values: tuple[float, ...] | None
-    seen: Mapping[int, float] = field(default_factory=dict)
+    intermediate: Mapping[int, float] = field(default_factory=dict)
 
 
 class Draw(Protocol):
-    """Draws settings of one search; the same arguments give the same setting."""
+    """Draws the configurations of one search; the same arguments give the same configuration."""
 
-    def __call__(self, number: int, attempt: int, told: Sequence[CompletedTrial]) -> Params:
-        """Setting ``number``; a higher ``attempt`` where that one was there already. told: in order of numbers."""
+    def __call__(self, number: int, attempt: int, completed: Sequence[CompletedTrial]) -> Params:
+        """The values of configuration ``number``.
+
+        Args:
+            attempt: 0, and one more for each draw that gave a configuration which is there already.
+            completed: the configurations to learn from, in the order of their numbers.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched. domains: in an order in which whatever a setting depends on comes before it."""
+    """What is searched, and for what. domains: each after those that decide whether it counts."""
 
     domains: Mapping[str, Domain]
     active: Active
-    modes: tuple[str, ...]
+    objectives: tuple[Objective, ...]
 
-    def known(self, told: CompletedTrial) -> bool:
-        """Whether a sampler can learn from it: a start may lie outside of the searched ranges."""
-        return all(name in self.domains and self.domains[name].holds(value) for name, value in told.params.items())
+    def holds(self, trial: CompletedTrial) -> bool:
+        """Whether a configuration lies in the searched ranges; one of ``start:`` may lie outside of them."""
+        return all(name in self.domains and self.domains[name].holds(value) for name, value in trial.params.items())
 
     def at(self, units: Sequence[float]) -> Params:
-        """The setting at a place of the unit cube, without what does not count there."""
+        """The configuration at a point of the unit cube, without the settings that do not count there."""
         params: Params = {}
         for (name, domain), unit in zip(self.domains.items(), units, strict=True):
             if self.active(name, params):
@@ -95,31 +106,31 @@ class _Optuna:
     def __init__(self, sampler: Sampler, space: Space) -> None:
         self._sampler, self._space = sampler, space
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        self._study = self._fresh()
-        self._num_told = 0
+        self._study = self._new_study()
+        self._num_added = 0
 
-    def __call__(self, number: int, attempt: int, told: Sequence[CompletedTrial]) -> Params:
+    def __call__(self, number: int, attempt: int, completed: Sequence[CompletedTrial]) -> Params:
         # NSGA-II keeps the parents of a generation with the study, chosen when it first needed them.
         if self._sampler.name in ("nsga2", "random"):
-            self._study, self._num_told = self._fresh(), 0
+            self._study, self._num_added = self._new_study(), 0
         if self._sampler.name != "random":  # it learns from nothing
-            for each in told[self._num_told :]:
-                self._tell(each)
-            self._num_told = max(self._num_told, len(told))
-        self._study.sampler = self._made(number, attempt)
+            for each in completed[self._num_added :]:
+                self._add(each)
+            self._num_added = max(self._num_added, len(completed))
+        self._study.sampler = self._optuna_sampler(number, attempt)
         trial = self._study.ask()
         params: Params = {}
         for name, domain in self._space.domains.items():
             if self._space.active(name, params):
                 params[name] = domain.suggest(trial)
-        # The draw itself leaves nothing behind: what a setting came to is told in order.
+        # The draw itself leaves nothing behind: results are added in the order of the numbers.
         self._study.tell(trial, state=optuna.trial.TrialState.FAIL)
         return params
 
-    def _fresh(self) -> optuna.Study:
-        return optuna.create_study(directions=[directions(mode) for mode in self._space.modes])
+    def _new_study(self) -> optuna.Study:
+        return optuna.create_study(directions=[direction(each.mode) for each in self._space.objectives])
 
-    def _made(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
+    def _optuna_sampler(self, number: int, attempt: int) -> optuna.samplers.BaseSampler:
         seed = _seed(self._sampler, number, attempt)
         if self._sampler.name == "random":
             return optuna.samplers.RandomSampler(seed=seed)
@@ -129,23 +140,22 @@ class _Optuna:
             return optuna.samplers.NSGAIISampler(seed=seed, population_size=self._sampler.population)
         return tpe(seed, self._sampler.startup)
 
-    def _tell(self, told: CompletedTrial) -> None:
-        if not self._space.known(told):
+    def _add(self, trial: CompletedTrial) -> None:
+        if not self._space.holds(trial):
             return
         searched = self._space.domains
         states = optuna.trial.TrialState
         # Optuna has neither pruning nor values by epoch where there are several objectives.
-        seen = told.seen if len(self._space.modes) == 1 else {}
-        generation = {
-            optuna.samplers.NSGAIISampler._get_generation_key(): told.number // self._sampler.population  # noqa: SLF001
-        }
+        intermediate = trial.intermediate if len(self._space.objectives) == 1 else {}
+        generation_key = optuna.samplers.NSGAIISampler._get_generation_key()  # noqa: SLF001
+        generation = {generation_key: trial.number // self._sampler.population}
         self._study.add_trial(
             optuna.trial.create_trial(
-                params=dict(told.params),
-                distributions={name: distribution(searched[name]) for name in told.params},
-                values=told.values,
-                state=states.COMPLETE if told.values is not None else states.PRUNED if seen else states.FAIL,
-                intermediate_values=dict(seen),
+                params=dict(trial.params),
+                distributions={name: distribution(searched[name]) for name in trial.params},
+                values=trial.values,
+                state=states.COMPLETE if trial.values is not None else states.PRUNED if intermediate else states.FAIL,
+                intermediate_values=dict(intermediate),
                 system_attrs=generation if self._sampler.name == "nsga2" else None,
             )
         )
@@ -155,7 +165,7 @@ class _Sobol:
     def __init__(self, sampler: Sampler, space: Space) -> None:
         self._sampler, self._space = sampler, space
 
-    def __call__(self, number: int, attempt: int, told: Sequence[CompletedTrial]) -> Params:
+    def __call__(self, number: int, attempt: int, completed: Sequence[CompletedTrial]) -> Params:
         # A point that is there already (small countable spaces) gives way to one of another scrambling.
         rng = np.random.default_rng([self._sampler.seed, attempt])
         sequence = qmc.Sobol(len(self._space.domains), scramble=True, rng=rng)
@@ -167,19 +177,19 @@ class _Sobol:
 class _CmaEs:
     def __init__(self, sampler: Sampler, space: Space) -> None:
         self._sampler, self._space = sampler, space
-        self._sign = 1.0 if space.modes[0] == "min" else -1.0
+        self._sign = space.objectives[0].sign
         self._num_generations = 0
-        self._optimizer = self._start()
+        self._optimizer = self._new_optimizer()
 
-    def __call__(self, number: int, attempt: int, told: Sequence[CompletedTrial]) -> Params:
+    def __call__(self, number: int, attempt: int, completed: Sequence[CompletedTrial]) -> Params:
         size = self._sampler.population
-        for generation in range(self._num_generations, len(told) // size):
-            self._learn(told[generation * size : (generation + 1) * size])
-        self._num_generations = max(self._num_generations, len(told) // size)
+        for generation in range(self._num_generations, len(completed) // size):
+            self._learn(completed[generation * size : (generation + 1) * size])
+        self._num_generations = max(self._num_generations, len(completed) // size)
         self._optimizer.reseed_rng(_seed(self._sampler, number, attempt))
         return self._space.at(self._optimizer.ask())
 
-    def _start(self) -> Any:
+    def _new_optimizer(self) -> Any:
         import cmaes  # only a study that asks for it needs it
 
         num = len(self._space.domains)
@@ -192,32 +202,32 @@ class _CmaEs:
             return
         # One that failed counts as the worst of its generation, which wants all its members.
         solutions = [
-            (self._place(each.params), max(values) if each.values is None else self._sign * each.values[0])
+            (self._point(each.params), max(values) if each.values is None else self._sign * each.values[0])
             for each in generation
         ]
         self._optimizer.tell(solutions)
 
-    def _place(self, params: Mapping[str, Any]) -> Any:
-        # What did not count stands in the middle; a start outside of a range at its end.
-        places = [
+    def _point(self, params: Mapping[str, Any]) -> NDArray[np.float64]:
+        # A setting that did not count is put in the middle of its range, a value outside of its range at the end.
+        point = [
             self._space.domains[name].place_of(params[name]) if name in params else 0.5 for name in self._space.domains
         ]
-        return np.clip(places, 0.0, 1.0)
+        return np.clip(point, 0.0, 1.0)
 
 
 def tpe(seed: int, startup: int) -> optuna.samplers.TPESampler:
-    """Optuna's TPE, which takes more of the settings for good ones than it would by itself."""
+    """Optuna's TPE, which takes more of the configurations for good ones than by default."""
     with warnings.catch_warnings():
         # Optuna 5 means to drop ``gamma`` in its next major version, which pyproject.toml keeps out.
         warnings.simplefilter("ignore", FutureWarning)
         return optuna.samplers.TPESampler(
             seed=seed,
             n_startup_trials=startup,
-            gamma=lambda num_told: min(math.ceil(_BEST_SHARE * num_told), _MOST_BEST),
+            gamma=lambda num_completed: min(math.ceil(_BEST_SHARE * num_completed), _MOST_BEST),
         )
 
 
-def directions(mode: str) -> str:
+def direction(mode: Mode) -> str:
     """Optuna's name for a mode."""
     return "minimize" if mode == "min" else "maximize"
 

@@ -1,57 +1,61 @@
-"""Which settings a study tries: numbered, drawn one after another, the same on every machine and after every restart.
+"""Which configurations a study tries: numbered, drawn one after another, the same on every machine and restart.
 
-Setting i is drawn from the means of settings 0 .. i - lookahead, never from whatever happens to have finished: so two
-slots or twenty, killed or not, a study proposes the same settings. ``lookahead`` is what may be under way at once, and
-belongs to the launch. Samplers are made anew for every draw, so there is no state of theirs to save (``samplers``).
+Configuration i is drawn from the results of configurations 0 .. i - lookahead, never from whatever happens to have
+finished: so two slots or twenty, killed or not, a study proposes the same ones. ``lookahead`` is how many may be under
+way at once, and belongs to the launch. Samplers are made anew for every draw, so no state of theirs is saved
+(``samplers``).
 
-With a ``grid:`` block every combination of it has its own search of ``trials`` settings, which learns from no other.
-Combinations take turns, so setting i belongs to combination i mod their number, and more ``trials`` only append.
+With a ``grid:`` block every combination of it has its own search of ``trials`` configurations, which learns from no
+other. Combinations take turns, so configuration i belongs to combination i mod their number, and more ``trials`` only
+append.
 """
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from trainables import settings
+from trainables.settings import Plain
 
+from ..ledger.aggregate import Objective
 from ..study import domains
 from ..study.domains import Domain
 from ..study.study import Study
-from .samplers import CompletedTrial, Draw, Space, drawer
+from .samplers import CompletedTrial, Draw, Params, Space, drawer
 
 _REDRAWS = 20
-"""Draws before a setting that is already there is replaced by the next one of the grid that is not."""
+"""Draws before a configuration that is there already is replaced by the next one of the grid that is not."""
 
 
 def lookahead(slots: int, seeds: int) -> int:
-    """Settings that may be under way at once, so that ``slots`` trials never wait for a draw."""
+    """Configurations that may be under way at once, so that ``slots`` trials never wait for a draw."""
     return -(-slots // seeds) + 1
 
 
 class Searcher:
-    """The settings of one launch of a study."""
+    """Draws the configurations of one launch of a study."""
 
     def __init__(self, study: Study) -> None:
         self._study = study
         self._grid, self._search = study.grid, _ordered(study)
-        self._blocks = domains.grid_size(self._grid) or 1
+        self._objectives = tuple(Objective(each.metric, each.mode) for each in study.objectives)
+        self._num_blocks = domains.grid_size(self._grid) or 1
         self._draws: dict[int, Draw] = {}
-        self._heard: dict[int, list[CompletedTrial]] = {}
-        self._num_heard = 0
+        self._completed: dict[int, list[CompletedTrial]] = {}
+        self._num_completed = 0
         self._texts: list[str] = []
-        self._seen: set[str] = set()
-        self._places: dict[int, int] = {}
+        self._text_set: set[str] = set()
+        self._grid_indices: dict[int, int] = {}
 
     @property
     def total(self) -> int:
-        """How many settings there will be."""
+        """How many configurations there will be."""
         if self._study.ablate:
             return len(self._study.ablate)
-        return self._blocks * self._inner
+        return self._num_blocks * self._num_per_block
 
     @property
-    def _inner(self) -> int:
-        """Settings of one combination of the grid block."""
+    def _num_per_block(self) -> int:
+        """Configurations of one combination of the grid block."""
         if not self._search:
             return 1
         size = domains.grid_size(self._search)
@@ -61,84 +65,87 @@ class Searcher:
         return self._study.trials if size is None else min(self._study.trials, size)
 
     def draw(
-        self, number: int, told: Sequence[CompletedTrial], taken: Sequence[Mapping[str, Any]]
-    ) -> tuple[str, dict[str, Any]]:
-        """(variant, params) of setting ``number``.
+        self, number: int, completed: Sequence[CompletedTrial], taken: Sequence[Mapping[str, Plain]]
+    ) -> tuple[str, Params]:
+        """(variant, params) of configuration ``number``.
 
-        told: all settings up to number - lookahead, in order. taken: the params of all settings before ``number``.
-        From one call to the next both only grow, so that each draw looks at what is new, or start anew from nothing.
+        Args:
+            completed: all configurations up to number - lookahead, in order.
+            taken: the params of all configurations before ``number``. From one call to the next both only grow, so that
+                each draw looks at what is new, or start anew from nothing.
         """
         if self._study.ablate:
             # By what is there already, not by place: a row may have been added above others.
             rest = [row for row in self._study.ablate if row.params not in taken]
             row = rest[number - len(taken)]
             return row.name, row.params
-        own, block = divmod(number, self._blocks)
+        index, block = divmod(number, self._num_blocks)
         outer = domains.grid_setting(self._grid, block) if self._grid else {}
         if not self._search:
             return "", outer
-        if own < len(self._study.start):
-            return "", self._counting({**self._study.start[own], **outer})
+        if index < len(self._study.start):
+            return "", self._counting({**self._study.start[index], **outer})
         if self._study.sampler.name == "grid":
             return "", self._next_of_grid(number, outer, taken)
-        return "", self._drawn(number, outer, told, taken)
+        return "", self._sampled(number, outer, completed, taken)
 
-    def _drawn(
-        self, number: int, outer: Mapping[str, Any], told: Sequence[CompletedTrial], taken: Sequence[Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        """A setting that this combination of the grid block does not have yet, as far as there is one."""
-        own, block = divmod(number, self._blocks)
-        self._hear(told)
+    def _sampled(
+        self,
+        number: int,
+        outer: Mapping[str, Plain],
+        completed: Sequence[CompletedTrial],
+        taken: Sequence[Mapping[str, Plain]],
+    ) -> Params:
+        """A configuration that this combination of the grid block does not have yet, as far as there is one."""
+        index, block = divmod(number, self._num_blocks)
+        self._sort(completed)
         if block not in self._draws:
-            modes = tuple(each.mode for each in self._study.objectives)
-            space = Space(self._search, lambda name, params: self._active(name, {**outer, **params}), modes)
+            space = Space(self._search, lambda name, params: self._active(name, {**outer, **params}), self._objectives)
             self._draws[block] = drawer(self._study.sampler, space)
-        heard = self._heard.get(block, [])
-        known, params = self._known(taken), dict[str, Any]()
+        completed_in_block = self._completed.get(block, [])
+        known, params = self._texts_of(taken), Params()
         for attempt in range(_REDRAWS):
-            params = {**self._draws[block](own, attempt, heard), **outer}
+            params = {**self._draws[block](index, attempt, completed_in_block), **outer}
             if _text(params) not in known:
                 return params
-        for index in range(domains.grid_size(self._search) or 0):
-            other = self._counting({**domains.grid_setting(self._search, index), **outer})
+        for place in range(domains.grid_size(self._search) or 0):
+            other = self._counting({**domains.grid_setting(self._search, place), **outer})
             if _text(other) not in known:
                 return other
         return params
 
-    def _hear(self, told: Sequence[CompletedTrial]) -> None:
-        """Sort what was told by combination of the grid block, each setting under its number there."""
-        if len(told) < self._num_heard:
-            self._heard, self._num_heard, self._draws = {}, 0, {}
-        for each in told[self._num_heard :]:
-            own, block = divmod(each.number, self._blocks)
+    def _sort(self, completed: Sequence[CompletedTrial]) -> None:
+        """Sort results by combination of the grid block, each configuration under its number there."""
+        if len(completed) < self._num_completed:
+            self._completed, self._num_completed, self._draws = {}, 0, {}
+        for each in completed[self._num_completed :]:
+            index, block = divmod(each.number, self._num_blocks)
             params = {name: value for name, value in each.params.items() if name not in self._grid}
-            self._heard.setdefault(block, []).append(CompletedTrial(own, params, each.values, each.seen))
-        self._num_heard = len(told)
+            self._completed.setdefault(block, []).append(CompletedTrial(index, params, each.values, each.intermediate))
+        self._num_completed = len(completed)
 
-    def _next_of_grid(
-        self, number: int, outer: Mapping[str, Any], taken: Sequence[Mapping[str, Any]]
-    ) -> dict[str, Any]:
-        """The grid's first setting that is not there yet: a grid that has grown keeps what ran before."""
-        own, block = divmod(number, self._blocks)
-        known, size = self._known(taken), domains.grid_size(self._search) or 0
-        for index in range(self._places.get(block, 0) if taken else own, size):
-            params = self._counting({**domains.grid_setting(self._search, index), **outer})
+    def _next_of_grid(self, number: int, outer: Mapping[str, Plain], taken: Sequence[Mapping[str, Plain]]) -> Params:
+        """The grid's first configuration that is not there yet: a grid that has grown keeps what ran before."""
+        index, block = divmod(number, self._num_blocks)
+        known, size = self._texts_of(taken), domains.grid_size(self._search) or 0
+        for place in range(self._grid_indices.get(block, 0) if taken else index, size):
+            params = self._counting({**domains.grid_setting(self._search, place), **outer})
             if _text(params) not in known:
-                self._places[block] = index
+                self._grid_indices[block] = place
                 return params
-        # Values that do not count make some settings equal; a copy is the same trial, which runs once.
-        return self._counting({**domains.grid_setting(self._search, own), **outer})
+        # Values that do not count make some configurations equal; a copy is the same trial, which runs once.
+        return self._counting({**domains.grid_setting(self._search, index), **outer})
 
-    def _known(self, taken: Sequence[Mapping[str, Any]]) -> set[str]:
-        """The settings there are, as texts. Each is written once: at the thousandth draw there are a thousand."""
+    def _texts_of(self, taken: Sequence[Mapping[str, Plain]]) -> set[str]:
+        """The configurations there are, as texts. Each is written once: at the thousandth draw there are a thousand."""
         if len(taken) < len(self._texts):
-            self._texts, self._seen = [], set()
-        fresh = [_text(params) for params in taken[len(self._texts) :]]
-        self._texts += fresh
-        self._seen.update(fresh)
-        return self._seen
+            self._texts, self._text_set = [], set()
+        texts = [_text(params) for params in taken[len(self._texts) :]]
+        self._texts += texts
+        self._text_set.update(texts)
+        return self._text_set
 
-    def _counting(self, params: Mapping[str, Any]) -> dict[str, Any]:
+    def _counting(self, params: Mapping[str, Plain]) -> Params:
         """Without the searched values that do not count under the others."""
         kept = {name: value for name, value in params.items() if name not in self._search}
         for name in self._search:
@@ -146,12 +153,12 @@ class Searcher:
                 kept[name] = params[name]
         return kept
 
-    def _active(self, name: str, params: Mapping[str, Any]) -> bool:
-        given, (slot, _, own) = self._study.given, name.partition(".")
-        for other, wanted in settings.rules(given.stages[slot].Config)[own].when.items():
+    def _active(self, name: str, params: Mapping[str, Plain]) -> bool:
+        study, (slot, _, short_name) = self._study, name.partition(".")
+        for other, values in settings.rules(study.stages[slot].Config)[short_name].when.items():
             full = f"{slot}.{other}"
-            value = params[full] if full in params else self._study.fixed.get(full, given.default(full))
-            if value not in wanted:
+            value = params[full] if full in params else study.fixed.get(full, study.given.default(full))
+            if value not in values:
                 return False
         return True
 
@@ -161,8 +168,8 @@ def _ordered(study: Study) -> dict[str, Domain]:
     left, ordered = dict(study.search), dict[str, Domain]()
     while left:
         for name in list(left):
-            slot, _, own = name.partition(".")
-            needs = {f"{slot}.{other}" for other in settings.rules(study.stages[slot].Config)[own].when}
+            slot, _, short_name = name.partition(".")
+            needs = {f"{slot}.{other}" for other in settings.rules(study.stages[slot].Config)[short_name].when}
             if not needs & (left.keys() - {name}):
                 ordered[name] = left.pop(name)
                 break
@@ -171,5 +178,5 @@ def _ordered(study: Study) -> dict[str, Domain]:
     return {name: ordered[name] for name in ordered}
 
 
-def _text(params: Mapping[str, Any]) -> str:
+def _text(params: Mapping[str, Plain]) -> str:
     return json.dumps(dict(params), sort_keys=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from trainables import pipeline, settings
+from trainables import pipeline, registry, settings
 
 from .errors import StudyError
 from .file_schema import AblationMode, LeaveOneOut, OneFactor, read_ablation_mode
@@ -104,7 +104,7 @@ def _base_value(document: Document, name: str, fixed: Mapping[str, Any]) -> Any:
     if name in fixed:
         return fixed[name]
     method, pretext = document.data.get("method"), document.data.get("pretext") or ""
-    if not isinstance(method, str) or method not in pipeline.METHODS or pretext not in ("", *pipeline.PRETEXTS):
+    if not isinstance(method, str) or method not in pipeline.METHODS or pretext not in ("", *registry.pretexts()):
         return None
     slot, _, field = name.partition(".")
     stage = pipeline.stages(method, pretext).get(slot)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from trainables import pipeline, settings
+from trainables import pipeline, registry, settings
 from trainables.data.synthetic import Shown
 from trainables.runner import profiling
 from trainables.runner.runtime import SingleProcess
@@ -125,7 +125,7 @@ def _probes_elsewhere(study: Study) -> list[profiling.Failed]:
         return []
     names = {slot: pipeline.name_of(stage) for slot, stage in study.stages.items()}
     reason = "it learns from a data set of its own"
-    return [profiling.Failed(slot, name, reason) for slot, name in names.items() if name in pipeline.PROBES]
+    return [profiling.Failed(slot, name, reason) for slot, name in names.items() if name in registry.probes()]
 
 
 def _num_images(shown: Shown, slot: str) -> int:

@@ -9,7 +9,7 @@ writes must be one of its own pipeline.
 from collections.abc import Mapping
 from typing import Any
 
-from trainables import pipeline, settings
+from trainables import pipeline, registry, settings
 
 from .errors import StudyError, did_you_mean
 from .hyperparameters import Stages
@@ -100,15 +100,15 @@ def _own_pretext(method: str) -> str:
 
 
 def _exchanges(method: str) -> bool:
-    return _own_pretext(method) in pipeline.PRETEXTS
+    return _own_pretext(method) in registry.pretexts()
 
 
 def _pretext_error(method: str, pretext: Any) -> str:
     own = _own_pretext(method)
     if not own:
         return f"method {method!r} has no pretext stage. Take the line out."
-    if own not in (*pipeline.PRETEXTS, pretext):
+    if own not in (*registry.pretexts(), pretext):
         return f"method {method!r} starts from {own} and no other pretext. Take the line out."
-    if pretext not in (*pipeline.PRETEXTS, own):
-        return f"pretext {pretext!r} does not exist. {did_you_mean(str(pretext), pipeline.PRETEXTS)}"
+    if pretext not in (*registry.pretexts(), own):
+        return f"pretext {pretext!r} does not exist. {did_you_mean(str(pretext), registry.pretexts())}"
     return ""

@@ -120,7 +120,7 @@ def _settings(study: Study) -> str:
 
 def _oracle(study: Study) -> str:
     if not study.oracle:
-        trained = {part.method for part in study.parts} & pipeline.SEMI_SUPERVISED
+        trained = {part.method for part in study.parts if pipeline.trains_on_labels(part.method)}
         return f" (label-free; {', '.join(sorted(trained))} trains on some labels)" if trained else " (label-free)"
     ranked = any(metrics.looks_at_labels(each.metric) for each in study.objectives)
     return " (ORACLE: it looks at labels)" if ranked else " (label-free, but an ORACLE: settings train on labels)"

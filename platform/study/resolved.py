@@ -7,12 +7,12 @@ from trainables import pipeline, seeds, settings
 from trainables.data import datasets
 
 from .hyperparameters import Given, config_of, names
-from .objectives import objectives as objectives
 from .pipelines import settings_of
+from .resolved_types import ObjectiveFields, Resolved, Stopping
 from .study import Row, Study
 
 
-def resolved(study: Study) -> dict[str, Any]:
+def resolved(study: Study) -> Resolved:
     """The study with every default written out, fit for JSON and YAML; as a study file it gives the same study again.
 
     ``fixed`` holds every setting that can count and is not swept. ``tracking.uri`` keeps its ``${ENV:NAME}``.
@@ -21,20 +21,16 @@ def resolved(study: Study) -> dict[str, Any]:
         row.name: {**row.params, **({"published": dict(row.published)} if row.published else {})}
         for row in study.ablate
     }
-    return {
+    full: Resolved = {
         "name": study.name,
         "question": study.question,
         "method": study.method,
         "pretext": _stage_names(study).get("pretext", ""),
-        **({"preset": study.preset} if study.preset else {}),
         "probes": list(study.probes),
         "dataset": dict(study.dataset),
-        **({"probe_dataset": dict(study.probe_dataset)} if study.probe_dataset else {}),
         "seeds": seeds.written(study.seeds),
         "fixed": {name: values[0] for name, values in _settings(study).items() if _agree(study, name, values)},
-        **({"grid": {name: domain.as_dict() for name, domain in study.grid.items()}} if study.grid else {}),
         "search": {name: domain.as_dict() for name, domain in study.search.items()},
-        **({"start": [dict(each) for each in study.start]} if study.start else {}),
         "ablate": rows,
         "sampler": study.sampler.model_dump(),
         "trials": study.trials,
@@ -44,14 +40,22 @@ def resolved(study: Study) -> dict[str, Any]:
         "tracking": study.tracking.model_dump(),
         "retries": study.retries,
         "published": dict(study.published),
-        **stopping(study),
     }
+    if study.preset:
+        full["preset"] = study.preset
+    if study.probe_dataset:
+        full["probe_dataset"] = dict(study.probe_dataset)
+    if study.grid:
+        full["grid"] = {name: domain.as_dict() for name, domain in study.grid.items()}
+    if study.start:
+        full["start"] = [dict(each) for each in study.start]
+    return {**full, **stopping(study)}
 
 
 def meaning(study: Study) -> dict[str, Any]:
     """The part whose change makes it another study; see ``extension`` for changes that go on with it."""
     full = resolved(study)
-    part = {
+    part: dict[str, Any] = {
         "method": study.method,
         "stages": _stage_names(study),
         "dataset": datasets.meaning(study.dataset),
@@ -60,7 +64,10 @@ def meaning(study: Study) -> dict[str, Any]:
         "ablate": {row.name: row.params for row in study.ablate},
         "objective": full["objective"],
     }
-    part |= {key: full[key] for key in ("grid", "start") if key in full}
+    if "grid" in full:
+        part["grid"] = full["grid"]
+    if "start" in full:
+        part["start"] = full["start"]
     if study.probe_dataset:
         part["probe_dataset"] = datasets.meaning(study.probe_dataset)
     # Without a search nothing is sampled, so a change of sampler changes nothing.
@@ -95,21 +102,24 @@ def _flat(part: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield section, value
 
 
-def _objectives(study: Study) -> Any:
+def _objectives(study: Study) -> ObjectiveFields | list[ObjectiveFields]:
     """As a study file has it: one by itself, several in a list."""
-    written = [each.model_dump() for each in study.objectives]
+    written: list[ObjectiveFields] = [{"metric": each.metric, "mode": each.mode} for each in study.objectives]
     return written[0] if len(written) == 1 else written
 
 
-def stopping(study: Study) -> dict[str, Any]:
+def stopping(study: Study) -> Stopping:
     """What stops trials or the launch, as far as the study says anything of it."""
-    written = {
-        "scheduler": study.scheduler.model_dump(exclude_none=True) if study.scheduler else None,
-        "guard": study.guard.model_dump(exclude_none=True) or None,
-        "max_failures": study.max_failures,
-        "time_limit": study.time_limit,
-    }
-    return {name: value for name, value in written.items() if value is not None}
+    written: Stopping = {}
+    if study.scheduler is not None:
+        written["scheduler"] = study.scheduler.model_dump(exclude_none=True)
+    if guard := study.guard.model_dump(exclude_none=True):
+        written["guard"] = guard
+    if study.max_failures is not None:
+        written["max_failures"] = study.max_failures
+    if study.time_limit is not None:
+        written["time_limit"] = study.time_limit
+    return written
 
 
 def _stage_names(study: Study) -> dict[str, str]:

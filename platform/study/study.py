@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trainables import pipeline, settings
+from trainables import pipeline, registry, settings
 from trainables.settings import Plain
 
 from . import ablation, checkpoints, cross_checks, pipelines
@@ -209,8 +209,8 @@ def _pipeline_errors(document: Document, page: Page) -> list[StudyError]:
 def _probe_errors(document: Document, page: Page) -> list[StudyError]:
     errors = []
     for index, name in enumerate(page.probes):
-        if name not in pipeline.PROBES:
-            sentence = f"probe {name!r} does not exist. {did_you_mean(name, pipeline.PROBES)}"
+        if name not in registry.probes():
+            sentence = f"probe {name!r} does not exist. {did_you_mean(name, registry.probes())}"
             errors.append(document.error(("probes", index), sentence))
         elif name in page.probes[:index]:
             errors.append(document.error(("probes", index), f"probe {name!r} stands twice. Take one out."))

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from ..ledger.databases import check_connection, creation_lock
 from ..ledger.launches import Place
 from ..ledger.ledger import Ledger
 from ..ledger.rows import Trial
+from ..ledger.schema import LedgerError
 from ..study.errors import redacted
 from . import run_metadata
 from .run_metadata import KEY, LAUNCH_ID, Point
@@ -56,16 +57,22 @@ _ENVIRONMENT = {
     "GIT_PYTHON_REFRESH": "quiet",
     "PGCONNECT_TIMEOUT": "10",
 }
+_T = TypeVar("_T")
 _Job = Callable[[TrackerSync, "MlflowRuns"], None]
 
 
-class Tracker:
-    """Copies one launch to MLflow until it is closed.
+class ModelError(RuntimeError):
+    """A model cannot be built or exported: no fault of the tracker's, and no repetition cures it."""
 
-    uri: where the runs are kept; empty: ``<storage>/mlflow.db``.
-    """
+
+class Tracker:
+    """Copies one launch to MLflow until it is closed."""
 
     def __init__(self, ledger: Place, storage: Path, launch: int, uri: str = "") -> None:
+        """
+        Args:
+            uri: where the runs are kept; "": ``<storage>/mlflow.db``.
+        """
         self._place, self._launch = ledger, launch
         self._storage = storage.resolve()
         self._uri = uri or f"sqlite:///{self._storage / DATABASE}"
@@ -74,6 +81,9 @@ class Tracker:
         self._jobs: deque[_Job] = deque()
         self._ids: dict[str, str | None] = {"uri": redacted(self._uri), "experiment_id": None, "parent_run_id": None}
         self._error = "it was never reached"
+        self._num_unsent = 0
+        self.model_error = ""
+        """Why the best model is not logged, in one sentence; empty while nothing is wrong with it."""
         self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
 
     def start(self) -> None:
@@ -86,6 +96,10 @@ class Tracker:
         """There is something new in the ledger."""
         self._wake.set()
 
+    def num_unsent(self) -> int:
+        """How many trials MLflow does not have because it fails to take them; 0 while it takes what is sent."""
+        return self._num_unsent
+
     def ids(self) -> dict[str, str | None]:
         """uri (without password), experiment_id and parent_run_id; None while MLflow has not given them."""
         return dict(self._ids)
@@ -93,7 +107,7 @@ class Tracker:
     def log_parent(self, files: Sequence[Path], note: str, metrics: Mapping[str, float]) -> None:
         """Put the launch's report on its parent run: files, the note shown on top (Markdown), and metrics."""
         kept, values = tuple(files), dict(metrics)
-        self._jobs.append(lambda outbox, runs: runs.report(outbox.parent, kept, note, values))
+        self._jobs.append(lambda sync, runs: runs.report(sync.parent, kept, note, values))
         self.nudge()
 
     def log_best_model(self, trial_key: str, build: Callable[[], torch.nn.Module], example_BCHW: NDArray[Any]) -> None:
@@ -104,11 +118,11 @@ class Tracker:
             example_BCHW: images that it takes. The model is exported for their dtype and size and any B.
         """
 
-        def log(outbox: TrackerSync, runs: MlflowRuns) -> None:
-            run = outbox.run_of(trial_key)
+        def log(sync: TrackerSync, runs: MlflowRuns) -> None:
+            run = sync.run_of(trial_key)
             if run is None:
                 raise RuntimeError(f"trial {trial_key} has no run in MLflow yet, so its model has no place there")
-            runs.put_model(run, build(), example_BCHW)
+            runs.put_model(run, _ours("built", build), example_BCHW)
 
         self._jobs.append(log)
         self.nudge()
@@ -129,23 +143,24 @@ class Tracker:
         return Unsent(trials, epochs, len(self._jobs), error)
 
     def _run(self) -> None:
-        failures, runs, ledger, outbox = 0, None, None, None
+        failures, runs, ledger, sync = 0, None, None, None
         while True:
             self._wake.wait(_EVERY_S)
             self._wake.clear()
             closing = self._closing.is_set()
             try:
-                if outbox is None or runs is None:
+                if sync is None or runs is None:
                     ledger = ledger or Ledger(self._place)
                     runs = MlflowRuns(self._uri, self._storage)
-                    outbox = TrackerSync(ledger, self._launch, runs)
-                self._pass(outbox, runs, closing)
-                failures, self._error = 0, ""
+                    sync = TrackerSync(ledger, self._launch, runs)
+                self._pass(sync, runs, closing)
+                failures, self._error, self._num_unsent = 0, "", 0
                 if closing:
                     return
             except Exception as error:  # whatever MLflow or the network does, the sweep goes on
                 failures += 1
                 self._error = _words(error)
+                self._num_unsent = self._count_unsent(ledger)
                 if closing and time.monotonic() >= self._deadline:
                     return
             pause_s = _PAUSE_S * 2 ** min(failures, 10)
@@ -155,23 +170,32 @@ class Tracker:
             else:
                 self._closing.wait(min(pause_s, _LONGEST_PAUSE_S))
 
-    def _pass(self, outbox: TrackerSync, runs: "MlflowRuns", closing: bool) -> None:
+    def _count_unsent(self, ledger: Ledger | None) -> int:
+        try:
+            return unsent(ledger, self._launch)[0] if ledger is not None else 0
+        except LedgerError:  # it was the ledger that failed, not MLflow
+            return 0
+
+    def _pass(self, sync: TrackerSync, runs: "MlflowRuns", closing: bool) -> None:
         """Each step is tried even if the one before failed; the first error is raised."""
-        errors = list(_errors_of(outbox.send))
-        for job in list(self._jobs) if outbox.parent else []:
-            failed = list(_errors_of(partial(job, outbox, runs)))
-            errors += failed
-            if not failed:
+        errors = list(_errors_of(sync.send))
+        for job in list(self._jobs) if sync.parent else []:
+            failed = list(_errors_of(partial(job, sync, runs)))
+            of_model = [error for error in failed if isinstance(error, ModelError)]
+            if of_model:
+                self.model_error = str(of_model[0])
+            errors += [error for error in failed if error not in of_model]
+            if not failed or of_model:
                 self._jobs.remove(job)
         if closing:
-            errors += _errors_of(outbox.settle)
-        self._ids |= {"experiment_id": runs.experiment or None, "parent_run_id": outbox.parent or None}
+            errors += _errors_of(sync.settle)
+        self._ids |= {"experiment_id": runs.experiment or None, "parent_run_id": sync.parent or None}
         if errors:
             raise errors[0]
 
 
 class MlflowRuns:
-    """MLflow at one URI: the sink of an outbox. Raises what MLflow raises."""
+    """MLflow at one URI, as a ``TrackerBackend``. Raises what MLflow raises."""
 
     def __init__(self, uri: str, storage: Path) -> None:
         self._artifacts = storage / ARTIFACTS
@@ -192,15 +216,15 @@ class MlflowRuns:
 
     def runs(self, study: str, launch_id: str) -> list[Run]:
         self.experiment = self._experiment(study)
-        found, page = [], None
+        runs, page = list[Run](), None
         while True:
             batch = self._client.search_runs(
                 [self.experiment], f"tags.`{LAUNCH_ID}` = '{launch_id}'", max_results=_PAGE, page_token=page
             )
-            found += [Run(each.info.run_id, each.data.tags[KEY], each.info.status) for each in batch]
+            runs += [Run(each.info.run_id, each.data.tags[KEY], each.info.status) for each in batch]
             page = batch.token
             if not page:
-                return found
+                return runs
 
     def _experiment(self, name: str) -> str:
         known = self._client.get_experiment_by_name(name)
@@ -217,16 +241,16 @@ class MlflowRuns:
 
     def create(self, name: str, tags: Mapping[str, str], started_s: float, parent: str) -> str:
         # Runs that no `with mlflow.start_run()` made get none of these by themselves.
-        own = {
+        standard = {
             "mlflow.user": getpass.getuser(),
             "mlflow.source.name": "platform.sweep",
             "mlflow.source.type": "LOCAL",
             "mlflow.source.git.commit": tags.get(f"{run_metadata.PREFIX}commit", ""),
             "mlflow.parentRunId": parent,
         }
-        everything = {**tags, **{key: value for key, value in own.items() if value}}
-        made = self._client.create_run(self.experiment, round(started_s * 1000), everything, run_name=name)
-        return str(made.info.run_id)
+        everything = {**tags, **{key: value for key, value in standard.items() if value}}
+        run = self._client.create_run(self.experiment, round(started_s * 1000), everything, run_name=name)
+        return str(run.info.run_id)
 
     def log(self, run: str, points: Sequence[Point] = (), tags: Mapping[str, str] | None = None) -> None:
         metrics = [self._entities.Metric(each.key, each.value, each.time_ms, each.step) for each in points]
@@ -275,13 +299,13 @@ class MlflowRuns:
         logged = self._client.create_logged_model(self.experiment, name=MODEL, source_run_id=run)
         with tempfile.TemporaryDirectory(prefix="clustersweep-") as scratch:
             folder = Path(scratch) / MODEL
-            _save_model(
-                folder,
-                model,
-                example_BCHW,
-                {"run_id": run, "artifact_path": logged.artifact_location}
-                | {"model_id": logged.model_id, "model_uuid": logged.model_id},
-            )
+            identity = {"run_id": run, "artifact_path": logged.artifact_location}
+            identity |= {"model_id": logged.model_id, "model_uuid": logged.model_id}
+            try:
+                _ours("exported", lambda: _save_model(folder, model, example_BCHW, identity))
+            except ModelError:
+                self._client.delete_logged_model(logged.model_id)
+                raise
             self._client.log_model_artifacts(logged.model_id, str(folder))
         self._client.log_outputs(run, [self._entities.LoggedModelOutput(logged.model_id, step=0)])
         self._client.finalize_logged_model(logged.model_id, "READY")
@@ -300,18 +324,31 @@ def _save_model(folder: Path, model: torch.nn.Module, example_BCHW: NDArray[Any]
     warnings.filterwarnings("ignore", message="No complete tensor found in the group", module="torch")
     with torch.no_grad():
         num_clusters = model(torch.from_numpy(example_BCHW)).shape[1]
-    taken = TensorSpec(example_BCHW.dtype, (-1, *example_BCHW.shape[1:]))
-    given = TensorSpec(np.dtype("float32"), (-1, num_clusters))
+    input_spec = TensorSpec(example_BCHW.dtype, (-1, *example_BCHW.shape[1:]))
+    output_spec = TensorSpec(np.dtype("float32"), (-1, num_clusters))
     mlflow.pytorch.save_model(
         model,
         str(folder),
         mlflow_model=Model(**identity),
         input_example=example_BCHW,
-        signature=ModelSignature(Schema([taken]), Schema([given])),
+        signature=ModelSignature(Schema([input_spec]), Schema([output_spec])),
         # Said here, because finding out would run the model in another process.
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy")],
         serialization_format="pt2",
     )
+
+
+def _ours(what: str, step: Callable[[], _T]) -> _T:
+    """The step's result.
+
+    Raises:
+        ModelError: it raised anything.
+    """
+    try:
+        return step()
+    except Exception as error:
+        sentence = f"No model of the best trial is logged: it could not be {what}: {_words(error)}."
+        raise ModelError(sentence) from error
 
 
 def _errors_of(step: Callable[[], None]) -> Iterator[Exception]:

@@ -4,7 +4,6 @@ Written from the ledger and never read back: the searcher asks an in-memory stud
 """
 
 import sqlite3
-import statistics
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,16 +13,14 @@ from typing import Any
 import optuna
 import sqlalchemy
 
-from trainables.seeds import label
+from trainables.seeds import expanded, label
 
+from ..ledger.aggregate import Objective, objective_means, pruned_curve, results, study_objectives
 from ..ledger.databases import creation_lock
 from ..ledger.ledger import Ledger
-from ..ledger.outcomes import counts_as_result
 from ..ledger.postgres import Server
-from ..ledger.rows import COLLAPSED, ENDED, PRUNED, Configuration, EpochRow, Launch, Trial
-from ..search.early_stopping import intermediate
-from ..search.samplers import directions, distribution
-from ..study import resolved
+from ..ledger.rows import ENDED, Configuration, Launch, Trial
+from ..search.samplers import direction, distribution
 from ..study.domains import Domain, read_back
 
 DATABASE = "optuna.db"
@@ -35,13 +32,13 @@ def study_name(launch: Launch) -> str:
     return launch.study if launch.number == 1 else f"{launch.study}#{launch.number}"
 
 
-def mirror(ledger: Ledger, launch: int, path: Path) -> None:
-    """Write every setting of a launch whose trials have all ended to the Optuna database at ``path``, or beside the
-    ledger where that is on a server.
+def export(ledger: Ledger, launch: int, path: Path) -> None:
+    """Write every configuration of a launch whose trials have all ended to the Optuna database at ``path``, or beside
+    the ledger where that is on a server.
 
-    A trial there is a setting here: COMPLETE with the objective's mean over its finished seeds, PRUNED with the means
-    by epoch where a seed was pruned, FAIL where none finished or one collapsed.
-    Its user attributes hold the setting's number, the objective by seed, and an ablation row's name and changes.
+    A trial there is a configuration here: COMPLETE with the objective's mean over its seeds, PRUNED with the means by
+    epoch where a seed was pruned, FAIL where no seed is finished or one has collapsed. Its user attributes hold the
+    configuration's number, the objective by seed, and an ablation row's name and changes.
     Called again it adds what is new; where what is there no longer holds (more seeds, a wider range), it writes all
     anew. A damaged file is set aside.
     """
@@ -79,98 +76,89 @@ def _write(ledger: Ledger, launch: int, uri: str) -> None:
 
 
 def _study(storage: optuna.storages.RDBStorage, launch: Launch) -> optuna.Study:
-    objectives = resolved.objectives(launch.resolved)
+    objectives = study_objectives(launch.resolved)
     study = optuna.create_study(
         storage=storage,
         study_name=study_name(launch),
-        directions=[directions(each["mode"]) for each in objectives],
+        directions=[direction(each.mode) for each in objectives],
         load_if_exists=True,
     )
     known = study.user_attrs
-    shown = [each["metric"] for each in objectives]
-    told = {"objective": shown[0] if len(shown) == 1 else shown, "method": launch.resolved["method"]}
-    for name, value in told.items():
+    metrics = [each.metric for each in objectives]
+    attributes = {"objective": metrics[0] if len(metrics) == 1 else metrics, "method": launch.resolved["method"]}
+    for name, value in attributes.items():
         if known.get(name) != value:
             study.set_user_attr(name, value)
     return study
 
 
 def _trials(ledger: Ledger, launch: Launch) -> list[optuna.trial.FrozenTrial]:
-    cells: dict[int, list[Trial]] = {}
+    """The configurations whose trials have all ended, of the seeds that the study asks for now."""
+    seeds = set(expanded(launch.resolved["seeds"]))
+    by_configuration: dict[int, list[Trial]] = {}
     for trial in ledger.trials(launch.id, "trial"):
-        if trial.configuration is not None:
-            cells.setdefault(trial.configuration, []).append(trial)
-    told = launch.resolved
-    swept = {**(told.get("grid") or {}), **(told.get("search") or {})}
+        if trial.configuration is not None and trial.seed in seeds:
+            by_configuration.setdefault(trial.configuration, []).append(trial)
+    swept = {**launch.resolved.get("grid", {}), **launch.resolved["search"]}
     domains = {name: read_back(name, written) for name, written in swept.items()}
-    return [
-        _trial(
-            launch,
-            configuration,
-            cells[configuration.number],
-            domains,
-            _seen(ledger, launch, cells[configuration.number]),
-        )
-        for configuration in ledger.configurations(launch.id)
-        if configuration.number in cells and all(trial.state in ENDED for trial in cells[configuration.number])
-    ]
-
-
-def _seen(ledger: Ledger, launch: Launch, cells: Sequence[Trial]) -> dict[int, float]:
-    """Epoch -> the objective's mean, for a setting of which a seed was pruned; empty for any other."""
-    if all(each.state != PRUNED for each in cells):
-        return {}
-    slot, _, metric = resolved.objectives(launch.resolved)[0]["metric"].partition("/")
-
-    def curve(rows: Sequence[EpochRow]) -> dict[int, float]:
-        return {row.epoch: row.metrics[metric] for row in rows if row.slot == slot and metric in row.metrics}
-
-    ran = [each for each in cells if each.state == PRUNED or counts_as_result(each)]
-    return intermediate([curve(ledger.epochs(launch.id, each.key)) for each in ran])
+    objectives = study_objectives(launch.resolved)
+    exported = []
+    for configuration in ledger.configurations(launch.id):
+        trials = by_configuration.get(configuration.number, [])
+        if trials and all(trial.state in ENDED for trial in trials):
+            intermediate = pruned_curve(trials, objectives[0].metric, lambda key: ledger.epochs(launch.id, key))
+            exported.append(_trial(configuration, trials, objectives, domains, intermediate))
+    return exported
 
 
 def _trial(
-    launch: Launch,
     configuration: Configuration,
-    cells: Sequence[Trial],
+    trials: Sequence[Trial],
+    objectives: Sequence[Objective],
     domains: Mapping[str, Domain],
-    seen: Mapping[int, float],
+    intermediate: Mapping[int, float],
 ) -> optuna.trial.FrozenTrial:
-    metrics = [each["metric"] for each in resolved.objectives(launch.resolved)]
-    by_metric = [
-        {label(each.seed): each.metrics[name] for each in cells if counts_as_result(each) and name in each.metrics}
-        for name in metrics
-    ]
-    by_seed: Any = by_metric[0] if len(metrics) == 1 else dict(zip(metrics, by_metric, strict=True))
     # A start may lie outside of what is searched; Optuna takes no such value as a parameter.
-    held = [
+    within = [
         name for name in domains if name in configuration.params and domains[name].holds(configuration.params[name])
     ]
+    values = objective_means(trials, objectives)
+    # Optuna has neither pruning nor values by epoch where there are several objectives.
+    shown = intermediate if len(objectives) == 1 else {}
+    state = optuna.trial.TrialState
+    exported = optuna.trial.create_trial(
+        state=state.COMPLETE if values is not None else state.PRUNED if shown else state.FAIL,
+        values=values,
+        intermediate_values=dict(shown),
+        params={name: configuration.params[name] for name in within},
+        distributions={name: distribution(domains[name]) for name in within},
+        user_attrs=_attributes(configuration, trials, objectives, domains, within),
+    )
+    started = [each.started for each in trials if each.started]
+    ended = [each.ended for each in trials if each.ended]
+    if started and ended:
+        exported.datetime_start = datetime.fromtimestamp(min(started))
+        exported.datetime_complete = datetime.fromtimestamp(max(ended))
+    return exported
+
+
+def _attributes(
+    configuration: Configuration,
+    trials: Sequence[Trial],
+    objectives: Sequence[Objective],
+    domains: Mapping[str, Domain],
+    within: Sequence[str],
+) -> dict[str, Any]:
+    metrics = [each.metric for each in objectives]
+    by_metric = [{label(each.seed): each.metrics[name] for each in results(trials, name)} for name in metrics]
+    by_seed: Any = by_metric[0] if len(metrics) == 1 else dict(zip(metrics, by_metric, strict=True))
     attributes: dict[str, Any] = {"setting": configuration.number, "by_seed": by_seed}
     if configuration.variant:
         attributes |= {"variant": configuration.variant, "changes": dict(configuration.params)}
-    if outside := {
-        name: configuration.params[name] for name in configuration.params.keys() & domains.keys() - set(held)
-    }:
-        attributes["outside"] = outside
-    state = optuna.trial.TrialState
-    whole = all(by_metric) and all(each.state not in (PRUNED, COLLAPSED) for each in cells)
-    # Optuna has neither pruning nor values by epoch where there are several objectives.
-    shown = seen if len(metrics) == 1 else {}
-    made = optuna.trial.create_trial(
-        state=state.COMPLETE if whole else state.PRUNED if shown else state.FAIL,
-        values=[statistics.fmean(found.values()) for found in by_metric] if whole else None,
-        intermediate_values=dict(shown),
-        params={name: configuration.params[name] for name in held},
-        distributions={name: distribution(domains[name]) for name in held},
-        user_attrs=attributes,
-    )
-    started = [each.started for each in cells if each.started]
-    ended = [each.ended for each in cells if each.ended]
-    if started and ended:
-        made.datetime_start = datetime.fromtimestamp(min(started))
-        made.datetime_complete = datetime.fromtimestamp(max(ended))
-    return made
+    outside = configuration.params.keys() & domains.keys() - set(within)
+    if outside:
+        attributes["outside"] = {name: configuration.params[name] for name in outside}
+    return attributes
 
 
 def _meaning(trial: optuna.trial.FrozenTrial) -> tuple[Any, ...]:

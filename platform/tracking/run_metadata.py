@@ -1,4 +1,4 @@
-"""What a tracker is told about a launch and its trials, as plain text and numbers. Read from the ledger, sent nowhere.
+"""What a tracker gets of a launch and its trials, as plain text and numbers. Read from the ledger, sent nowhere.
 
 Tags carry one prefix, ``clustersweep.``, so that they stand together and hide nobody else's.
 """
@@ -9,18 +9,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from trainables import pipeline, seeds, settings
 from trainables.data import datasets
 from trainables.runner import pipeline_runner
+from trainables.runner.messages import TrialSpec, result_name
 from trainables.store import artifacts
 
-from ..ledger.formatting import setting_label
+from ..ledger.aggregate import study_objectives
+from ..ledger.formatting import configuration_label
 from ..ledger.outcomes import closing_stages, status
 from ..ledger.rows import COLLAPSED, DONE, ENDED, FAILED, PRUNED, Configuration, EpochRow, Launch, Trial
 from ..study.errors import redacted
-from ..study.objectives import objectives
 
 PREFIX = "clustersweep."
 KEY, LAUNCH_ID, KIND = f"{PREFIX}key", f"{PREFIX}launch_id", f"{PREFIX}kind"
@@ -51,8 +51,8 @@ def launch_tags(launch: Launch) -> dict[str, str]:
     tags = {
         LAUNCH_ID: launch_id(launch),
         "launch": str(launch.number),
-        "method": str(launch.resolved.get("method", "")),
-        "objective": ", ".join(f"{each['metric']} {each['mode']}" for each in objectives(launch.resolved)),
+        "method": launch.resolved["method"],
+        "objective": ", ".join(f"{each.metric} {each.mode}" for each in study_objectives(launch.resolved)),
         "oracle": _text(bool(launch.resolved.get("oracle"))),
         "smoke": _text(bool(facts.get("smoke"))),
         "commit": facts.get("commit", ""),
@@ -67,38 +67,37 @@ def launch_name(launch: Launch) -> str:
     return f"{launch.study} #{launch.number}"
 
 
-def parameters(trial_spec: Mapping[str, Any]) -> dict[str, str]:
+def parameters(trial_spec: TrialSpec) -> dict[str, str]:
     """Every setting that counts, flat, by full name ("spc.strong_threshold"); the data set's as "dataset.<field>".
 
     Where the data lie is left out: it changes from machine to machine, and no result with it.
 
     Raises:
-        SettingsError: the cell's changes break a rule.
+        SettingsError: the trial's changes break a rule.
     """
     slots = pipeline_runner.addresses(trial_spec)
     configs = pipeline.configs(
         trial_spec["method"], trial_spec["pretext"], trial_spec["changes"], trial_spec.get("probes", ())
     )
     pretext, method = seeds.parts(trial_spec["seed"])
-    found: dict[str, Any] = {"method": trial_spec["method"], "seed": method}
+    values: dict[str, settings.Plain] = {"method": trial_spec["method"], "seed": method}
     if seeds.is_crossed(trial_spec["seed"]):
-        found["pretext_seed"] = pretext
+        values["pretext_seed"] = pretext
     if "pretext" in slots:
-        found["pretext"] = slots["pretext"][0]
-    for section in ("dataset", "probe_dataset"):
-        if trial_spec.get(section):
-            found |= {f"{section}.{name}": value for name, value in datasets.meaning(trial_spec[section]).items()}
-    found |= {f"{slot}.{name}": value for slot in slots for name, value in settings.effective(configs[slot]).items()}
-    return {name: _text(value) for name, value in found.items()}
+        values["pretext"] = slots["pretext"][0]
+    for section, fields in (("dataset", trial_spec["dataset"]), ("probe_dataset", trial_spec.get("probe_dataset"))):
+        values |= {f"{section}.{name}": value for name, value in datasets.meaning(fields).items()} if fields else {}
+    values |= {f"{slot}.{name}": value for slot in slots for name, value in settings.effective(configs[slot]).items()}
+    return {name: _text(value) for name, value in values.items()}
 
 
-def config_id(trial_spec: Mapping[str, Any]) -> str:
+def config_id(trial_spec: TrialSpec) -> str:
     """The same for trials that differ in nothing but the seed."""
     meaning = {name: value for name, value in parameters(trial_spec).items() if name not in ("seed", "pretext_seed")}
     return hashlib.sha256(json.dumps([meaning, *_fingerprints(trial_spec)], sort_keys=True).encode()).hexdigest()[:12]
 
 
-def _fingerprints(trial_spec: Mapping[str, Any]) -> list[str]:
+def _fingerprints(trial_spec: TrialSpec) -> list[str]:
     return [trial_spec["fingerprint"], *([trial_spec["probe_fingerprint"]] if trial_spec.get("probe_dataset") else [])]
 
 
@@ -108,7 +107,9 @@ def trial_name(trial: Trial, configuration: Configuration | None) -> str:
     label = "prepare"
     if configuration is not None:
         label = (
-            setting_label(trial_spec["method"], trial_spec["pretext"], configuration.params, configuration.variant)
+            configuration_label(
+                trial_spec["method"], trial_spec["pretext"], configuration.params, configuration.variant
+            )
             or trial_spec["method"]
         )
     return f"{label} · seed {seeds.label(trial.seed)}"
@@ -123,11 +124,8 @@ def trial_tags(launch: Launch, trial: Trial, configuration: Configuration | None
         STATUS: "running",
         "config_id": config_id(trial_spec),
         "seed": seeds.label(trial.seed),
-        "fingerprint": str(trial_spec["fingerprint"]),
-        **{
-            f"stage.{slot}": f"{name}-{address}"
-            for slot, (name, address) in pipeline_runner.addresses(trial_spec).items()
-        },
+        "fingerprint": trial_spec["fingerprint"],
+        **{f"stage.{slot}": result_name(*stage) for slot, stage in pipeline_runner.addresses(trial_spec).items()},
     }
     if configuration is not None:
         tags |= {"setting": str(configuration.number), "variant": configuration.variant, "baseline": baseline}
@@ -136,12 +134,12 @@ def trial_tags(launch: Launch, trial: Trial, configuration: Configuration | None
 
 def end_tags(trial: Trial) -> dict[str, str]:
     """Tags known when a trial has ended: status, reason, which stages were there already, and where it ran."""
-    tags = {STATUS: status(trial)}
-    tags |= {name: str(trial.worker[name]) for name in ("host", "device", "torch") if name in trial.worker}
+    tags: dict[str, str] = {STATUS: status(trial)}
+    tags |= {name: str(value) for name, value in trial.worker.items() if name in ("host", "device", "torch")}
     if trial.state in (FAILED, PRUNED, COLLAPSED):
         tags[REASON] = redacted(trial.error)[:_LONGEST_REASON] or "no reason given"
     if trial.state == DONE:
-        tags["cached"] = ", ".join(stage["slot"] for stage in trial.stages if stage["cached"]) or "none"
+        tags["cached"] = ", ".join(stage.slot for stage in trial.stages if stage.cached) or "none"
     return _prefixed(tags)
 
 
@@ -152,7 +150,7 @@ def baseline(configurations: Sequence[Configuration]) -> str:
 
 
 def epoch_points(row: EpochRow) -> list[Point]:
-    """One epoch's metrics as "<slot>/<name>"; what is not finite is left out, because no tracker takes it."""
+    """One epoch's metrics as "<slot>/<name>", without values that are not finite, because no tracker takes them."""
     return [
         Point(f"{row.slot}/{name}", float(value), row.epoch, round(row.time * 1000))
         for name, value in row.metrics.items()
@@ -176,19 +174,19 @@ def final_points(trial: Trial, rows: Iterable[EpochRow]) -> list[Point]:
 
 
 def figures(trial: Trial) -> list[Path]:
-    """The pictures of a trial's closing stages, as far as they were drawn."""
-    names = [f"{stage['name']}-{stage['address']}" for stage in closing_stages(trial)]
+    """The figures of a trial's closing stages, as far as they were drawn."""
+    names = [stage.result_name for stage in closing_stages(trial)]
     return [path for name in names for path in artifacts.figures(trial.trial_spec["storage"], name)]
 
 
 def counts(trials: Iterable[Trial]) -> dict[str, int]:
-    """How many trials, prepare cells left out, have which state; those never started are counted nowhere."""
-    found = {"done": 0, "failed": 0, "pruned": 0, "collapsed": 0, "unfinished": 0}
+    """How many trials are in each state, without those of shared stages and those that never started."""
+    numbers = {"done": 0, "failed": 0, "pruned": 0, "collapsed": 0, "unfinished": 0}
     for trial in trials:
         if trial.kind == "trial" and (trial.attempts or trial.state in ENDED):
-            found[trial.state.lower() if trial.state in ENDED else "unfinished"] += 1
-    stopped = {name: found.pop(name) for name in ("pruned", "collapsed")}
-    return found | {name: count for name, count in stopped.items() if count}
+            numbers[trial.state.lower() if trial.state in ENDED else "unfinished"] += 1
+    stopped = {name: numbers.pop(name) for name in ("pruned", "collapsed")}
+    return numbers | {name: count for name, count in stopped.items() if count}
 
 
 def _prefixed(tags: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,7 @@ The ledger's ``exports`` say what has arrived: per trial the run's id, the last 
 A note is written after the call it is about, so the newest call may be unnoted; whatever was begun by another process,
 or before an error, is therefore compared with what the tracker has before more is added to it.
 
-Knows no tracker by name: see ``Sink``.
+Knows no tracker by name: see ``TrackerBackend``.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -90,10 +90,11 @@ class TrackerBackend(Protocol):
 class TrackerSync:
     """One launch on its way to one tracker. Not for several threads."""
 
-    def __init__(self, ledger: Ledger, launch: int, sink: TrackerBackend) -> None:
-        self._ledger, self._launch, self._sink = ledger, launch, sink
+    def __init__(self, ledger: Ledger, launch: int, backend: TrackerBackend) -> None:
+        self._ledger, self._launch, self._backend = ledger, launch, backend
         self._runs: dict[str, Run] = {}
-        self._sure: set[str] = set()
+        self._compared: set[str] = set()
+        """Trials of which the tracker is known to have what was sent."""
         self._closed: dict[str, int | None] = {}
         self._all_closed_to = 0
         """The place in the order of ending up to which every trial is closed: they are not looked at again."""
@@ -104,7 +105,7 @@ class TrackerSync:
         """Bring the tracker up to date.
 
         Raises:
-            Exception: the first of whatever the sink raised. What it concerned is compared and sent by the next call.
+            Exception: the first of what the backend raised. What it concerned is compared and sent by the next call.
         """
         if not self._opened:
             self._open()
@@ -114,7 +115,7 @@ class TrackerSync:
                 if _begun(trial) and not self._is_closed(trial):
                     self._send(trial)
             except Exception as error:
-                self._sure.discard(trial.key)
+                self._compared.discard(trial.key)
                 errors.append(error)
                 if len(errors) >= _FAILURES:
                     break
@@ -129,7 +130,7 @@ class TrackerSync:
         """Leave no run RUNNING: what has not ended was interrupted, and a later launch of the command goes on with it.
 
         Raises:
-            Exception: the sink raised it.
+            Exception: the backend raised it.
         """
         if not self._opened:
             self._open()
@@ -137,36 +138,36 @@ class TrackerSync:
         for trial in trials:
             run = self._runs.get(trial.key)
             if trial.state not in ENDED and run is not None and run.status == "RUNNING":
-                self._sink.log(run.id, tags={STATUS: "interrupted"})
+                self._backend.log(run.id, tags={STATUS: "interrupted"})
                 self._mark(run, "KILLED", None)
-        found = run_metadata.counts(trials)
-        self._sink.log(
-            self.parent, tags={f"{run_metadata.PREFIX}num_{name}": str(count) for name, count in found.items()}
+        counts = run_metadata.counts(trials)
+        self._backend.log(
+            self.parent, tags={f"{run_metadata.PREFIX}num_{name}": str(count) for name, count in counts.items()}
         )
-        self._mark(self._runs[PARENT], self._outcome(trials), None)
+        self._mark(self._runs[PARENT], self._launch_status(trials), None)
 
     def run_of(self, key: str) -> str | None:
         """The id of a trial's run; None if it has none yet."""
         run = self._runs.get(key)
         return None if run is None else run.id
 
-    def _outcome(self, trials: Sequence[Trial]) -> Status:
-        said = self._ledger.launch(self._launch).status
+    def _launch_status(self, trials: Sequence[Trial]) -> Status:
+        status = self._ledger.launch(self._launch).status
         # A launch that is still open at the end was left by a driver that something stopped.
-        if said in ("RUNNING", "interrupted") or any(trial.state not in ENDED for trial in trials):
+        if status in ("RUNNING", "interrupted") or any(trial.state not in ENDED for trial in trials):
             return "KILLED"
-        return "FAILED" if said == "failed" or any(trial.state == FAILED for trial in trials) else "FINISHED"
+        return "FAILED" if status == "failed" or any(trial.state == FAILED for trial in trials) else "FINISHED"
 
     def _open(self) -> None:
         launch = self._ledger.launch(self._launch)
-        runs = self._sink.runs(launch.study, run_metadata.launch_id(launch))
+        runs = self._backend.runs(launch.study, run_metadata.launch_id(launch))
         self._runs = {run.key: run for run in runs}
-        self._sure.clear()
+        self._compared.clear()
         parent = self._runs.get(PARENT)
         if parent is None:
             tags = run_metadata.launch_tags(launch) | {KEY: PARENT, KIND: "launch"}
-            made = self._sink.create(run_metadata.launch_name(launch), tags, launch.started, "")
-            parent = self._runs[PARENT] = Run(made, PARENT, "RUNNING")
+            created = self._backend.create(run_metadata.launch_name(launch), tags, launch.started, "")
+            parent = self._runs[PARENT] = Run(created, PARENT, "RUNNING")
         elif parent.status != "RUNNING":
             self._mark(parent, "RUNNING", None)
         self.parent = parent.id
@@ -198,12 +199,12 @@ class TrackerSync:
         run = self._runs.get(trial.key)
         if run is None:
             run = self._create(trial)
-        elif trial.key not in self._sure:
-            self._sink.describe(run.id, run_metadata.parameters(trial.trial_spec))
+        elif trial.key not in self._compared:
+            self._backend.describe(run.id, run_metadata.parameters(trial.trial_spec))
             noted, last_id, _ = self._noted(trial.key)
             self._note(trial.key, run.id, last_id if noted == run.id else 0)
         if run.status != "RUNNING" and trial.state != PENDING:
-            self._sink.log(run.id, tags={STATUS: "running", REASON: ""})
+            self._backend.log(run.id, tags={STATUS: "running", REASON: ""})
             run = self._mark(run, "RUNNING", None)
         self._send_epochs(trial, run)
         if trial.state in ENDED:
@@ -217,11 +218,11 @@ class TrackerSync:
         rows = self._ledger.configurations(self._launch) if configuration is not None and configuration.variant else []
         tags = run_metadata.trial_tags(launch, trial, configuration, run_metadata.baseline(rows))
         started = trial.started or trial.ended or launch.started
-        made = self._sink.create(run_metadata.trial_name(trial, configuration), tags, started, self.parent)
-        run = self._runs[trial.key] = Run(made, trial.key, "RUNNING")
+        created = self._backend.create(run_metadata.trial_name(trial, configuration), tags, started, self.parent)
+        run = self._runs[trial.key] = Run(created, trial.key, "RUNNING")
         self._note(trial.key, run.id, 0)
-        self._sink.describe(run.id, run_metadata.parameters(trial.trial_spec))
-        self._sure.add(trial.key)
+        self._backend.describe(run.id, run_metadata.parameters(trial.trial_spec))
+        self._compared.add(trial.key)
         return run
 
     def _send_epochs(self, trial: Trial, run: Run) -> None:
@@ -231,7 +232,7 @@ class TrackerSync:
             self._note(trial.key, run.id, last_id)
 
     def _end(self, trial: Trial, run: Run) -> None:
-        self._sink.draw(run.id, trial)
+        self._backend.draw(run.id, trial)
         points = run_metadata.final_points(trial, self._ledger.epochs(self._launch, trial.key))
         self._log(trial, run, points, run_metadata.end_tags(trial))
         self._mark(
@@ -241,16 +242,16 @@ class TrackerSync:
         self._closed[trial.key] = trial.sequence
 
     def _log(self, trial: Trial, run: Run, points: Sequence[Point], tags: Mapping[str, str] | None = None) -> None:
-        if trial.key not in self._sure:
-            there = {metric: self._sink.steps(run.id, metric) for metric in {point.key for point in points}}
+        if trial.key not in self._compared:
+            there = {metric: self._backend.steps(run.id, metric) for metric in {point.key for point in points}}
             points = [point for point in points if point.step not in there[point.key]]
         if points or tags:
-            self._sink.log(run.id, points, tags)
+            self._backend.log(run.id, points, tags)
         # Only the newest call can be unnoted, and this was it.
-        self._sure.add(trial.key)
+        self._compared.add(trial.key)
 
     def _mark(self, run: Run, status: Status, ended_s: float | None) -> Run:
-        self._sink.mark(run.id, status, ended_s)
+        self._backend.mark(run.id, status, ended_s)
         self._runs[run.key] = replace(run, status=status)
         return self._runs[run.key]
 

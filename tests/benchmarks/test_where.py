@@ -1,11 +1,11 @@
 """Where a sweep's time goes, from rows as a ledger has them."""
 
 from platform.ledger.rows import DONE, Launch, Trial
-from typing import Any
 
 import pytest
 
 from benchmarks import where
+from trainables.runner.messages import StageRecord
 
 
 def launch(ended: float | None = 130.0) -> Launch:
@@ -15,9 +15,7 @@ def launch(ended: float | None = 130.0) -> Launch:
 def trial(
     started: float, ended: float, walked: float, stages: dict[str, tuple[float, bool]], attempts: int = 1
 ) -> Trial:
-    rows: list[dict[str, Any]] = [
-        {"slot": slot, "seconds": seconds, "cached": cached} for slot, (seconds, cached) in stages.items()
-    ]
+    rows = [StageRecord(slot, slot, "a", cached, seconds) for slot, (seconds, cached) in stages.items()]
     return Trial(
         f"{started}", "trial", 0, 0, DONE, {}, attempts, {}, {}, rows, "", started, ended, walked, None
     )  # fmt: skip

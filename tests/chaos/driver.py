@@ -1,4 +1,4 @@
-"""A driver without Ray: ledger, board, tracker and Optuna's file as in a sweep, and one process that does the trials.
+"""A driver without Ray: ledger, queue, tracker and Optuna's file as in a sweep, and one process that does the trials.
 
 Many of them fit where one cluster does. Started as ``python -m tests.chaos.driver``; see ``main``.
 """
@@ -10,7 +10,6 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from platform.ledger.launches import StudyHeld
 from platform.ledger.ledger import Ledger, place_of
@@ -21,12 +20,12 @@ from platform.run.launch_state import LaunchState
 from platform.study.study import load_study
 from platform.tracking import optuna_export
 from platform.tracking.mlflow import Tracker
-from typing import Any
 
 import torch
 
 from trainables import event_log
 from trainables.data import datasets
+from trainables.runner.messages import Done, Report, TrialSpec
 from trainables.runner.pipeline_runner import PipelineRunner
 from trainables.runner.runtime import SingleProcess
 from trainables.vector_search.faiss_search import FaissSearch
@@ -42,25 +41,23 @@ def request_of(page: Path, name: str, storage: Path) -> launch.Request:
     )
 
 
-def run(launch_state: LaunchState, runner: PipelineRunner | None) -> None:
-    """Every trial, one after another; without a walker each does nothing and has a value that its settings decide."""
-    while (found := launch_state.trial_queue.next()) is not None:
+def run(state: LaunchState, runner: PipelineRunner | None) -> None:
+    """Every trial, one after another; without a runner each does nothing and has a value that its settings decide."""
+    while (found := state.trial_queue.next()) is not None:
         key, trial_spec = found
-        launch_state.starts(key)
+        state.on_start(key)
         if runner is not None:
-            outcome = {"status": "done", **runner.walk(trial_spec, lambda slot, epoch: None).as_dict()}
+            done = runner.walk(trial_spec, lambda slot, epoch: None)
         else:
             event_log.note(event_log.START, key)
             metrics = (
-                {launch_state.trial_queue.study.objective.metric: value(trial_spec)}
-                if trial_spec["kind"] == "trial"
-                else {}
+                {state.trial_queue.study.objective.metric: value(trial_spec)} if trial_spec["kind"] == "trial" else {}
             )
-            outcome = {"status": "done", "metrics": metrics, "stages": [], "seconds": 0.0}
-        launch_state.hears(key, {"epochs": [], "outcome": outcome})
+            done = Done(metrics, [], 0.0)
+        state.on_report(key, Report(outcome=done))
 
 
-def value(trial_spec: Mapping[str, Any]) -> float:
+def value(trial_spec: TrialSpec) -> float:
     numbers = [number for number in trial_spec["changes"].values() if isinstance(number, float)]
     return math.fmod(sum(numbers) * 1e4, 1.0) + trial_spec["seed"]
 
@@ -72,9 +69,9 @@ def drive(request: launch.Request, uri: str, runner: PipelineRunner | None) -> N
     tracker = Tracker(ledger.place, request.storage.folder, opened.id, uri) if uri else None
     if tracker is not None:
         tracker.start()
-    with launch.launch_state(ledger, request, opened, SIZE) as launch_state:
-        run(launch_state, runner)
-    optuna_export.mirror(ledger, opened.id, request.storage.folder / optuna_export.DATABASE)
+    with launch.leased(ledger, request, opened, SIZE) as state:
+        run(state, runner)
+    optuna_export.export(ledger, opened.id, request.storage.folder / optuna_export.DATABASE)
     if tracker is not None:
         unsent = tracker.close(300)
         assert not unsent, unsent

@@ -24,10 +24,17 @@ from tests.servers import postgres
 from tests.servers.postgres import DIALECT, HOST, QUOTED, USER, Server
 from trainables import event_log
 from trainables.nets import backbones, models
+from trainables.runner.messages import EpochRecord, StageRecord
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(postgres.missing()), reason=postgres.missing())]
 
-RESOLVED = {"method": "spc", "objective": {"metric": "spc/selection_loss", "mode": "min"}, "trials": 2}
+RESOLVED = {
+    "method": "spc",
+    "seeds": [1],
+    "search": {},
+    "objective": {"metric": "spc/selection_loss", "mode": "min"},
+    "trials": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -64,12 +71,12 @@ def open_launch(ledger: Ledger, study: str) -> Launch:
 
 
 def add_epochs(ledger: Ledger, launch: Launch, key: str, numbers: range) -> None:
-    rows = [{"slot": "spc", "epoch": n, "total": 60, "metrics": {"loss": 1.0 / n, "acc": 0.01 * n}} for n in numbers]
+    rows = [EpochRecord("spc", n, 60, {"loss": 1.0 / n, "acc": 0.01 * n}) for n in numbers]
     ledger.add_epochs(launch.id, key, rows)
 
 
 def finish(ledger: Ledger, launch: Launch, key: str) -> None:
-    stages = [{"slot": "spc", "name": "spc", "address": "a1", "cached": False, "seconds": 1.0}]
+    stages = [StageRecord("spc", "spc", "a1", cached=False, seconds=1.0)]
     ledger.finish(launch.id, key, {"spc/loss": 0.001, "acc": 0.5}, stages, 1.0, {"host": "node9"})
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.figures import alternating_normalization, embedding
+from trainables.figures import alternating_normalization, embedding, of_results
 from trainables.interfaces import ImageData, Result, Split
 
 LABELS_N = torch.arange(12) % 2
@@ -32,25 +32,23 @@ def features() -> np.ndarray:  # type: ignore[type-arg]
 
 
 def test_a_result_without_refined_assignments_has_none() -> None:
-    assert alternating_normalization.drawn(Result(arrays={"probabilities_eval": rows(LABELS_N.numpy())}), data()) == {}
+    assert of_results.refinement(Result(arrays={"probabilities_eval": rows(LABELS_N.numpy())}), data()) == {}
 
 
-@pytest.mark.parametrize("name", ["features_eval", "embedding_eval"])
-def test_refined_assignments_are_drawn_against_classes_and_among_features(name: str) -> None:
-    found = alternating_normalization.drawn(result(**{name: features()}), data())
+def test_refined_assignments_are_drawn_against_classes_and_among_features() -> None:
+    left = result(embedding_eval=features())
+    found = of_results.refinement(left, data(), of_results.kept(left, "embedding_eval"))
     assert list(found) == ["confusion_refined", "refined_pca", "refined_tsne"]
-    assert found["confusion_refined"].axes[0].get_title() == "Share of each class, accuracy 100.0%"
+    assert found["confusion_refined"].draw().axes[0].get_title() == "Share of each class, accuracy 100.0%"
     for key in ("refined_pca", "refined_tsne"):
-        assert found[key].axes[1].get_title() == "after: 1 of 12 changed their cluster"
+        assert found[key].draw().axes[1].get_title() == "after: 1 of 12 changed their cluster"
 
 
 def test_without_labels_there_is_no_confusion_and_without_features_nothing_else() -> None:
-    unknown = data(torch.full((12,), -1))
-    assert list(alternating_normalization.drawn(result(features_eval=features()), unknown)) == [
-        "refined_pca",
-        "refined_tsne",
-    ]
-    assert list(alternating_normalization.drawn(result(), data())) == ["confusion_refined"]
+    unknown, left = data(torch.full((12,), -1)), result(features_eval=features())
+    found = of_results.refinement(left, unknown, of_results.kept(left, "features_eval"))
+    assert list(found) == ["refined_pca", "refined_tsne"]
+    assert list(of_results.refinement(result(), data())) == ["confusion_refined"]
 
 
 def test_both_halves_have_the_same_places_and_the_changed_image_is_ringed() -> None:

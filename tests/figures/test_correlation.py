@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.figures import clusters, correlation
+from trainables.figures import clusters, correlation, of_results
 from trainables.interfaces import ImageData, Result, Split
 
 LABELS = torch.arange(40) % 3
@@ -27,13 +27,14 @@ HISTORY = [
 
 
 def test_all_three_are_drawn_and_saved(tmp_path: Path) -> None:
-    drawn = correlation.drawn(Result(arrays=ARRAYS), DATA, HISTORY)
-    paths = clusters.save(drawn, tmp_path)
+    left = Result(arrays=ARRAYS)
+    found = of_results.pseudo_graph(left, HISTORY) | of_results.features_by_class(left, DATA)
+    paths = clusters.save({name: each.draw() for name, each in found.items()}, tmp_path)
     assert {path.name for path in paths} == {"pseudo_graph.png", "confidence.png", "features.png"}
 
 
-def test_a_stage_without_such_arrays_gets_none() -> None:
-    assert correlation.drawn(Result(), DATA, [{"epoch": 1, "acc": 0.5}]) == {}
+def test_without_labels_there_is_no_graph_to_judge() -> None:
+    assert list(of_results.pseudo_graph(Result(arrays=ARRAYS), [{"epoch": 1, "loss": 0.5}])) == ["confidence"]
 
 
 def test_no_image_is_missing_from_the_histograms() -> None:
@@ -46,5 +47,5 @@ def test_no_image_is_missing_from_the_histograms() -> None:
 def test_features_that_are_few_or_all_alike_are_drawn(num: int) -> None:
     alike = Result(arrays={"features_eval": np.ones((num, 8), np.float32)})
     few = replace(DATA, eval=Split(DATA.eval.images_NCHW[:num], LABELS[:num]))
-    places = correlation.drawn(alike, few, [])["features"].axes[0].collections[0].get_offsets()
+    places = of_results.features_by_class(alike, few)["features"].draw().axes[0].collections[0].get_offsets()
     assert len(places) == num

@@ -19,22 +19,22 @@ ROWS = np.array([3, 5, 30])
 
 
 def test_features_that_a_stage_left_are_taken() -> None:
-    found = embedding.features([Result(arrays={"features_eval": FEATURES})], DATA, ROWS)
+    found = embedding.features([Result(arrays={"features_eval": FEATURES})], DATA, ROWS, None)
     assert found is not None and (found == FEATURES[ROWS]).all()
 
 
 def test_centroids_are_of_the_space_that_was_clustered() -> None:
     last = Result(arrays={"centroids": np.zeros((3, 6))}, facts={"space": "head"})
     pretext = Result(arrays={"backbone_eval": FEATURES + 1, "head_eval": FEATURES})
-    found = embedding.features([last, pretext], DATA, ROWS)
+    found = embedding.features([last, pretext], DATA, ROWS, None)
     assert found is not None and (found == FEATURES[ROWS]).all()
-    assert embedding.features([last], DATA, ROWS) is None
+    assert embedding.features([last], DATA, ROWS, None) is None
 
 
 def test_a_network_gives_its_own_features() -> None:
     made = clustering.fresh("small", DATA.shape, 3, 1, 0)
     last = Result(weights=clustering.parts(made), facts={"network": "small", "num_clusters": 3})
-    found = embedding.features([last], DATA, ROWS)
+    found = embedding.features([last], DATA, ROWS, clustering.classifier(last, DATA))
     expected = models.predict(made, IMAGES[torch.from_numpy(ROWS)], DATA.mean, DATA.std).numpy()
     np.testing.assert_array_equal(found, expected)
 

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from trainables.figures import of_results
 from trainables.figures import pseudolabels as drawing
 from trainables.interfaces import ImageData, Result, Split
 
@@ -63,8 +64,8 @@ def test_accuracy_by_layer_has_two_bars_for_each() -> None:
 
 
 def test_only_what_there_are_numbers_for_is_drawn() -> None:
-    assert drawing.drawn(Result(), data(), []) == {}
     ones = Result(arrays={"weights": np.ones(10, np.float32), "pseudo_labels": LABELS_N})
-    assert set(drawing.drawn(ones, data(), [{"assignment_nmi": 0.5}])) == {"assignment_nmi"}
+    assert of_results.pseudo_labels(ones, data(), []) == {}
+    assert set(of_results.pseudo_labels(ones, data(), [{"assignment_nmi": 0.5}])) == {"assignment_nmi"}
     weighted = Result(arrays={"weights": WEIGHTS_N, "pseudo_labels": LABELS_N})
-    assert set(drawing.drawn(weighted, data(), [])) == {"weights_by_cluster", "trusted_and_not"}
+    assert set(of_results.pseudo_labels(weighted, data(), [])) == {"weights_by_cluster", "trusted_and_not"}

@@ -1,11 +1,11 @@
 from platform.ledger.formatting import (
     FIXED,
+    configuration_label,
     format_number,
     format_seconds,
     format_spread,
     format_value,
     param_labels,
-    setting_label,
 )
 from typing import Any
 
@@ -15,11 +15,11 @@ import pytest
 def test_a_setting_is_named_by_its_symbols_in_the_order_of_the_pipeline() -> None:
     # As the ledger gives them back: sorted by letter.
     params = {"spc.graph_neighbors": 20, "spc.strong_threshold": 0.95, "spc.top_fraction_per_class": 0.03}
-    assert setting_label("spc", "", params) == "δ=0.95 k2=20 r=0.03"
+    assert configuration_label("spc", "", params) == "δ=0.95 k2=20 r=0.03"
 
 
 def test_a_parameter_without_a_symbol_has_its_short_name() -> None:
-    assert setting_label("spc", "", {"spc.epochs": 5}) == "epochs=5"
+    assert configuration_label("spc", "", {"spc.epochs": 5}) == "epochs=5"
 
 
 def test_two_parameters_with_one_symbol_keep_their_full_names() -> None:
@@ -32,15 +32,15 @@ def test_two_parameters_with_one_symbol_keep_their_full_names() -> None:
 
 
 def test_an_ablation_row_has_its_own_name() -> None:
-    assert setting_label("spc", "", {"spc.mix": "code"}, "mixed as in the code") == "mixed as in the code"
+    assert configuration_label("spc", "", {"spc.mix": "code"}, "mixed as in the code") == "mixed as in the code"
 
 
 def test_a_setting_that_changes_nothing_says_so() -> None:
-    assert setting_label("spc", "simclr", {}) == FIXED
+    assert configuration_label("spc", "simclr", {}) == FIXED
 
 
 def test_a_parameter_that_the_method_no_longer_has_comes_last() -> None:
-    assert setting_label("spc", "", {"old.name": 1, "spc.epochs": 5}) == "epochs=5 old.name=1"
+    assert configuration_label("spc", "", {"old.name": 1, "spc.epochs": 5}) == "epochs=5 old.name=1"
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from platform.ledger.schema import LedgerBusy, LedgerDamaged, LedgerFull
 import pytest
 
 from tests.ledger.ledgers import entered, of, opened
+from trainables.runner.messages import EpochRecord
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -209,7 +210,7 @@ def test_a_full_disk_is_an_error_that_names_the_file_and_the_next_write_succeeds
     entered(ledger, launch, "a")
     (pages,) = ledger._connection.execute("PRAGMA page_count").fetchone()
     ledger._connection.execute(f"PRAGMA max_page_count = {pages}")
-    epochs = [{"slot": "spc", "epoch": n, "total": 999, "metrics": {"loss": 0.1}} for n in range(999)]
+    epochs = [EpochRecord("spc", n, 999, {"loss": 0.1}) for n in range(999)]
     with pytest.raises(LedgerFull, match=r"ledger\.db cannot be written \(database or disk is full\); make room"):
         ledger.add_epochs(launch, "a", epochs)
     assert ledger.epochs(launch) == []
@@ -293,6 +294,7 @@ def test_a_read_of_a_damaged_file_is_an_error_that_names_it(tmp_path: Path) -> N
 WRITES = """
 import sys
 from platform.ledger.ledger import Ledger
+from trainables.runner.messages import EpochRecord
 ledger, launch, writer = Ledger(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 print("ready", flush=True)
 sys.stdin.readline()
@@ -300,7 +302,7 @@ for number in range(30):
     key = f"{writer}-{number}"
     ledger.add_trials(launch, [(key, {"kind": "trial", "seed": number})], configuration=0)
     ledger.start(launch, key)
-    ledger.add_epochs(launch, key, [{"slot": "spc", "epoch": 1, "total": 1, "metrics": {}}])
+    ledger.add_epochs(launch, key, [EpochRecord("spc", 1, 1, {})])
     ledger.finish(launch, key, {"acc": 1.0}, [], 1.0)
 """
 

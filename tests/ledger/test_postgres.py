@@ -23,6 +23,7 @@ import pytest
 
 from tests.servers import postgres
 from tests.servers.postgres import DIALECT, HOST, QUOTED, USER
+from trainables.runner.messages import EpochRecord, StageRecord
 
 pytestmark = pytest.mark.skipif(bool(postgres.missing()), reason=postgres.missing())
 
@@ -261,7 +262,7 @@ def test_a_server_killed_again_and_again_costs_time_alone(server: postgres.Serve
             ledger.add_configuration(launch, Configuration(number, "", {"spc.optimizer.lr": number / 1000}))
             ledger.add_trials(launch, [(key, {"kind": "trial", "seed": 0})], configuration=number)
             ledger.start(launch, key)
-            ledger.add_epochs(launch, key, [{"slot": "spc", "epoch": 1, "total": 1, "metrics": {"loss": number}}])
+            ledger.add_epochs(launch, key, [EpochRecord("spc", 1, 1, {"loss": number})])
             ledger.finish(launch, key, {"acc": number / 1000}, [], 1.0)
             time.sleep(0.02)
     finally:
@@ -323,8 +324,8 @@ def test_an_error_s_text_may_hold_what_postgresql_s_text_may_not(place: Server) 
 
 
 def test_optuna_s_copies_lie_beside_it_also_where_several_drivers_are_the_first(place: Server, tmp_path: Path) -> None:
-    resolved = RESOLVED | {"search": {"spc.optimizer.lr": {"uniform": [0.0, 1.0]}}}
-    stages = [{"slot": "spc", "name": "spc", "address": "a1", "cached": False, "seconds": 1.0}]
+    resolved = RESOLVED | {"seeds": [0], "search": {"spc.optimizer.lr": {"uniform": [0.0, 1.0]}}}
+    stages = [StageRecord("spc", "spc", "a1", cached=False, seconds=1.0)]
 
     def drive(study: str) -> None:
         ledger = Ledger(place)
@@ -334,7 +335,7 @@ def test_optuna_s_copies_lie_beside_it_also_where_several_drivers_are_the_first(
             ledger.add_trials(launch, [(f"t{number}", {"kind": "trial", "seed": 0})], configuration=number)
             ledger.finish(launch, f"t{number}", {"spc/selection_loss": 3.0 - number}, stages, 1.0)
         for _ in range(2):
-            optuna_export.mirror(ledger, launch, tmp_path / "optuna.db")
+            optuna_export.export(ledger, launch, tmp_path / "optuna.db")
 
     names = [f"study{number}" for number in range(4)]
     with ThreadPoolExecutor(4) as pool:

@@ -6,12 +6,12 @@ from platform.ledger.launches import StudyChanged
 from platform.ledger.ledger import Ledger
 from platform.ledger.postgres import Server
 from platform.ledger.rows import DONE, FAILED, PENDING, PRUNED, RUNNING, Configuration
-from typing import Any
 
 import pytest
 
 from tests.ledger.ledgers import MEANING, entered, of, opened, trial_spec
 from tests.servers import postgres
+from trainables.runner.messages import EpochRecord, StageRecord
 
 
 @pytest.fixture(scope="module")
@@ -88,9 +88,11 @@ def test_a_failed_trial_that_waits_to_be_run_again_is_new_whenever_it_ended(ledg
 def test_a_finished_trial_has_all_that_came_of_it(ledger: Ledger, launch: int) -> None:
     entered(ledger, launch, "a")
     ledger.start(launch, "a")
-    ledger.finish(launch, "a", {"acc": 0.5}, [{"slot": "spc"}], 2.5)
+    stage = StageRecord("spc", "spc", "a1", cached=False, seconds=1.5)
+    ledger.finish(launch, "a", {"acc": 0.5}, [stage], 2.5, {"host": "node9"})
     trial = of(ledger, launch)
-    assert (trial.state, trial.metrics, trial.stages, trial.seconds) == (DONE, {"acc": 0.5}, [{"slot": "spc"}], 2.5)
+    assert (trial.state, trial.metrics, trial.stages, trial.seconds) == (DONE, {"acc": 0.5}, [stage], 2.5)
+    assert (trial.stages[0].result_name, trial.worker) == ("spc-a1", {"host": "node9"})
     assert trial.ended is not None and trial.sequence == 1
 
 
@@ -180,7 +182,7 @@ def test_running_and_failed_trials_are_pending_for_the_next_driver(ledger: Ledge
     assert of(ledger, launch, "a").attempts == 1
 
 
-def test_prepare_cells_come_first_then_settings_and_seeds(ledger: Ledger, launch: int) -> None:
+def test_prepare_trials_come_first_then_settings_and_seeds(ledger: Ledger, launch: int) -> None:
     ledger.add_trials(launch, [("d", trial_spec(1)), ("c", trial_spec(0))], configuration=1)
     ledger.add_trials(launch, [("b", trial_spec(0))], configuration=0)
     ledger.add_trials(launch, [("p", {"kind": "prepare", "seed": 0})])
@@ -200,8 +202,8 @@ def test_settings_come_back_in_their_order(ledger: Ledger, launch: int) -> None:
 # Epochs and exports
 
 
-def epoch(number: int, loss: float = 0.5) -> dict[str, Any]:
-    return {"slot": "spc", "epoch": number, "total": 3, "metrics": {"loss": loss}}
+def epoch(number: int, loss: float = 0.5) -> EpochRecord:
+    return EpochRecord("spc", number, 3, {"loss": loss})
 
 
 def test_an_epoch_repeated_after_a_crash_keeps_its_first_row(ledger: Ledger, launch: int) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from trainables.interfaces import ImageData, Result, Split
+from trainables.runner.messages import StageRecord
 
 NAME = "dccm-" + "a" * 16
 IMAGES, LABELS = torch.zeros(30, 1, 8, 8, dtype=torch.uint8), torch.arange(30) % 3
@@ -20,7 +21,7 @@ RESULT = Result(arrays={"probabilities_eval": np.eye(3, dtype=np.float32)[LABELS
 @pytest.fixture
 def draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """draw(result): the figures of a launch whose best trial ended with this result."""
-    stage = {"slot": "dccm", "name": "dccm", "address": "a" * 16, "cached": False, "seconds": 1.0}
+    stage = StageRecord("dccm", "dccm", "a" * 16, cached=False, seconds=1.0)
     monkeypatch.setattr(embeddings, "best_trial", lambda summary: SimpleNamespace(stages=[stage]))
 
     def run(result: Result | None) -> list[Path]:

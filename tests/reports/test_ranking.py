@@ -1,6 +1,5 @@
-from platform.reports.objective import Objective
+from platform.ledger.aggregate import Objective, Spread
 from platform.reports.ranking import fronts, ranked
-from platform.reports.summary import Spread
 from typing import Any
 
 import pytest

@@ -1,10 +1,10 @@
 import json
 from contextlib import nullcontext
 from platform import end_of_sweep, report
+from platform.ledger.aggregate import Spread
 from platform.ledger.ledger import Ledger
 from platform.ledger.storage import named
 from platform.reports.summarize import on_our_scale, summarize
-from platform.reports.summary import Spread
 from types import SimpleNamespace
 from typing import Any
 
@@ -122,7 +122,7 @@ def test_ablation_rows_stand_in_the_order_of_the_file_with_their_difference(abla
 
 def test_prepare_rows_say_what_was_reused(sweep: Any) -> None:
     (row,) = _summary(sweep).prepare
-    assert (row.seed, row.status, row.stages[0]["cached"], row.seconds) == (0, "DONE", True, 2.0)
+    assert (row.seed, row.status, row.stages[0].cached, row.seconds) == (0, "DONE", True, 2.0)
 
 
 def test_cost_adds_up_trials_and_prepare_cells(sweep: Any) -> None:
@@ -158,8 +158,8 @@ def test_the_end_of_a_sweep_reads_the_launch_once(
     monkeypatch.setattr(end_of_sweep.cluster, "size", lambda *arguments: None)
     monkeypatch.setattr(end_of_sweep.cluster, "refuse_infeasible", lambda *arguments: None)
     monkeypatch.setattr(end_of_sweep.launch, "open_launch", lambda *arguments: sweep.launch)
-    monkeypatch.setattr(end_of_sweep.launch, "launch_state", lambda *arguments: nullcontext(state))
-    monkeypatch.setattr(end_of_sweep.optuna_export, "mirror", lambda *arguments: None)
+    monkeypatch.setattr(end_of_sweep.launch, "leased", lambda *arguments: nullcontext(state))
+    monkeypatch.setattr(end_of_sweep.optuna_export, "export", lambda *arguments: None)
     request: Any = SimpleNamespace(
         study=SimpleNamespace(tracking=SimpleNamespace(address=lambda environment: "")),
         storage=named(str(sweep.storage)),

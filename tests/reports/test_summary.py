@@ -1,8 +1,8 @@
 import math
+from platform.ledger.aggregate import Objective, Spread, spread
 from platform.ledger.rows import COLLAPSED, PRUNED
-from platform.reports.objective import Objective
 from platform.reports.summarize import summarize
-from platform.reports.summary import Spread, Summary, metrics_of_best, spread
+from platform.reports.summary import Summary, metrics_of_best
 from typing import Any
 
 import pytest

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from trainables import seeds
+from trainables.runner.messages import Done
 
 MakeStudy = Callable[[str], Study]
 
@@ -57,8 +58,8 @@ def finished(make_study: MakeStudy, make_queue: Callable[..., TrialQueue], page:
         key, trial_spec = found
         pretext, method = seeds.parts(trial_spec["seed"])
         acc = 0.5 + 0.2 * pretext + 0.001 * method
-        trial_queue.started(key)
-        trial_queue.done(key, {"metrics": {"spc/selection_loss": -acc, "acc": acc}, "stages": [], "seconds": 1.0})
+        trial_queue.on_start(key)
+        trial_queue.on_done(key, Done({"spc/selection_loss": -acc, "acc": acc}, [], 1.0))
     return trial_queue
 
 
@@ -97,8 +98,8 @@ def summarized(trial_queue: TrialQueue, study: Study) -> Any:
             for each in trial_queue.trials
             if each.kind == "trial" and each.trial_spec["seed"] == trial_spec["seed"]
         )
-        copy.started(key)
-        copy.done(key, {"metrics": known.metrics, "stages": [], "seconds": 1.0})
+        copy.on_start(key)
+        copy.on_done(key, Done(known.metrics, [], 1.0))
     return ledger, launch
 
 

@@ -7,7 +7,7 @@ from platform.run.display import (
     LiveDisplay,
     OnScreen,
     Running,
-    State,
+    Snapshot,
     drawn,
     ended_line,
     status_line,
@@ -19,7 +19,7 @@ from rich.console import Console
 DONE = Ended("δ=0.95 k2=20 r=0.03 seed 1", 12, 36, "done", {"spc/selection_loss": -2.2809, "acc": 0.958}, 6.2)
 LOST = Ended("δ=0.9 seed 0", 13, 36, "failed", {}, 1.0, "Diverged: spc: loss is nan\nlower spc.optimizer.lr")
 RUNNING = Running("δ=0.98 seed 2", "spc", 3, 15, 4.0)
-BUSY = State(
+BUSY = Snapshot(
     total=36,
     done=12,
     failed=1,
@@ -48,7 +48,7 @@ class Terminal(io.StringIO):
         return True
 
 
-def _screen_text(state: State, width: int = 100) -> str:
+def _screen_text(state: Snapshot, width: int = 100) -> str:
     console = Console(file=io.StringIO(), width=width)
     with console.capture() as captured:
         console.print(drawn("spc", state))
@@ -82,32 +82,32 @@ def test_the_screen_shows_progress_best_running_and_unsent() -> None:
 
 
 def test_time_left_is_not_shown_while_unknown() -> None:
-    assert "left" not in _screen_text(State(total=3, done=0, failed=0))
+    assert "left" not in _screen_text(Snapshot(total=3, done=0, failed=0))
 
 
 def test_a_long_list_of_running_trials_is_cut_and_counted() -> None:
-    text = _screen_text(State(total=99, done=0, failed=0, running=(RUNNING,) * 20))
+    text = _screen_text(Snapshot(total=99, done=0, failed=0, running=(RUNNING,) * 20))
     assert "and 8 more" in text
     assert text.count("δ=0.98 seed 2") == 12
 
 
 def test_names_are_not_taken_for_markup() -> None:
-    text = _screen_text(State(total=1, done=0, failed=0, running=(Running("[red]row[/red]", "spc", 1, 2, 0.0),)))
+    text = _screen_text(Snapshot(total=1, done=0, failed=0, running=(Running("[red]row[/red]", "spc", 1, 2, 0.0),)))
     assert "[red]row[/red]" in text
 
 
 def test_each_ended_trial_is_said_once() -> None:
     stream, clock = io.StringIO(), Clock()
     lines = InLines(stream, clock)
-    lines.show(State(total=36, done=1, failed=0, ended=(DONE,)))
-    lines.show(State(total=36, done=1, failed=1, ended=(DONE, LOST)))
+    lines.show(Snapshot(total=36, done=1, failed=0, ended=(DONE,)))
+    lines.show(Snapshot(total=36, done=1, failed=1, ended=(DONE, LOST)))
     assert stream.getvalue() == f"{ended_line(DONE)}\n{ended_line(LOST)}\n"
 
 
 def test_between_trials_a_status_line_comes_every_ten_seconds_if_anything_changed() -> None:
     stream, clock = io.StringIO(), Clock()
     lines = InLines(stream, clock)
-    first, second = (State(total=2, done=0, failed=0, running=(Running("a", "spc", n, 9, 0.0),)) for n in (1, 2))
+    first, second = (Snapshot(total=2, done=0, failed=0, running=(Running("a", "spc", n, 9, 0.0),)) for n in (1, 2))
     for now, state in ((1.0, first), (10.0, first), (19.0, second), (25.0, second), (40.0, second)):
         clock.now = now
         lines.show(state)
@@ -117,9 +117,9 @@ def test_between_trials_a_status_line_comes_every_ten_seconds_if_anything_change
 def test_at_most_four_updates_a_second_are_shown() -> None:
     clock, looks = Clock(), []
 
-    def look() -> State:
+    def look() -> Snapshot:
         looks.append(clock.now)
-        return State(total=1, done=0, failed=0)
+        return Snapshot(total=1, done=0, failed=0)
 
     with LiveDisplay("spc", quiet=True, clock=clock) as live:
         for step in range(100):
@@ -130,8 +130,8 @@ def test_at_most_four_updates_a_second_are_shown() -> None:
 
 def test_what_came_too_soon_is_shown_at_the_end(capsys: pytest.CaptureFixture[str]) -> None:
     with LiveDisplay("spc", quiet=True, clock=Clock()) as live:
-        live.update(State(total=36, done=0, failed=0))
-        live.update(State(total=36, done=12, failed=0, ended=(DONE,)))
+        live.update(Snapshot(total=36, done=0, failed=0))
+        live.update(Snapshot(total=36, done=12, failed=0, ended=(DONE,)))
     assert capsys.readouterr().err == f"{ended_line(DONE)}\n"
 
 
@@ -162,12 +162,12 @@ def test_a_dumb_terminal_gets_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout", io.StringIO())
     monkeypatch.setenv("TERM", "dumb")
     with LiveDisplay("spc") as live:
-        live.update(State(total=36, done=12, failed=0, ended=(DONE,)))
+        live.update(Snapshot(total=36, done=12, failed=0, ended=(DONE,)))
     assert stream.getvalue() == f"{ended_line(DONE)}\n"
 
 
 def test_an_error_while_looking_stops_the_display_and_not_the_sweep(capsys: pytest.CaptureFixture[str]) -> None:
-    def look() -> State:
+    def look() -> Snapshot:
         raise KeyError("scan")
 
     with LiveDisplay("spc", quiet=True) as live:

@@ -1,4 +1,4 @@
-"""Every sampler through a real study on digits: drawn from the board, trained in this process, told back."""
+"""Every sampler through a real study on digits: drawn from the queue, trained in this process, given back."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ from platform.run.trial_queue import TrialQueue
 from platform.study.plan import shared_parts
 from platform.study.resolved import meaning, resolved
 from platform.study.study import Study
-from platform.tracking.optuna_export import mirror
+from platform.tracking.optuna_export import export
 
 import optuna
 import pytest
@@ -48,8 +48,8 @@ def run(study: Study, storage: Path, ledger: Ledger) -> TrialQueue:
     runner = PipelineRunner(str(storage), runtime.SingleProcess(), runtime.local().search)
     while (found := trial_queue.next()) is not None:
         key, trial_spec = found
-        trial_queue.started(key)
-        trial_queue.done(key, runner.walk(trial_spec, lambda slot, epoch: None).as_dict())
+        trial_queue.on_start(key)
+        trial_queue.on_done(key, runner.walk(trial_spec, lambda slot, epoch: None))
     return trial_queue
 
 
@@ -71,9 +71,9 @@ def test_a_sampler_runs_a_study(
         assert (
             1 <= configuration.params["kmeans.iterations"] <= 12 and 1 <= configuration.params["kmeans.restarts"] <= 4
         )
-    mirror(ledger, trial_queue.launch.id, tmp_path / "optuna.db")
-    told = optuna.load_study(study_name=study.name, storage=f"sqlite:///{tmp_path / 'optuna.db'}").trials
-    assert [len(trial.values) for trial in told] == [len(study.objectives)] * 5
+    export(ledger, trial_queue.launch.id, tmp_path / "optuna.db")
+    exported = optuna.load_study(study_name=study.name, storage=f"sqlite:///{tmp_path / 'optuna.db'}").trials
+    assert [len(trial.values) for trial in exported] == [len(study.objectives)] * 5
     ledger.close()
 
 
@@ -110,4 +110,4 @@ def test_without_its_ledger_a_study_finds_its_trials_again(make_study: Callable[
     ]
     found = {trial.key: trial.metrics for trial in again.trials}
     assert found == {trial.key: trial.metrics for trial in first.trials}
-    assert all(stage["cached"] for trial in again.trials for stage in trial.stages)
+    assert all(stage.cached for trial in again.trials for stage in trial.stages)

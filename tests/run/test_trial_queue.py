@@ -1,4 +1,4 @@
-"""What runs next and what becomes of it: the same settings whatever ends first, after any restart, each cell once."""
+"""What runs next and what becomes of it: the same settings whatever ends first, after any restart, each trial once."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -11,6 +11,8 @@ from platform.study.study import Study
 from typing import Any
 
 import pytest
+
+from trainables.runner.messages import Done, EpochRecord
 
 MakeStudy = Callable[[str], Study]
 MakeQueue = Callable[..., TrialQueue]
@@ -46,23 +48,23 @@ ABLATION = """\
 
 
 def value(trial_spec: Mapping[str, Any]) -> float:
-    """A loss that a cell's settings decide, as if it had been trained."""
+    """A loss that a trial's settings decide, as if it had been trained."""
     return abs(float(trial_spec["changes"].get("spc.strong_threshold", 0.0)) - 0.8) + 0.01 * int(trial_spec["seed"])
 
 
 def end(trial_queue: TrialQueue, key: str, trial_spec: Mapping[str, Any]) -> None:
     metrics = {} if trial_spec["kind"] == "prepare" else {"spc/selection_loss": value(trial_spec)}
-    trial_queue.done(key, {"metrics": metrics, "stages": [], "seconds": 1.0})
+    trial_queue.on_done(key, Done(metrics, [], 1.0))
 
 
 def play(trial_queue: TrialQueue, chance: random.Random, slots: int = 4, ends: int = 10_000) -> list[str]:
-    """Run a board: fill the slots, end one of the running cells drawn by ``chance``, at most ``ends`` times."""
+    """Run a queue: fill the slots, end one of the running trials drawn by ``chance``, at most ``ends`` times."""
     running: dict[str, Mapping[str, Any]] = {}
     out: list[str] = []
     for _ in range(ends):
         while len(running) < slots and (found := trial_queue.next()) is not None:
             key, trial_spec = found
-            trial_queue.started(key)
+            trial_queue.on_start(key)
             running[key] = trial_spec
             out.append(key)
         if not running:
@@ -78,7 +80,7 @@ def proposed(trial_queue: TrialQueue) -> list[Mapping[str, Any]]:
 
 @pytest.fixture
 def reference(make_study: MakeStudy, make_queue: MakeQueue) -> list[Mapping[str, Any]]:
-    """What one slot proposes, whose cells end in order."""
+    """What one slot proposes, whose trials end in order."""
     trial_queue = make_queue(make_study(SEARCH), "reference.db")
     play(trial_queue, random.Random(0), slots=1)
     assert trial_queue.finished
@@ -86,7 +88,7 @@ def reference(make_study: MakeStudy, make_queue: MakeQueue) -> list[Mapping[str,
 
 
 @pytest.mark.parametrize("order", range(6))
-def test_the_settings_do_not_depend_on_which_cells_end_first(
+def test_the_settings_do_not_depend_on_which_trials_end_first(
     make_study: MakeStudy, make_queue: MakeQueue, reference: list[Mapping[str, Any]], order: int
 ) -> None:
     trial_queue = make_queue(make_study(SEARCH))
@@ -101,14 +103,14 @@ def test_the_settings_are_the_same_after_a_restart_at_any_point(
 ) -> None:
     study = make_study(SEARCH)
     play(make_queue(study), random.Random(1), ends=ends)
-    # The first driver is gone, with cells running; a new one opens the same ledger.
+    # The first driver is gone, with trials running; a new one opens the same ledger.
     trial_queue = make_queue(study)
     play(trial_queue, random.Random(2))
     assert trial_queue.finished
     assert proposed(trial_queue) == reference
 
 
-def test_a_driver_restarted_after_every_cell_proposes_the_same(
+def test_a_driver_restarted_after_every_trial_proposes_the_same(
     make_study: MakeStudy, make_queue: MakeQueue, reference: list[Mapping[str, Any]]
 ) -> None:
     study = make_study(SEARCH)
@@ -121,7 +123,7 @@ def test_a_driver_restarted_after_every_cell_proposes_the_same(
     assert proposed(trial_queue) == reference
 
 
-def test_a_board_made_again_writes_nothing(make_study: MakeStudy, make_queue: MakeQueue, tmp_path: Path) -> None:
+def test_a_queue_made_again_writes_nothing(make_study: MakeStudy, make_queue: MakeQueue, tmp_path: Path) -> None:
     # Ten thousand settings that are done already would be ten thousand waits for the disk.
     study = make_study(SEARCH)
     play(make_queue(study), random.Random(1))
@@ -150,7 +152,7 @@ def test_what_has_ended_is_known_in_its_order_also_after_a_restart(
     assert [trial.sequence for trial in again.ended] == sorted(trial.sequence or 0 for trial in again.trials)
 
 
-def test_a_cell_that_is_done_is_never_handed_out_again(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+def test_a_trial_that_is_done_is_never_handed_out_again(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     study = make_study(SEARCH)
     first = make_queue(study)
     play(first, random.Random(1), ends=11)
@@ -160,18 +162,18 @@ def test_a_cell_that_is_done_is_never_handed_out_again(make_study: MakeStudy, ma
     assert done.isdisjoint(again)
 
 
-def test_every_cell_is_handed_out_once(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+def test_every_trial_is_handed_out_once(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     trial_queue = make_queue(make_study(SEARCH))
     keys = play(trial_queue, random.Random(4))
-    # 9 settings with 2 seeds, and one prepare cell a seed.
+    # 9 settings with 2 seeds, and one prepare trial a seed.
     assert len(keys) == len(set(keys)) == 9 * 2 + 2
 
 
 def test_a_setting_is_not_drawn_before_its_lookahead_allows(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     # Setting i needs settings 0 .. i - 3 to have ended: with none ended there are three.
     trial_queue = make_queue(make_study(SEARCH), lookahead=3)
-    for key, trial_spec in trial_queue.prepare_cells:
-        trial_queue.started(key)
+    for key, trial_spec in trial_queue.prepare_trials:
+        trial_queue.on_start(key)
         end(trial_queue, key, trial_spec)
     handed = []
     while (found := trial_queue.next()) is not None:
@@ -207,7 +209,9 @@ def test_a_finite_space_is_exhausted_and_then_finished(make_study: MakeStudy, ma
     assert len(proposed(trial_queue)) == 4
 
 
-def test_settings_that_differ_in_nothing_that_counts_are_one_cell(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+def test_settings_that_differ_in_nothing_that_counts_are_one_trial(
+    make_study: MakeStudy, make_queue: MakeQueue
+) -> None:
     # Where images are mixed within a batch, the scope of the mixing share does not count.
     text = """\
         method: spc
@@ -257,10 +261,10 @@ def test_no_trial_starts_before_its_seed_is_prepared(make_study: MakeStudy, make
     assert (trial[1]["kind"], trial[1]["seed"]) == ("trial", first[1]["seed"])
 
 
-def test_a_prepare_cell_ends_at_the_last_stage_that_nothing_touches(
+def test_a_prepare_trial_ends_at_the_last_stage_that_nothing_touches(
     make_study: MakeStudy, make_queue: MakeQueue
 ) -> None:
-    ((_, first), (_, second)) = make_queue(make_study(SEARCH)).prepare_cells
+    ((_, first), (_, second)) = make_queue(make_study(SEARCH)).prepare_trials
     assert (first["until"], second["until"]) == ("scan", "scan")
 
 
@@ -269,8 +273,8 @@ def test_a_failed_prepare_fails_its_seed_s_trials_with_the_reason(make_study: Ma
     found = trial_queue.next()
     assert found is not None
     key, trial_spec = found
-    trial_queue.started(key)
-    trial_queue.failed(key, "Diverged: pretext: loss is nan")
+    trial_queue.on_start(key)
+    trial_queue.on_failed(key, "Diverged: pretext: loss is nan")
     play(trial_queue, random.Random(0))
     assert trial_queue.finished
     trials = [trial for trial in trial_queue.trials if trial.kind == "trial"]
@@ -288,19 +292,19 @@ def test_when_every_prepare_fails_the_launch_is_finished_without_a_trial(
     make_study: MakeStudy, make_queue: MakeQueue
 ) -> None:
     trial_queue = make_queue(make_study(SEARCH))
-    for key, _ in trial_queue.prepare_cells:
-        trial_queue.started(key)
-        trial_queue.failed(key, "no")
+    for key, _ in trial_queue.prepare_trials:
+        trial_queue.on_start(key)
+        trial_queue.on_failed(key, "no")
     assert trial_queue.next() is None
     assert trial_queue.finished
 
 
-def test_a_new_driver_tries_failed_cells_again(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+def test_a_new_driver_tries_failed_trials_again(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     study = make_study(SEARCH)
     first = make_queue(study)
-    for key, _ in first.prepare_cells:
-        first.started(key)
-        first.failed(key, "no")
+    for key, _ in first.prepare_trials:
+        first.on_start(key)
+        first.on_failed(key, "no")
     assert first.next() is None
     trial_queue = make_queue(study)
     assert {trial.state for trial in trial_queue.trials} == {PENDING}
@@ -315,23 +319,23 @@ def test_a_setting_with_a_failed_seed_counts_with_the_mean_of_the_others(
     make_study: MakeStudy, make_queue: MakeQueue
 ) -> None:
     trial_queue = make_queue(make_study(SEARCH), lookahead=1)
-    for key, trial_spec in trial_queue.prepare_cells:
-        trial_queue.started(key)
+    for key, trial_spec in trial_queue.prepare_trials:
+        trial_queue.on_start(key)
         end(trial_queue, key, trial_spec)
     first, second = trial_queue.next(), trial_queue.next()
     assert first is not None and second is not None
     assert trial_queue.next() is None
-    trial_queue.failed(first[0], "no")
+    trial_queue.on_failed(first[0], "no")
     end(trial_queue, *second)
     assert trial_queue.next() is not None
 
 
-def test_a_cell_that_failed_is_not_handed_out_by_the_same_driver(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+def test_a_trial_that_failed_is_not_handed_out_by_the_same_driver(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     trial_queue = make_queue(make_study("method: spc\n"))
     found = trial_queue.next()
     assert found is not None
-    trial_queue.started(found[0])
-    trial_queue.failed(found[0], "no")
+    trial_queue.on_start(found[0])
+    trial_queue.on_failed(found[0], "no")
     assert trial_queue.next() is None
     assert trial_queue.finished
 
@@ -350,16 +354,16 @@ def test_a_setting_without_the_objective_s_metric_does_not_stop_the_search(
     while (found := trial_queue.next()) is not None:
         key, trial_spec = found
         has_loss = trial_spec["changes"].get("spc.mix") == "code"
-        trial_queue.started(key)
-        trial_queue.done(key, {"metrics": {"spc/loss": 1.0} if has_loss else {}, "stages": [], "seconds": 1.0})
+        trial_queue.on_start(key)
+        trial_queue.on_done(key, Done({"spc/loss": 1.0} if has_loss else {}, [], 1.0))
     assert trial_queue.finished
 
 
-def test_epochs_are_in_the_ledger_before_the_cell_ends(make_study: MakeStudy, make_queue: MakeQueue) -> None:
+def test_epochs_are_in_the_ledger_before_the_trial_ends(make_study: MakeStudy, make_queue: MakeQueue) -> None:
     trial_queue = make_queue(make_study("method: spc\n"))
     found = trial_queue.next()
     assert found is not None
-    trial_queue.started(found[0])
-    trial_queue.epochs(found[0], [{"slot": "spc", "epoch": 1, "total": 2, "metrics": {"loss": 0.5}}])
+    trial_queue.on_start(found[0])
+    trial_queue.on_epochs(found[0], [EpochRecord("spc", 1, 2, {"loss": 0.5})])
     (row,) = trial_queue._ledger.epochs(trial_queue.launch.id, found[0])
     assert (row.slot, row.epoch, row.metrics) == ("spc", 1, {"loss": 0.5})

@@ -1,4 +1,4 @@
-"""How Tune is told apart from the ledger: trials that hang, trials that have ended before their process died."""
+"""Where Tune and the ledger differ: trials that hang, trials that have ended before their process died."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from platform.ledger.rows import DONE, FAILED, PENDING, RUNNING
 from platform.ledger.schema import LedgerFull
 from platform.run.launch_state import LaunchState
 from platform.run.trial_queue import TrialQueue
-from platform.run.tune import Cells, Feed, Stops, _own, report_every_s, run_trials
+from platform.run.tune import TuneBridge, _ledger_error, report_every_s, run_trials
 from platform.study.study import Study
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +15,7 @@ import pytest
 import ray
 from ray import tune
 
-from trainables import cuda_errors
+from trainables.runner.messages import DeviceBroken, Done, EpochRecord, Report
 
 MakeStudy = Callable[[str], Study]
 MakeQueue = Callable[..., TrialQueue]
@@ -51,124 +51,133 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 @pytest.fixture
 def killed(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     found: list[Any] = []
-    monkeypatch.setattr("platform.run.tune.ray.kill", found.append)
+    monkeypatch.setattr("platform.run.tune_internals.ray.kill", found.append)
     return found
 
 
 @pytest.fixture
-def launch_state(make_study: MakeStudy, make_queue: MakeQueue) -> LaunchState:
+def state(make_study: MakeStudy, make_queue: MakeQueue) -> LaunchState:
     """A launch whose shared stages are there, with one trial running."""
     trial_queue = make_queue(make_study(PAGE))
-    for key, _ in trial_queue.prepare_cells:
-        trial_queue.done(key, {"metrics": {}, "stages": [], "seconds": 1.0})
+    for key, _ in trial_queue.prepare_trials:
+        trial_queue.on_done(key, Done({}, [], 1.0))
     return LaunchState(trial_queue.launch, trial_queue, 1)
 
 
-def running(launch_state: LaunchState) -> tuple[str, Any, Feed, Stops]:
-    """A trial that Tune has started: its key, Tune's trial, and what listens."""
-    key, _ = launch_state.trial_queue.next() or ("", {})
-    keys = {"t": key}
-    trial = SimpleNamespace(trial_id="t", status="RUNNING", temporary_state=SimpleNamespace(ray_actor="actor"))
-    feed, stops = Feed(launch_state, keys, {}), Stops(launch_state, keys, {})
-    feed.on_trial_start(0, [], trial)
-    return key, trial, feed, stops
+def tune_trial(trial_id: str = "t", **attributes: Any) -> Any:
+    """What of Tune's trial is looked at."""
+    temporary_state = SimpleNamespace(ray_actor="actor")
+    known = {"trial_id": trial_id, "status": "RUNNING", "temporary_state": temporary_state}
+    return SimpleNamespace(**known | attributes)
+
+
+def started(state: LaunchState) -> tuple[str, Any, TuneBridge]:
+    """A trial that Tune has started: its key, Tune's trial, and the bridge."""
+    bridge, trial = TuneBridge(state), tune_trial()
+    bridge.searcher.suggest(trial.trial_id)
+    bridge.callback.on_trial_start(0, [], trial)
+    (key,) = state.trial_queue.running
+    return key, trial, bridge
+
+
+def report(bridge: TuneBridge, trial: Any, sent: Report) -> Any:
+    """A report, as Tune hands it on; the scheduler's decision."""
+    return bridge.scheduler.on_trial_result(None, trial, {"report": sent, "training_iteration": 1})
 
 
 def test_a_trial_that_hangs_fails_by_its_time_limit_and_loses_its_process(
-    launch_state: LaunchState, clock: Clock, killed: list[Any]
+    state: LaunchState, clock: Clock, killed: list[Any]
 ) -> None:
     # Tune has no limit of its own for a trial that reports nothing: its slot is gone for good.
-    key, trial, feed, _ = running(launch_state)
+    key, trial, bridge = started(state)
     clock.now += 1000  # starting a process does not count
-    feed.on_step_end(0, [])
+    bridge.callback.on_step_end(0, [])
     assert killed == []
-    feed.on_trial_result(0, [], trial, {"epochs": [], "outcome": None})
+    report(bridge, trial, Report())
     clock.now += 64
-    feed.on_step_end(0, [])
-    assert (killed, launch_state.trial_queue.trial(key).state) == ([], RUNNING)
+    bridge.callback.on_step_end(0, [])
+    assert (killed, state.trial_queue.trial(key).state) == ([], RUNNING)
     clock.now += 2
-    feed.on_step_end(0, [])
+    bridge.callback.on_step_end(0, [])
     assert killed == ["actor"]
-    found = launch_state.trial_queue.trial(key)
+    found = state.trial_queue.trial(key)
     assert (found.state, found.error) == (FAILED, "TimeLimit: 66 s spent of 60 s, and no epoch came to an end")
-    feed.on_step_end(0, [])
+    bridge.callback.on_step_end(0, [])
     assert killed == ["actor"]
 
 
 def test_an_attempt_that_is_started_again_has_its_whole_time(
-    launch_state: LaunchState, clock: Clock, killed: list[Any]
+    state: LaunchState, clock: Clock, killed: list[Any]
 ) -> None:
-    _, trial, feed, _ = running(launch_state)
-    feed.on_trial_result(0, [], trial, {"epochs": [], "outcome": None})
+    _, trial, bridge = started(state)
+    report(bridge, trial, Report())
     clock.now += 50
-    feed.on_trial_start(0, [], trial)
-    feed.on_trial_result(0, [], trial, {"epochs": [], "outcome": None})
+    bridge.callback.on_trial_start(0, [], trial)
+    report(bridge, trial, Report())
     clock.now += 50
-    feed.on_step_end(0, [])
+    bridge.callback.on_step_end(0, [])
     assert killed == []
 
 
 def test_a_trial_that_waits_for_a_new_process_is_not_over_its_time(
-    launch_state: LaunchState, clock: Clock, killed: list[Any]
+    state: LaunchState, clock: Clock, killed: list[Any]
 ) -> None:
-    key, trial, feed, _ = running(launch_state)
-    feed.on_trial_result(0, [], trial, {"epochs": [], "outcome": None})
+    key, trial, bridge = started(state)
+    report(bridge, trial, Report())
     trial.status = PENDING
     clock.now += 1000
-    feed.on_step_end(0, [])
-    assert (killed, launch_state.trial_queue.trial(key).state) == ([], RUNNING)
+    bridge.callback.on_step_end(0, [])
+    assert (killed, state.trial_queue.trial(key).state) == ([], RUNNING)
 
 
 def test_stages_that_trials_share_have_no_time_limit(
     make_study: MakeStudy, make_queue: MakeQueue, clock: Clock, killed: list[Any]
 ) -> None:
     trial_queue = make_queue(make_study(PAGE))
-    key, trial, feed, _ = running(LaunchState(trial_queue.launch, trial_queue, 1))
+    key, trial, bridge = started(LaunchState(trial_queue.launch, trial_queue, 1))
     assert trial_queue.trial(key).kind == "prepare"
-    feed.on_trial_result(0, [], trial, {"epochs": [], "outcome": None})
+    report(bridge, trial, Report())
     clock.now += 1000
-    feed.on_step_end(0, [])
+    bridge.callback.on_step_end(0, [])
     assert (killed, trial_queue.trial(key).state) == ([], RUNNING)
 
 
-@pytest.mark.parametrize("state", [DONE, FAILED, RUNNING])
-def test_a_process_that_dies_after_its_trial_ended_does_not_run_it_again(launch_state: LaunchState, state: str) -> None:
+@pytest.mark.parametrize("end", [DONE, FAILED, RUNNING])
+def test_a_process_that_dies_after_its_trial_ended_does_not_run_it_again(state: LaunchState, end: str) -> None:
     # Tune retries whatever was running in a process that died, finished or not.
-    key, trial, _, stops = running(launch_state)
-    if state == DONE:
-        launch_state.trial_queue.done(key, {"metrics": {}, "stages": [], "seconds": 1.0})
-    elif state == FAILED:
-        launch_state.trial_queue.failed(key, "no")
+    key, trial, bridge = started(state)
+    if end == DONE:
+        state.trial_queue.on_done(key, Done({}, [], 1.0))
+    elif end == FAILED:
+        state.trial_queue.on_failed(key, "no")
     stopped: list[Any] = []
     controller = SimpleNamespace(get_trials=lambda: [], stop_trial=stopped.append)
-    stops.on_trial_error(controller, trial)
+    bridge.scheduler.on_trial_error(controller, trial)
     trial.status = PENDING
-    stops.choose_trial_to_run(controller)
-    assert stopped == ([] if state == RUNNING else [trial])
+    bridge.scheduler.choose_trial_to_run(controller)
+    assert stopped == ([] if end == RUNNING else [trial])
 
 
-def test_a_trial_whose_warm_process_dies_before_it_begins_is_tried_again(launch_state: LaunchState) -> None:
+def test_a_trial_whose_warm_process_dies_before_it_begins_is_tried_again(state: LaunchState) -> None:
     # Tune tries only those again that were running, and has no reason to give.
-    key, _ = launch_state.trial_queue.next() or ("", {})
-    feed = Feed(launch_state, keys := {}, {})
-    for attempt in range(launch_state.trial_queue.study.retries + 1):
-        assert launch_state.trial_queue.trial(key).state == PENDING
-        trial = SimpleNamespace(trial_id=f"t{attempt}", status="ERROR", get_error=lambda: None, num_failures=1)
-        keys[trial.trial_id] = key
-        feed.on_trial_error(0, [], trial)
-        given = launch_state.trial_queue.next()
-        if attempt < launch_state.trial_queue.study.retries:
-            assert given is not None and given[0] == key, "it is the next to start"
-    assert launch_state.trial_queue.trial(key).state == FAILED
-    assert launch_state.trial_queue.trial(key).error == "process lost: no reason given"
-    assert launch_state.trial_queue.trial(key).attempts == 0
+    bridge, keys = TuneBridge(state), set[str]()
+    for attempt in range(state.trial_queue.study.retries + 1):
+        trial = tune_trial(f"t{attempt}", status="ERROR", get_error=lambda: None, num_failures=1)
+        bridge.searcher.suggest(trial.trial_id)
+        keys |= state.trial_queue.running
+        assert {state.trial_queue.trial(key).state for key in keys} == {PENDING}
+        bridge.callback.on_trial_error(0, [], trial)
+    (key,) = keys  # it was the next to start each time
+    assert state.trial_queue.trial(key).state == FAILED
+    assert state.trial_queue.trial(key).error == "process lost: no reason given"
+    assert state.trial_queue.trial(key).attempts == 0
 
 
-def test_a_trial_that_was_started_as_often_as_it_may_be_fails_with_its_process(launch_state: LaunchState) -> None:
-    key, trial, feed, _ = running(launch_state)
-    trial.get_error, trial.num_failures = lambda: "Ray: the actor died", launch_state.trial_queue.study.retries + 1
-    feed.on_trial_error(0, [], trial)
-    assert (launch_state.trial_queue.trial(key).state, launch_state.trial_queue.trial(key).error) == (
+def test_a_trial_that_was_started_as_often_as_it_may_be_fails_with_its_process(state: LaunchState) -> None:
+    key, trial, bridge = started(state)
+    trial.get_error, trial.num_failures = lambda: "Ray: the actor died", state.trial_queue.study.retries + 1
+    bridge.callback.on_trial_error(0, [], trial)
+    assert (state.trial_queue.trial(key).state, state.trial_queue.trial(key).error) == (
         FAILED,
         "process lost: Ray: the actor died",
     )
@@ -188,8 +197,8 @@ ON_GPUS = """\
 
 def on_gpus(make_study: MakeStudy, make_queue: MakeQueue, slots: int) -> LaunchState:
     trial_queue = make_queue(make_study(ON_GPUS))
-    for key, _ in trial_queue.prepare_cells:
-        trial_queue.done(key, {"metrics": {}, "stages": [], "seconds": 1.0})
+    for key, _ in trial_queue.prepare_trials:
+        trial_queue.on_done(key, Done({}, [], 1.0))
     return LaunchState(trial_queue.launch, trial_queue, slots)
 
 
@@ -206,7 +215,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
             import os
 
             from trainables.runner import tune_entry
-            from trainables.runner.pipeline_runner import Outcome
+            from trainables.runner.messages import Done
 
             gpu = os.environ["CUDA_VISIBLE_DEVICES"]
 
@@ -216,10 +225,11 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
                         file.write(gpu)
                     if gpu in bad:
                         raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
-                    return Outcome({"spc/selection_loss": 1.0}, [], 0.0)
+                    return Done({"spc/selection_loss": 1.0}, [], 0.0)
 
-            tune_entry.runner = lambda storage, threads: PipelineRunner()  # type: ignore[assignment,return-value]
-            tune_entry.run_cell(json.loads(config["cell"]), tune_entry.Reporter(tune.report))
+            tune_entry.runner_of = lambda storage, threads: PipelineRunner()  # type: ignore[assignment,return-value]
+            trial_spec = json.loads(config[tune_entry.TRIAL_SPEC])
+            tune_entry.run_and_report(trial_spec, tune_entry.Reporter(tune_entry.send_to_tune))
 
         monkeypatch.setattr("platform.run.tune.tune_entry.run_trial", trial)
         ray.init(num_cpus=2, num_gpus=2, include_dashboard=False, log_to_driver=False)
@@ -233,41 +243,41 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
 def test_a_gpu_that_has_failed_gets_no_other_trial(
     make_study: MakeStudy, make_queue: MakeQueue, failing: Any, tmp_path: Path, bad: str
 ) -> None:
-    launch_state = on_gpus(make_study, make_queue, slots=2)
+    state = on_gpus(make_study, make_queue, slots=2)
     failing(bad)
-    run_trials(launch_state.trial_queue.study, launch_state, tmp_path / "scratch")
-    trials = [trial for trial in launch_state.trial_queue.trials if trial.kind == "trial"]
+    run_trials(state.trial_queue.study, state, tmp_path / "scratch")
+    trials = [trial for trial in state.trial_queue.trials if trial.kind == "trial"]
     assert [trial.state for trial in trials] == [DONE] * 5
     began = (tmp_path / "began").read_text()
     assert began.count(bad or "-") == len(bad)
     assert len(began) == 5 + len(bad)
     assert sorted(trial.attempts for trial in trials) == [1] * (5 - len(bad)) + [2] * len(bad)
-    assert launch_state.status == "done"
+    assert state.status == "done"
 
 
 @pytest.mark.slow
 def test_without_any_gpu_left_the_sweep_stops_and_keeps_its_trials(
     make_study: MakeStudy, make_queue: MakeQueue, failing: Any, tmp_path: Path
 ) -> None:
-    launch_state = on_gpus(make_study, make_queue, slots=2)
+    state = on_gpus(make_study, make_queue, slots=2)
     failing("01")
-    run_trials(launch_state.trial_queue.study, launch_state, tmp_path / "scratch")
+    run_trials(state.trial_queue.study, state, tmp_path / "scratch")
     assert sorted((tmp_path / "began").read_text()) == ["0", "1"]
-    assert launch_state.trial_queue.halted and launch_state.trial_queue.devices_gone
-    assert {trial.state for trial in launch_state.trial_queue.trials if trial.kind == "trial"} == {PENDING}
-    assert launch_state.status == "failed"
+    assert state.trial_queue.halted and state.trial_queue.devices_gone
+    assert {trial.state for trial in state.trial_queue.trials if trial.kind == "trial"} == {PENDING}
+    assert state.status == "failed"
 
 
 def test_a_trial_fails_that_every_gpu_it_gets_fails_with(make_study: MakeStudy, make_queue: MakeQueue) -> None:
-    launch_state = on_gpus(make_study, make_queue, slots=8)
-    key, _ = launch_state.trial_queue.next() or ("", {})
-    for attempt in range(launch_state.trial_queue.study.retries + 1):
-        assert launch_state.trial_queue.trial(key).state == PENDING, attempt
-        launch_state.starts(key)
-        launch_state.hears(key, {"epochs": [], "outcome": {"status": cuda_errors.BROKEN, "error": f"a: {ECC}"}})
-    assert launch_state.trial_queue.trial(key).state == FAILED
-    assert launch_state.trial_queue.trial(key).error == f"GPU failed: a: {ECC}"
-    assert not launch_state.trial_queue.devices_gone
+    state = on_gpus(make_study, make_queue, slots=8)
+    key, _ = state.trial_queue.next() or ("", {})
+    for attempt in range(state.trial_queue.study.retries + 1):
+        assert state.trial_queue.trial(key).state == PENDING, attempt
+        state.on_start(key)
+        state.on_report(key, Report(outcome=DeviceBroken(f"a: {ECC}")))
+    assert state.trial_queue.trial(key).state == FAILED
+    assert state.trial_queue.trial(key).error == f"GPU failed: a: {ECC}"
+    assert not state.trial_queue.devices_gone
 
 
 def test_trouble_with_the_ledger_is_found_in_what_tune_makes_of_it() -> None:
@@ -278,8 +288,8 @@ def test_trouble_with_the_ledger_is_found_in_what_tune_makes_of_it() -> None:
         except LedgerFull:
             raise tune.TuneError("Traceback ...")  # noqa: B904 - as Tune does
     except tune.TuneError as error:
-        assert _own(error) is trouble
-    assert _own(tune.TuneError("another")) is None
+        assert _ledger_error(error) is trouble
+    assert _ledger_error(tune.TuneError("another")) is None
 
 
 def test_nothing_of_tune_s_files_is_ever_read() -> None:
@@ -287,9 +297,35 @@ def test_nothing_of_tune_s_files_is_ever_read() -> None:
     code = {path: path.read_text() for folder in ("platform", "trainables") for path in (ROOT / folder).rglob("*.py")}
     assert len(code) > 50
     assert [path for path, text in code.items() if "Tuner.restore" in text or "tune.run(" in text] == []
-    controller = SimpleNamespace()
+    state: Any = SimpleNamespace(trial_queue=None)
     with pytest.raises(NotImplementedError, match="a sweep is resumed from its ledger"):
-        Cells(controller).restore("anything")  # type: ignore[arg-type]
+        TuneBridge(state).searcher.restore("anything")
+
+
+def test_a_report_reaches_the_ledger_with_its_outcome(state: LaunchState) -> None:
+    key, trial, bridge = started(state)
+    epochs = [EpochRecord("spc", number, 2, {"loss": 0.5}) for number in (1, 2)]
+    assert report(bridge, trial, Report(epochs[:1])) == "CONTINUE"
+    assert state.last_epochs[key] == epochs[0]
+    assert report(bridge, trial, Report(epochs[1:], Done({"spc/loss": 0.5}, [], 1.0))) == "CONTINUE"
+    assert (state.trial_queue.trial(key).state, state.trial_queue.trial(key).metrics) == (DONE, {"spc/loss": 0.5})
+    assert [row.epoch for row in state.trial_queue._ledger.epochs(state.launch.id, key)] == [1, 2]
+    assert key not in state.last_epochs
+
+
+def test_a_result_after_the_end_counts_and_epochs_after_the_end_do_not(state: LaunchState) -> None:
+    key, trial, bridge = started(state)
+    state.on_failed(key, "TimeLimit")
+    assert report(bridge, trial, Report([EpochRecord("spc", 1, 2, {"loss": 0.5})])) == "CONTINUE"
+    assert state.trial_queue._ledger.epochs(state.launch.id, key) == []
+    report(bridge, trial, Report(outcome=Done({}, [], 1.0)))
+    assert state.trial_queue.trial(key).state == DONE
+
+
+def test_what_tune_itself_reports_is_passed_over(state: LaunchState) -> None:
+    key, trial, bridge = started(state)
+    assert bridge.scheduler.on_trial_result(None, trial, {"done": True}) == "CONTINUE"
+    assert state.trial_queue.trial(key).state == RUNNING
 
 
 @pytest.mark.parametrize("at_once", [1, 2, 10, 256, 1024])

@@ -16,12 +16,15 @@ import numpy as np
 import pytest
 import torch
 
+from trainables import registry
 from trainables.data import datasets
+from trainables.figures import clusters
 from trainables.interfaces import Epoch, Result
 from trainables.runner import pipeline_runner
-from trainables.runner.pipeline_runner import DataChanged, Diverged, Outcome, PipelineRunner, addresses
+from trainables.runner.messages import Done, StageRecord
+from trainables.runner.pipeline_runner import DataChanged, Diverged, PipelineRunner, addresses
 from trainables.runner.runtime import SingleProcess, local
-from trainables.stages import knn_probe
+from trainables.stages import knn_probe, scan, spc
 from trainables.store import artifacts
 from trainables.vector_search.faiss_search import FaissSearch
 
@@ -89,11 +92,11 @@ def timeless(found: Any) -> dict[str, float]:
     return {key: value for key, value in found.items() if "seconds" not in key}
 
 
-def digests(storage: Path, outcome: Outcome) -> dict[str, str]:
+def digests(storage: Path, outcome: Done) -> dict[str, str]:
     """sha256 of every array and weight that the stages of a trial left behind."""
     found = {}
     for record in outcome.stages:
-        result = artifacts.Store(storage).get(f"{record.name}-{record.address}")
+        result = artifacts.Store(storage).get(record.result_name)
         assert result is not None
         for name, array in result.arrays.items():
             found[f"{record.slot}/{name}"] = hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
@@ -109,7 +112,7 @@ class Walked:
     """An undisturbed walk: the folder it left, what came of it, and the epochs that were heard."""
 
     storage: Path
-    outcome: Outcome
+    outcome: Done
     epochs: list[tuple[str, int, dict[str, float]]]
 
 
@@ -140,7 +143,7 @@ def copied(done: Walked, storage: Path, *without: str) -> Path:
     shutil.copytree(done.storage, storage, dirs_exist_ok=True)
     for record in done.outcome.stages:
         if record.slot in without:
-            shutil.rmtree(storage / "stages" / f"{record.name}-{record.address}")
+            shutil.rmtree(storage / "stages" / record.result_name)
     return storage
 
 
@@ -149,14 +152,15 @@ def copied(done: Walked, storage: Path, *without: str) -> Path:
 
 COLD = """
 import json, sys, torch
+from dataclasses import asdict
 torch.set_num_threads(1)
-from trainables.vector_search.faiss_search import FaissSearch
-from trainables.runner.runtime import SingleProcess
 from trainables.runner.pipeline_runner import PipelineRunner
-cell = json.loads(sys.argv[1])
-runner = PipelineRunner(cell["storage"], SingleProcess(torch.device("cpu")), FaissSearch(1))
-done = runner.walk(cell, lambda slot, epoch: None)
-print(json.dumps(done.as_dict()))
+from trainables.runner.runtime import SingleProcess
+from trainables.vector_search.faiss_search import FaissSearch
+trial_spec = json.loads(sys.argv[1])
+runner = PipelineRunner(trial_spec["storage"], SingleProcess(torch.device("cpu")), FaissSearch(1))
+done = runner.walk(trial_spec, lambda slot, epoch: None)
+print(json.dumps(asdict(done)))
 """
 
 
@@ -171,8 +175,8 @@ def test_a_cold_process_and_a_warm_walker_give_the_same_bits(
         timeout=120,
         check=True,
     )
-    cold = Outcome(**json.loads(done.stdout))
-    cold.stages[:] = [pipeline_runner.StageRecord(**record) for record in cold.stages]  # type: ignore[arg-type]
+    fields = json.loads(done.stdout)
+    cold = Done(fields["metrics"], [StageRecord(**record) for record in fields["stages"]], fields["seconds"])
     warm = runner(tmp_path / "warm")
     warm.walk(trial_spec(tmp_path / "warm", method, seed=5, until="neighbors"), silent)
     outcome = warm.walk(trial_spec(tmp_path / "warm", method), silent)
@@ -239,7 +243,7 @@ def test_a_resumed_stage_keeps_the_epochs_before_the_kill_in_its_history(
         runner(tmp_path).walk(trial_spec(tmp_path, "scan"), kill)
     runner(tmp_path).walk(trial_spec(tmp_path, "scan"), silent)
     record = alone.outcome.stages[-1]
-    name = f"{record.name}-{record.address}"
+    name = record.result_name
     rows = [timeless(row) for row in artifacts.Store(tmp_path).epochs(name)]
     assert rows == [timeless(row) for row in artifacts.Store(alone.storage).epochs(name)]
     assert [row["epoch"] for row in rows] == [1, 2, 3]
@@ -320,7 +324,7 @@ def test_metrics_carry_their_slot_and_the_last_stage_s_label_metrics_stand_bare_
 def test_a_clustering_leaves_its_figures(undisturbed: Callable[[str], Walked]) -> None:
     alone = undisturbed("spc")
     record = alone.outcome.stages[-1]
-    drawn = alone.storage / "stages" / f"{record.name}-{record.address}" / "figures"
+    drawn = alone.storage / "stages" / record.result_name / "figures"
     assert {path.name for path in drawn.iterdir()} == {
         "clusters.png",
         "cluster_sizes.png",
@@ -331,17 +335,86 @@ def test_a_clustering_leaves_its_figures(undisturbed: Callable[[str], Walked]) -
     }
 
 
-def test_a_figure_that_cannot_be_drawn_does_not_cost_the_result(
+def test_a_figure_that_cannot_be_drawn_costs_itself_alone_and_is_noted(
     undisturbed: Callable[[str], Walked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*arguments: Any) -> None:
         raise RuntimeError("no font")
 
     copied(undisturbed("spc"), tmp_path, "spc")
-    monkeypatch.setattr(pipeline_runner.clusters, "cluster_sheet", fail)
-    with pytest.warns(UserWarning, match="figures of this stage were not drawn: RuntimeError\\('no font'\\)"):
-        outcome = runner(tmp_path).walk(trial_spec(tmp_path), silent)
+    monkeypatch.setattr(clusters, "cluster_sheet", fail)
+    outcome = runner(tmp_path).walk(trial_spec(tmp_path), silent)
     assert timeless(outcome.metrics) == timeless(undisturbed("spc").outcome.metrics)
+    record = outcome.stages[-1]
+    name = f"{record.name}-{record.address}"
+    assert record.notes == (f"{name}: the figure clusters was not drawn: RuntimeError('no font')",)
+    drawn = {path.stem for path in (tmp_path / "stages" / name / "figures").iterdir()}
+    assert drawn == {"cluster_sizes", "least_confident", "confusion", "epochs", "prototypes"}
+    captions = artifacts.Store(tmp_path).meta(name)["captions"]
+    assert set(captions) == drawn
+    assert captions["confusion"] == "Which clusters the images of each class went to"
+
+
+def of_other_code(storage: Path, name: str, **changes: Any) -> None:
+    """Make a stored result one of another text of its stage's file."""
+    file = storage / "stages" / name / "meta.json"
+    meta = json.loads(file.read_text())
+    file.write_text(json.dumps({**meta, "code": "0" * 16, **changes}))
+
+
+def test_a_result_of_other_code_with_the_same_version_is_noted(
+    undisturbed: Callable[[str], Walked], tmp_path: Path
+) -> None:
+    alone = undisturbed("spc")
+    copied(alone, tmp_path)
+    record = alone.outcome.stages[2]
+    name = f"{record.name}-{record.address}"
+    of_other_code(tmp_path, name)
+    outcome = runner(tmp_path).walk(trial_spec(tmp_path), silent)
+    notes = [note for each in outcome.stages for note in each.notes]
+    version = scan.VERSION
+    assert notes == [
+        f"{name} was computed by other text of trainables/stages/scan.py with the same VERSION {version}; raise "
+        "VERSION if its numbers changed"
+    ]
+    assert all(each.cached for each in outcome.stages)
+    assert not any(each.notes for each in alone.outcome.stages)
+
+
+def test_a_result_of_other_code_without_the_objective_is_computed_again(
+    undisturbed: Callable[[str], Walked], tmp_path: Path
+) -> None:
+    alone = undisturbed("spc")
+    copied(alone, tmp_path)
+    record = alone.outcome.stages[-1]
+    name = f"{record.name}-{record.address}"
+    kept = json.loads((tmp_path / "stages" / name / "meta.json").read_text())["metrics"]
+    kept.pop("strong_fraction")
+    of_other_code(tmp_path, name, metrics=kept)
+    own = trial_spec(tmp_path, objectives=["spc/strong_fraction"])
+    outcome = runner(tmp_path).walk(own, silent)
+    assert [each.cached for each in outcome.stages] == [True, True, True, False]
+    assert outcome.metrics["spc/strong_fraction"] == alone.outcome.metrics["spc/strong_fraction"]
+    assert all(each.cached and not each.notes for each in runner(tmp_path).walk(own, silent).stages)
+
+
+def test_a_trial_without_the_metric_that_it_is_ranked_by_is_not_done(
+    undisturbed: Callable[[str], Walked], tmp_path: Path
+) -> None:
+    copied(undisturbed("spc"), tmp_path)
+    with pytest.raises(pipeline_runner.Unranked, match="spc did not report an_unsure_fraction with these settings"):
+        runner(tmp_path).walk(trial_spec(tmp_path, objectives=["spc/an_unsure_fraction"]), silent)
+
+
+def test_a_metric_that_is_not_in_metrics_is_refused_in_a_sentence(
+    undisturbed: Callable[[str], Walked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(undisturbed("spc"), tmp_path, "spc")
+    monkeypatch.setattr(spc, "METRICS", tuple(name for name in spc.METRICS if name != "loss_mixed"))
+    with pytest.raises(
+        registry.BrokenStage, match=r"stages/spc.py reports loss_mixed, not in its METRICS; add it there"
+    ):
+        runner(tmp_path).walk(trial_spec(tmp_path), silent)
 
 
 def test_a_damaged_result_is_computed_again_to_the_same_bits(
@@ -350,7 +423,7 @@ def test_a_damaged_result_is_computed_again_to_the_same_bits(
     alone = undisturbed("spc")
     copied(alone, tmp_path)
     record = alone.outcome.stages[2]
-    file = tmp_path / "stages" / f"{record.name}-{record.address}" / "weights.pt"
+    file = tmp_path / "stages" / record.result_name / "weights.pt"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
@@ -374,7 +447,10 @@ def fake_stage(*epochs: dict[str, float], final: dict[str, float]) -> SimpleName
             yield Epoch(number, len(epochs), found, lambda: {})
         return Result(metrics=final)
 
-    return SimpleNamespace(train=train, INPUTS=(), VERSION=1, __name__="trainables.stages.fake")
+    named = tuple({name for each in (*epochs, final) for name in each})
+    return SimpleNamespace(
+        train=train, INPUTS=(), VERSION=1, METRICS=named, CRITERION=None, __name__="trainables.stages.fake"
+    )
 
 
 def walk_fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stage: Any) -> None:
@@ -476,7 +552,7 @@ def test_a_probe_is_computed_on_what_was_there_and_leaves_the_method_s_numbers_a
     bare = {key: value for key, value in outcome.metrics.items() if "/" not in key}
     assert bare == {key: value for key, value in alone.outcome.metrics.items() if "/" not in key}
     probe = outcome.stages[4]
-    figures = storage / "stages" / f"{probe.name}-{probe.address}" / "figures"
+    figures = storage / "stages" / probe.result_name / "figures"
     assert [path.name for path in figures.iterdir()] == ["accuracy_by_layer.png"]
 
 
@@ -511,7 +587,7 @@ def test_probes_judge_on_a_data_set_of_their_own(tmp_path: Path) -> None:
     assert own.metrics["linear_probe/loss"] != other.metrics["linear_probe/loss"]
     assert own.metrics["scan/acc"] == other.metrics["scan/acc"]
     # By hand: the probe alone, on the backbone that the method left behind.
-    stages = {record.slot: f"{record.name}-{record.address}" for record in other.stages}
+    stages = {record.slot: record.result_name for record in other.stages}
     probed = walking.store.get(stages["selflabel"])
     data = datasets.load(datasets.Spec(**DIGITS_OTHERWISE))  # type: ignore[arg-type]
     steps = knn_probe.train(knn_probe.Config(num_neighbors=5), data, {"probed": probed}, local())

@@ -15,7 +15,7 @@ import torch
 import torch.distributed.nn.functional as differentiable
 from torch import Tensor, nn
 
-from trainables import pipeline
+from trainables import pipeline, registry, settings
 from trainables.data import datasets
 from trainables.interfaces import ImageData, Result
 from trainables.nets import backbones
@@ -25,80 +25,33 @@ from trainables.vector_search.faiss_search import FaissSearch
 
 RANKS = 2
 CPU = torch.device("cpu")
-IMAGES, BATCH, EPOCHS = 48, 24, 10
+IMAGES, EPOCHS = 48, 10
 SEED = 0
 
-WITHOUT_TRAINING = {"checkpoint", "neighbors", "kmeans", "knn_probe"}
-"""Stages without a gradient step: they are the same on any number of ranks because rank 0 alone computes them."""
 
-_AUGMENTED: dict[str, Any] = {"augmentation": "affine", "batch_size": BATCH, "epochs": EPOCHS}
-_PRETEXT: dict[str, Any] = {**_AUGMENTED, "network": "small", "optimizer.lr": 0.01}
-_CLUSTERS: dict[str, Any] = {
-    "network": "small",
-    **_AUGMENTED,
-    "num_clusters": 6,
-    "clustering.pca_dim": 8,
-    "optimizer.lr": 0.01,
-}
+def trains(name: str) -> bool:
+    """Whether a stage takes gradient steps; others are the same on any number of ranks: rank 0 alone computes them."""
+    return "epochs" in settings.rules(pipeline.load(name).Config)
 
-SETTINGS: dict[str, dict[str, Any]] = {
-    "simclr": {**_PRETEXT, "optimizer.lr": 3e-4},
-    "moco": {**_PRETEXT, "queue_size": 48, "bn_splits": 2},
-    "rotnet": _PRETEXT,
-    "instdisc": {**_PRETEXT, "negatives": 5, "optimizer.lr": 1e-3},
-    "autoencoder": {"widths": "64-64", "embed_dim": 4, "batch_size": BATCH, "epochs": EPOCHS},
-    "scan": {**_AUGMENTED, "num_neighbors": 5, "optimizer.lr": 1e-4},
-    "selflabel": {**_AUGMENTED, "confidence_threshold": 0.15, "optimizer.lr": 1e-4},
-    "spc": {
-        "strong_augmentation": "affine",
-        "weak_augmentation": "affine",
-        "strong_threshold": 0.15,
-        "graph_neighbors": 5,
-        "top_fraction_per_class": 0.1,
-        "batch_size": 8,  # below the number of weak images, which ranks must share evenly
-        "epochs": EPOCHS,
-        "optimizer.lr": 1e-4,
-    },
-    "swav": {**_PRETEXT, "head": "linear", "num_prototypes": 5, "queue_length": 48, "queue_start_epoch": 0},
-    "simgcd": {
-        **_AUGMENTED,
-        "known_classes": 5,
-        "trained_part": "all",
-        "hidden_dim": 16,
-        "feature_dim": 8,
-        "optimizer.lr": 0.005,
-    },
-    "deepcluster": _CLUSTERS,
-    "uad": {**_CLUSTERS, "low_level_channels": 4},
-    "dec": {"batch_size": BATCH, "epochs": EPOCHS, "target_update_interval": 2, "tolerance": 0.0},
-    "dccm": {
-        "augmentation": "affine",
-        "outer_batch": IMAGES,
-        "inner_batch": BATCH,
-        "inner_repeats": 1,
-        "augment_passes": 1,
-        "epochs": EPOCHS,
-        "optimizer.lr": 3e-5,
-    },
-    "linear_probe": {"batch_size": BATCH, "epochs": EPOCHS},
-    "mlp_probe": {"batch_size": BATCH, "epochs": EPOCHS, "optimizer.lr": 2e-5},
-    "finetune_probe": {**_AUGMENTED, "optimizer.lr": 1e-3},
-}
 
+def changes(name: str) -> dict[str, Any]:
+    """A stage's TINY settings, for EPOCHS epochs."""
+    return {**pipeline.load(name).TINY, "epochs": EPOCHS}
+
+
+NAMES = [name for name in registry.names() if trains(name)]
+REFINED = [name for name in NAMES if "an.mode" in settings.rules(pipeline.load(name).Config)]
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    **{name: (name, settings) for name, settings in SETTINGS.items()},
-    "scan, refined": ("scan", {**SETTINGS["scan"], "an.mode": "both", "an.class_prior": "running"}),
-    "selflabel, refined": ("selflabel", {**SETTINGS["selflabel"], "an.mode": "both"}),
-    "spc, refined": ("spc", {**SETTINGS["spc"], "an.mode": "both"}),
-    "swav, refined": ("swav", {**SETTINGS["swav"], "an.mode": "both"}),
-    "simgcd, refined": ("simgcd", {**SETTINGS["simgcd"], "an.mode": "both", "an.class_prior": "running"}),
-    "dec, refined": ("dec", {**SETTINGS["dec"], "an.mode": "both"}),
+    **{name: (name, changes(name)) for name in NAMES},
+    **{f"{name}, refined": (name, {**changes(name), "an.mode": "both"}) for name in REFINED},
+    "scan, running prior": ("scan", {**changes("scan"), "an.mode": "both", "an.class_prior": "running"}),
+    "simgcd, running prior": ("simgcd", {**changes("simgcd"), "an.mode": "both", "an.class_prior": "running"}),
 }
 
 
-def test_every_stage_that_trains_is_here() -> None:
-    known = {*pipeline.PRETEXTS, *pipeline.PROBES, *(name for names in pipeline.METHODS.values() for name in names)}
-    assert {name for name, _ in VARIANTS.values()} == known - WITHOUT_TRAINING
+def test_the_stages_that_train_were_found() -> None:
+    assert {"simclr", "scan", "dccm", "finetune_probe"} <= set(NAMES)
+    assert {"scan", "swav"} <= set(REFINED)
 
 
 @cache
@@ -134,7 +87,7 @@ def coded() -> Result:
     """An autoencoder's result, for DEC; always of one process."""
     stage = pipeline.load("autoencoder")
     steps = stage.train(
-        build(stage.Config, {**SETTINGS["autoencoder"], "optimizer.lr": 0.01, "epochs": 30}),
+        build(stage.Config, {**changes("autoencoder"), "optimizer.lr": 0.01, "epochs": 30}),
         data(),
         {},
         runtime(SingleProcess(CPU), "x"),
@@ -153,12 +106,12 @@ def runtime(process_group: Any, stage: str) -> StageRuntime:
 
 def trained(process_group: Any, variant: str) -> dict[str, Any]:
     """Every loss of every epoch, and the weights at the end."""
-    name, settings = VARIANTS[variant]
+    name, values = VARIANTS[variant]
     stage = pipeline.load(name)
     known = {**before(), "pretext": coded()} if name == "dec" else before()
-    names = ("probed",) if name in pipeline.PROBES else stage.INPUTS
+    names = stage.INPUTS
     steps = stage.train(
-        build(stage.Config, settings),
+        build(stage.Config, values),
         data(),
         {each: known[each] for each in names},
         runtime(process_group, stage.NAMESPACE),

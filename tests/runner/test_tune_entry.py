@@ -1,4 +1,4 @@
-"""What a warm process makes of a cell that fails: its reason goes out, and the next cell runs as ever."""
+"""What a warm process makes of a trial that fails: its reason goes out, and the next trial runs as ever."""
 
 import gc
 import subprocess
@@ -16,18 +16,21 @@ import torch
 from trainables.data import datasets
 from trainables.interfaces import Epoch
 from trainables.runner import pipeline_runner, tune_entry
+from trainables.runner.messages import Done, Failed, Outcome, Report
 from trainables.runner.pipeline_runner import PipelineRunner
 from trainables.runner.runtime import SingleProcess
-from trainables.runner.tune_entry import Reporter, run_cell
+from trainables.runner.tune_entry import Reporter, run_and_report
 from trainables.stages import kmeans
 from trainables.vector_search.faiss_search import FaissSearch
 
 
 @pytest.fixture
 def trial_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A k-means of a few digits, in a process whose walker needs no Ray."""
+    """A k-means of a few digits, in a process whose runner needs no Ray."""
     dataset = {"name": "digits", "train_limit": 60, "eval_limit": 30}
-    monkeypatch.setitem(tune_entry._warm, str(tmp_path), PipelineRunner(str(tmp_path), SingleProcess(), FaissSearch(1)))
+    monkeypatch.setitem(
+        tune_entry._runners, str(tmp_path), PipelineRunner(str(tmp_path), SingleProcess(), FaissSearch(1))
+    )
     return {
         "kind": "trial",
         "method": "kmeans",
@@ -42,11 +45,10 @@ def trial_spec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any
     }
 
 
-def outcome(trial_spec: dict[str, Any]) -> dict[str, Any]:
-    sent: list[dict[str, Any]] = []
-    run_cell(trial_spec, Reporter(sent.append))
-    found: dict[str, Any] = sent[-1]["outcome"]
-    return found
+def outcome_of(trial_spec: Any) -> Outcome | None:
+    sent: list[Report] = []
+    run_and_report(trial_spec, Reporter(sent.append))
+    return sent[-1].outcome
 
 
 def failed(error: str) -> Trial:
@@ -75,13 +77,13 @@ def test_want_of_memory_fails_one_trial_gives_it_back_and_spares_the_next(
 
     with monkeypatch.context() as patch:
         patch.setattr(kmeans, "train", greedy)
-        found = outcome(trial_spec)
-    assert found["status"] == "failed"
-    assert status(failed(found["error"])) == "oom"
+        outcome = outcome_of(trial_spec)
+    assert isinstance(outcome, Failed)
+    assert status(failed(outcome.error)) == "oom"
     ERRORS[kind].__traceback__ = None  # kept alive by this test alone
     gc.collect()
     assert held[0]() is None
-    assert outcome(trial_spec)["status"] == "done"
+    assert isinstance(outcome_of(trial_spec), Done)
 
 
 def test_a_process_at_its_memory_limit_raises_what_is_taken_for_want_of_memory() -> None:
@@ -95,34 +97,34 @@ def test_a_process_at_its_memory_limit_raises_what_is_taken_for_want_of_memory()
     assert status(failed(done.stderr.strip().splitlines()[-1])) == "oom"
 
 
-def test_a_cell_whose_time_is_kept_says_when_it_begins(
+def test_a_trial_whose_time_is_kept_says_when_it_begins(
     trial_spec: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline_runner.PipelineRunner, "walk", lambda *_: (_ for _ in ()).throw(RuntimeError("no")))
-    sent: list[dict[str, Any]] = []
-    run_cell({**trial_spec, "time_limit_s": 5.0}, Reporter(sent.append))
-    assert sent[0] == {"epochs": [], "outcome": None}
+    sent: list[Report] = []
+    run_and_report({**trial_spec, "time_limit_s": 5.0}, Reporter(sent.append))
+    assert sent[0] == Report()
     assert len(sent) == 2
     sent.clear()
-    run_cell(trial_spec, Reporter(sent.append))
+    run_and_report(trial_spec, Reporter(sent.append))
     assert len(sent) == 1
 
 
-@pytest.mark.parametrize(("every_s", "parcels"), [(0.0, [1, 1, 1, 0]), (60.0, [1, 2])])
-def test_short_epochs_travel_together(every_s: float, parcels: list[int]) -> None:
-    sent: list[dict[str, Any]] = []
+@pytest.mark.parametrize(("every_s", "sizes"), [(0.0, [1, 1, 1, 0]), (60.0, [1, 2])])
+def test_short_epochs_travel_together(every_s: float, sizes: list[int]) -> None:
+    sent: list[Report] = []
     reporter = Reporter(sent.append, every_s=every_s)  # what comes first goes at once
     for number in (1, 2, 3):
         reporter.epoch("scan", Epoch(number, 3, {"loss": 0.5}, dict))
-    reporter.flush({"status": "done"})
-    assert [len(each["epochs"]) for each in sent] == parcels
-    assert [row["epoch"] for each in sent for row in each["epochs"]] == [1, 2, 3]
-    assert [each["outcome"] for each in sent] == [None] * (len(parcels) - 1) + [{"status": "done"}]
+    reporter.flush(failed_by := Failed("no"))
+    assert [len(each.epochs) for each in sent] == sizes
+    assert [epoch.epoch for each in sent for epoch in each.epochs] == [1, 2, 3]
+    assert [each.outcome for each in sent] == [None] * (len(sizes) - 1) + [failed_by]
 
 
-def test_epochs_that_are_judged_travel_alone() -> None:
-    sent: list[dict[str, Any]] = []
-    reporter = Reporter(sent.append, judged="scan", every_s=1e9)
+def test_epochs_of_the_watched_slot_travel_at_once() -> None:
+    sent: list[Report] = []
+    reporter = Reporter(sent.append, watched_slot="scan", every_s=1e9)
     for slot in ("pretext", "pretext", "scan", "scan"):
         reporter.epoch(slot, Epoch(1, 2, {}, dict))
-    assert [len(each["epochs"]) for each in sent] == [3, 1]
+    assert [len(each.epochs) for each in sent] == [3, 1]

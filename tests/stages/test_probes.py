@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import pipeline
+from trainables import pipeline, registry
 from trainables.interfaces import DataShape, ImageData, Result, Split
 from trainables.nets import backbones, feature_maps
 from trainables.runner.runtime import SingleProcess, StageRuntime
@@ -134,7 +134,7 @@ def test_ten_crops_vote_with_their_mean_probability(data: ImageData, probed: Res
     assert found == {"output_acc": pytest.approx(1 / 3)}
 
 
-@pytest.mark.parametrize("name", pipeline.PROBES)
+@pytest.mark.parametrize("name", registry.probes())
 def test_images_without_labels_are_left_out_and_none_at_all_is_refused(
     train: Train, data: ImageData, probed: Result, name: str
 ) -> None:
@@ -147,7 +147,7 @@ def test_images_without_labels_are_left_out_and_none_at_all_is_refused(
         train(stage, settings, replace(data, train=unlabeled(data.train)), {"probed": probed})
 
 
-@pytest.mark.parametrize("name", pipeline.PROBES)
+@pytest.mark.parametrize("name", registry.probes())
 def test_a_stage_without_a_backbone_cannot_be_probed(train: Train, data: ImageData, name: str) -> None:
     stage: Any = pipeline.load(name)
     with pytest.raises(ValueError, match="left no backbone behind"):

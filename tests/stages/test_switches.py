@@ -8,57 +8,14 @@ from typing import Any
 import pytest
 import torch
 
-from trainables import pipeline, settings
+from trainables import pipeline, registry, settings
 from trainables.interfaces import ImageData, Result
 from trainables.nets import precision
 from trainables.settings import build
 
-SMALL: dict[str, dict[str, settings.Plain]] = {
-    "simclr": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
-    "moco": {"augmentation": "affine", "batch_size": 40, "epochs": 1, "queue_size": 80},
-    "rotnet": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
-    "instdisc": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
-    "neighbors": {"num_neighbors": 8},
-    "kmeans": {},
-    "dccm": {
-        "augmentation": "affine",
-        "outer_batch": 60,
-        "inner_batch": 20,
-        "inner_repeats": 1,
-        "epochs": 1,
-        "train_on_original": True,
-    },
-    "scan": {"augmentation": "affine", "num_neighbors": 5, "batch_size": 60, "epochs": 1},
-    "selflabel": {"augmentation": "affine", "batch_size": 60, "epochs": 1, "confidence_threshold": 0.4},
-    "spc": {
-        "strong_threshold": 0.4,
-        "graph_neighbors": 5,
-        "top_fraction_per_class": 0.05,
-        "strong_augmentation": "affine",
-        "weak_augmentation": "affine",
-        "batch_size": 30,
-        "labeled_batch_size": 10,
-        "epochs": 1,
-    },
-    "deepcluster": {"augmentation": "affine", "batch_size": 60, "epochs": 1, "clustering.pca_dim": 16},
-    "uad": {"augmentation": "affine", "batch_size": 60, "epochs": 1, "clustering.pca_dim": 16},
-    "linear_probe": {"batch_size": 60, "epochs": 1},
-    "mlp_probe": {"batch_size": 60, "epochs": 1},
-    "knn_probe": {"num_neighbors": 5},
-    "finetune_probe": {"augmentation": "affine", "batch_size": 60, "epochs": 1},
-    "autoencoder": {"widths": "64-64", "batch_size": 60, "epochs": 1, "layer_epochs": 1},
-    "dec": {"batch_size": 60, "epochs": 1, "tolerance": 0.0, "an_batch_size": 50},
-    "swav": {
-        "augmentation": "affine",
-        "num_prototypes": 6,
-        "hidden_dim": 32,
-        "batch_size": 40,
-        "epochs": 1,
-        "queue_length": 80,
-        "queue_start_epoch": 0,
-    },
-    "simgcd": {"augmentation": "affine", "hidden_dim": 32, "feature_dim": 16, "batch_size": 40, "epochs": 1},
-}
+WITHOUT_TRAINING = {"checkpoint"}
+"""It reads a file; its settings have tests of their own."""
+STAGES = [name for name in registry.names() if name not in WITHOUT_TRAINING]
 
 # Numbers that switch something on or off, beside the choices.
 EXTRA: list[tuple[str, str, settings.Plain]] = [
@@ -118,7 +75,7 @@ class Case:
     def changes(self) -> dict[str, settings.Plain]:
         rule = settings.rules(pipeline.load(self.stage).Config)[self.name]
         needed = {other: values[0] for other, values in rule.when.items()}
-        return {**SMALL[self.stage], **needed, self.name: self.value}
+        return {**pipeline.load(self.stage).TINY, **needed, self.name: self.value}
 
     def __str__(self) -> str:
         return f"{self.stage}.{self.name}={self.value}"
@@ -126,7 +83,7 @@ class Case:
 
 def cases() -> list[Case]:
     found = [Case(*each) for each in EXTRA]
-    for stage in SMALL:
+    for stage in STAGES:
         config = pipeline.load(stage).Config
         for name, rule in settings.rules(config).items():
             values = (False, True) if settings.kind_of(config, name) is bool else rule.choices
@@ -136,10 +93,8 @@ def cases() -> list[Case]:
 
 def test_the_cases_cover_every_stage() -> None:
     named = {case.stage for case in cases()}
-    # A checkpoint trains nothing; its settings have tests of their own.
-    trained = set(pipeline.PRETEXTS) - {"checkpoint"}
-    every = {name for stages in pipeline.METHODS.values() for name in stages}
-    assert named == every | set(pipeline.PROBES) | trained
+    assert {name for names in pipeline.METHODS.values() for name in names} <= named
+    assert named == set(STAGES)
     assert len(cases()) > 50
 
 

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from trainables.interfaces import Result
+from trainables.runner.messages import EpochRecord
 from trainables.store import artifacts
 from trainables.store.artifacts import ProgressFile, Store
 
@@ -75,7 +76,7 @@ def test_a_ledger_that_has_no_room_keeps_what_it_acknowledged(small_disk: Path) 
     launch = ledger.open_launch("spc", {}, {}, lookahead=1).id
     ledger.add_trials(launch, [("a", {"kind": "trial", "seed": 0})], configuration=0)
     ledger.finish(launch, "a", {"loss": 0.5}, [], 1.0)
-    rows = [{"slot": "spc", "epoch": n, "total": 9999, "metrics": {"loss": 0.1}} for n in range(9999)]
+    rows = [EpochRecord("spc", n, 9999, {"loss": 0.1}) for n in range(9999)]
     with pytest.raises(LedgerFull, match=r"ledger\.db cannot be written \(.*\); make room and start again"):
         ledger.add_epochs(launch, "a", rows)
     ledger.close()

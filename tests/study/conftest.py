@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from trainables import pipeline, settings
+from trainables import pipeline, registry, settings
 from trainables.interfaces import DataShape
 
 
@@ -76,7 +76,7 @@ def _small_pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
     }
     slots = {"spc": tuple(STAGES), "mining": ("pretext", "neighbors"), "bare": ("spc",), "coded": ("pretext", "spc")}
     monkeypatch.setattr(pipeline, "METHODS", methods)
-    monkeypatch.setattr(pipeline, "PRETEXTS", ("simclr", "rotnet"))
+    monkeypatch.setattr(registry, "pretexts", lambda: ("simclr", "rotnet"))
     monkeypatch.setattr(
         pipeline, "stages", lambda method, pretext="", probes=(): {slot: STAGES[slot] for slot in slots[method]}
     )

@@ -91,7 +91,7 @@ def test_what_cannot_stop_trials_is_refused(write: Write, lines: str, error: str
 
 
 def test_a_method_that_trains_on_some_labels_is_said_to(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "SEMI_SUPERVISED", frozenset({"spc"}))
+    monkeypatch.setattr(pipeline, "trains_on_labels", lambda method: method == "spc")
     assert "objective  spc/agreement, max (label-free; spc trains on some labels)" in rows(
         load_study(write("method: spc\n"))
     )

@@ -22,7 +22,7 @@ def _real_pipeline(monkeypatch: pytest.MonkeyPatch, _small_pipeline: None) -> No
     assert fresh is not None and fresh.loader is not None
     real = importlib.util.module_from_spec(fresh)
     fresh.loader.exec_module(real)
-    for name in ("METHODS", "PRETEXTS", "stages"):
+    for name in ("METHODS", "stages"):
         monkeypatch.setattr(pipeline, name, getattr(real, name))
 
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.ledger.ledger import Ledger
 from platform.ledger.rows import Configuration, Launch
@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from trainables.nets import backbones, models
+from trainables.runner.messages import EpochRecord, StageRecord
 
 pytestmark = pytest.mark.slow
 
@@ -53,16 +54,21 @@ def open_launch(ledger: Ledger, storage: Path) -> Launch:
 
 def run_trial(ledger: Ledger, launch: Launch, key: str, epochs: int = 3) -> None:
     ledger.start(launch.id, key)
-    rows = [
-        {"slot": "spc", "epoch": n, "total": epochs, "metrics": {"loss": 1.0 / n, "acc": 0.1 * n}}
-        for n in range(1, epochs + 1)
-    ]
+    rows = [EpochRecord("spc", n, epochs, {"loss": 1.0 / n, "acc": 0.1 * n}) for n in range(1, epochs + 1)]
     ledger.add_epochs(launch.id, key, rows)
     stages = [
-        {"slot": "scan", "name": "scan", "address": "a0", "cached": True, "seconds": 0.0},
-        {"slot": "spc", "name": "spc", "address": "a1", "cached": False, "seconds": 1.0},
+        StageRecord("scan", "scan", "a0", cached=True, seconds=0.0),
+        StageRecord("spc", "spc", "a1", cached=False, seconds=1.0),
     ]
     ledger.finish(launch.id, key, {"spc/loss": 0.25, "acc": 0.5}, stages, 1.0, {"host": "node9", "device": "cpu"})
+
+
+def within(seconds: float, holds: Callable[[], bool]) -> bool:
+    """Whether something comes to hold in time."""
+    end = time.monotonic() + seconds
+    while not holds() and time.monotonic() < end:
+        time.sleep(0.05)
+    return holds()
 
 
 def client(tracker: Tracker) -> Any:
@@ -108,6 +114,19 @@ def classifier() -> torch.nn.Module:
     backbone = backbones.build("small", in_channels=1, image_size_px=8, seed=0)
     torch.manual_seed(0)
     return models.ClusterClassifier(backbone, torch.nn.Linear(backbone.width, 10), [0.5], [0.5])
+
+
+def test_a_model_that_cannot_be_built_is_said_once_and_is_no_fault_of_the_tracker_s(finished: Tracker) -> None:
+    def build() -> torch.nn.Module:
+        raise RuntimeError("Missing key(s): 0.weight")
+
+    again = Tracker(finished._place, finished._storage, finished._launch)
+    again.start()
+    again.log_best_model("key0", build, np.zeros((1, 1, 8, 8), np.float32))
+    assert not again.close(60)
+    assert again.model_fault == (
+        "No model of the best trial is logged: it could not be built: Missing key(s): 0.weight."
+    )
 
 
 def test_a_study_is_an_experiment_and_a_launch_a_parent_run(finished: Tracker) -> None:
@@ -214,6 +233,7 @@ def test_a_dead_server_costs_the_driver_nothing_and_is_caught_up_with_later(tmp_
     tracker.nudge()
     tracker.log_parent([], "", {})
     assert time.perf_counter() - began < 0.01
+    assert within(20, lambda: tracker.num_unsent() == 1), "the live table says that MLflow lacks a trial"
     unsent = tracker.close(2)
     assert (unsent.trials, unsent.epochs, unsent.reports) == (1, 3, 1)
     assert "127.0.0.1:9" in str(unsent) and "the same command sends it" in str(unsent)
@@ -221,6 +241,7 @@ def test_a_dead_server_costs_the_driver_nothing_and_is_caught_up_with_later(tmp_
     later = Tracker(ledger.place, tmp_path, launch.id)
     later.start()
     assert not later.close(60)
+    assert later.num_unsent() == 0
     assert runs_of(later)["key0"].info.status == "FINISHED"
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from platform.ledger.ledger import Ledger
 from platform.ledger.rows import Configuration, Launch
 from platform.study.domains import Choice, Domain, Range
-from platform.tracking.optuna_export import mirror
+from platform.tracking.optuna_export import export
 from typing import Any
 
 import optuna
@@ -16,6 +16,7 @@ from optuna.trial import TrialState
 
 RESOLVED = {
     "method": "spc",
+    "seeds": [0, 1, 2],
     "objective": {"metric": "spc/selection_loss", "mode": "min"},
     "search": {"spc.strong_threshold": {"uniform": [0.9, 0.99]}, "spc.graph_neighbors": {"choice": [5, 20]}},
 }
@@ -28,7 +29,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
     opened.close()
 
 
-def add_setting(ledger: Ledger, launch: Launch, number: int, threshold: float, seeds: tuple[int, ...]) -> None:
+def add_configuration(ledger: Ledger, launch: Launch, number: int, threshold: float, seeds: tuple[int, ...]) -> None:
     ledger.add_configuration(
         launch.id, Configuration(number, "", {"spc.strong_threshold": threshold, "spc.graph_neighbors": 20})
     )
@@ -51,11 +52,11 @@ def launch_of(ledger: Ledger, resolved: dict[str, Any] = RESOLVED, fresh: bool =
 
 def test_a_setting_is_one_trial_with_the_mean_over_its_finished_seeds(ledger: Ledger, tmp_path: Path) -> None:
     launch = launch_of(ledger)
-    add_setting(ledger, launch, 0, 0.95, seeds=(0, 1, 2))
+    add_configuration(ledger, launch, 0, 0.95, seeds=(0, 1, 2))
     finish(ledger, launch, "k0-0", -2.0)
     finish(ledger, launch, "k0-1", -3.0)
     ledger.fail(launch.id, "k0-2", "Diverged")
-    mirror(ledger, launch.id, tmp_path / "optuna.db")
+    export(ledger, launch.id, tmp_path / "optuna.db")
     (trial,) = load(tmp_path).trials
     assert (trial.state, trial.value) == (TrialState.COMPLETE, -2.5)
     assert trial.params == {"spc.strong_threshold": 0.95, "spc.graph_neighbors": 20}
@@ -64,54 +65,54 @@ def test_a_setting_is_one_trial_with_the_mean_over_its_finished_seeds(ledger: Le
 
 def test_a_setting_without_a_finished_seed_failed(ledger: Ledger, tmp_path: Path) -> None:
     launch = launch_of(ledger)
-    add_setting(ledger, launch, 0, 0.95, seeds=(0,))
+    add_configuration(ledger, launch, 0, 0.95, seeds=(0,))
     ledger.fail(launch.id, "k0-0", "Diverged")
-    mirror(ledger, launch.id, tmp_path / "optuna.db")
+    export(ledger, launch.id, tmp_path / "optuna.db")
     assert [trial.state for trial in load(tmp_path).trials] == [TrialState.FAIL]
 
 
 def test_a_setting_with_a_trial_under_way_is_left_for_later(ledger: Ledger, tmp_path: Path) -> None:
     launch = launch_of(ledger)
-    add_setting(ledger, launch, 0, 0.95, seeds=(0, 1))
+    add_configuration(ledger, launch, 0, 0.95, seeds=(0, 1))
     finish(ledger, launch, "k0-0", -2.0)
-    mirror(ledger, launch.id, tmp_path / "optuna.db")
+    export(ledger, launch.id, tmp_path / "optuna.db")
     assert load(tmp_path).trials == []
 
 
 def test_again_adds_only_what_is_new(ledger: Ledger, tmp_path: Path) -> None:
     launch = launch_of(ledger)
     for number, loss in enumerate((-1.0, -2.0)):
-        add_setting(ledger, launch, number, 0.91 + number / 100, seeds=(0,))
+        add_configuration(ledger, launch, number, 0.91 + number / 100, seeds=(0,))
         finish(ledger, launch, f"k{number}-0", loss)
-        mirror(ledger, launch.id, tmp_path / "optuna.db")
-        mirror(ledger, launch.id, tmp_path / "optuna.db")
+        export(ledger, launch.id, tmp_path / "optuna.db")
+        export(ledger, launch.id, tmp_path / "optuna.db")
     assert [trial.value for trial in load(tmp_path).trials] == [-1.0, -2.0]
 
 
 def test_more_seeds_replace_the_mean(ledger: Ledger, tmp_path: Path) -> None:
     launch = launch_of(ledger)
-    add_setting(ledger, launch, 0, 0.95, seeds=(0,))
+    add_configuration(ledger, launch, 0, 0.95, seeds=(0,))
     finish(ledger, launch, "k0-0", -2.0)
-    mirror(ledger, launch.id, tmp_path / "optuna.db")
+    export(ledger, launch.id, tmp_path / "optuna.db")
     ledger.add_trials(launch.id, [("k0-1", {"kind": "trial", "seed": 1})], configuration=0)
     finish(ledger, launch, "k0-1", -4.0)
-    mirror(ledger, launch.id, tmp_path / "optuna.db")
+    export(ledger, launch.id, tmp_path / "optuna.db")
     assert [trial.value for trial in load(tmp_path).trials] == [-3.0]
 
 
 def test_a_later_launch_has_a_study_of_its_own(ledger: Ledger, tmp_path: Path) -> None:
     for fresh in (False, True):
         launch = launch_of(ledger, fresh=fresh)
-        add_setting(ledger, launch, 0, 0.95, seeds=(0,))
+        add_configuration(ledger, launch, 0, 0.95, seeds=(0,))
         finish(ledger, launch, "k0-0", -2.0)
-        mirror(ledger, launch.id, tmp_path / "optuna.db")
+        export(ledger, launch.id, tmp_path / "optuna.db")
     assert len(load(tmp_path, "digits_spc#2").trials) == 1
 
 
 @pytest.mark.parametrize(("mode", "direction"), [("min", "MINIMIZE"), ("max", "MAXIMIZE")])
 def test_the_direction_is_the_objectives(ledger: Ledger, tmp_path: Path, mode: str, direction: str) -> None:
     launch = launch_of(ledger, {**RESOLVED, "objective": {"metric": "spc/selection_loss", "mode": mode}})
-    mirror(ledger, launch.id, tmp_path / "optuna.db")
+    export(ledger, launch.id, tmp_path / "optuna.db")
     assert load(tmp_path).direction.name == direction
 
 
@@ -122,7 +123,7 @@ def test_an_ablation_row_keeps_its_changes_as_attributes(ledger: Ledger, tmp_pat
     )
     ledger.add_trials(launch.id, [("k0-0", {"kind": "trial", "seed": 0})], configuration=0)
     finish(ledger, launch, "k0-0", -2.0)
-    mirror(ledger, launch.id, tmp_path / "optuna.db")
+    export(ledger, launch.id, tmp_path / "optuna.db")
     (trial,) = load(tmp_path).trials
     assert (trial.params, trial.user_attrs["variant"]) == ({}, "agreeing")
     assert trial.user_attrs["changes"] == {"spc.intersection_requires_label_agreement": True}
@@ -147,22 +148,22 @@ def test_a_domain_keeps_its_form(
     ledger.add_configuration(launch.id, Configuration(0, "", {"a.b": value}))
     ledger.add_trials(launch.id, [("k0-0", {"kind": "trial", "seed": 0})], configuration=0)
     finish(ledger, launch, "k0-0", -2.0)
-    mirror(ledger, launch.id, tmp_path / "optuna.db")
+    export(ledger, launch.id, tmp_path / "optuna.db")
     (trial,) = load(tmp_path).trials
     assert (trial.distributions, trial.params) == ({"a.b": expected}, {"a.b": value})
 
 
 def test_the_database_has_a_write_ahead_log(ledger: Ledger, tmp_path: Path) -> None:
-    mirror(ledger, launch_of(ledger).id, tmp_path / "optuna.db")
+    export(ledger, launch_of(ledger).id, tmp_path / "optuna.db")
     assert sqlite3.connect(tmp_path / "optuna.db").execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_a_damaged_database_is_set_aside_and_written_anew(ledger: Ledger, tmp_path: Path) -> None:
     launch = launch_of(ledger)
-    add_setting(ledger, launch, 0, 0.95, seeds=(0,))
+    add_configuration(ledger, launch, 0, 0.95, seeds=(0,))
     finish(ledger, launch, "k0-0", -2.0)
     (tmp_path / "optuna.db").write_bytes(b"no database" * 1000)
     with pytest.warns(UserWarning, match=r"optuna\.db is damaged; it was set aside as optuna\.db\.damaged"):
-        mirror(ledger, launch.id, tmp_path / "optuna.db")
+        export(ledger, launch.id, tmp_path / "optuna.db")
     assert [trial.value for trial in load(tmp_path).trials] == [-2.0]
     assert (tmp_path / "optuna.db.damaged").exists()

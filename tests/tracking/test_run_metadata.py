@@ -1,6 +1,7 @@
 """What is said of a trial, worked out by hand from ledger rows."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from platform.ledger.rows import DONE, FAILED, RUNNING, Configuration, EpochRow, Trial
 from platform.tracking import run_metadata
@@ -9,7 +10,9 @@ from typing import Any
 
 import pytest
 
-CELL = {
+from trainables.runner.messages import StageRecord
+
+TRIAL_SPEC = {
     "kind": "trial",
     "method": "spc",
     "pretext": "",
@@ -21,13 +24,13 @@ CELL = {
     "storage": "/nowhere",
     "threads": 1,
 }
-STAGE = {"slot": "spc", "name": "spc", "address": "a1", "cached": False, "seconds": 1.0}
+STAGE = StageRecord("spc", "spc", "a1", cached=False, seconds=1.0)
 
 
 def trial(state: str = DONE, **changed: Any) -> Trial:
     values: dict[str, Any] = dict(
-        key="k", kind="trial", configuration=0, seed=1, state=state, trial_spec=CELL, attempts=1, worker={}, metrics={},
-        stages=[STAGE], error="", started=1.0, ended=2.0, seconds=1.0, sequence=1,
+        key="k", kind="trial", configuration=0, seed=1, state=state, trial_spec=TRIAL_SPEC, attempts=1, worker={},
+        metrics={}, stages=[STAGE], error="", started=1.0, ended=2.0, seconds=1.0, sequence=1,
     )  # fmt: skip
     return Trial(**(values | changed))
 
@@ -53,21 +56,23 @@ def test_a_final_value_that_the_last_epoch_had_is_not_repeated() -> None:
 
 
 def test_the_seed_alone_does_not_change_the_config_id() -> None:
-    assert run_metadata.config_id(CELL) == run_metadata.config_id({**CELL, "seed": 2})
+    assert run_metadata.config_id(TRIAL_SPEC) == run_metadata.config_id({**TRIAL_SPEC, "seed": 2})
 
 
 @pytest.mark.parametrize("change", [{"changes": {"spc.strong_threshold": 0.95}}, {"fingerprint": "f1"}])
 def test_a_setting_or_the_images_change_the_config_id(change: dict[str, Any]) -> None:
-    assert run_metadata.config_id(CELL) != run_metadata.config_id({**CELL, **change})
+    assert run_metadata.config_id(TRIAL_SPEC) != run_metadata.config_id({**TRIAL_SPEC, **change})
 
 
 def test_parameters_stop_at_the_last_stage_that_is_walked() -> None:
-    slots = {name.partition(".")[0] for name in run_metadata.parameters({**CELL, "until": "neighbors"}) if "." in name}
+    slots = {
+        name.partition(".")[0] for name in run_metadata.parameters({**TRIAL_SPEC, "until": "neighbors"}) if "." in name
+    }
     assert slots == {"dataset", "pretext", "neighbors"}
 
 
 def test_true_and_false_stand_as_in_a_study_file() -> None:
-    assert run_metadata.parameters(CELL)["spc.intersection_requires_label_agreement"] == "false"
+    assert run_metadata.parameters(TRIAL_SPEC)["spc.intersection_requires_label_agreement"] == "false"
 
 
 @pytest.mark.parametrize(
@@ -108,12 +113,12 @@ def test_figures_are_those_of_the_last_stage(tmp_path: Path) -> None:
         folder = tmp_path / "stages" / name / "figures"
         folder.mkdir(parents=True)
         (folder / "clusters.png").touch()
-    stages = [{**STAGE, "name": "scan", "address": "a0"}, STAGE]
-    found = run_metadata.figures(trial(trial_spec={**CELL, "storage": str(tmp_path)}, stages=stages))
+    stages = [replace(STAGE, name="scan", address="a0"), STAGE]
+    found = run_metadata.figures(trial(trial_spec={**TRIAL_SPEC, "storage": str(tmp_path)}, stages=stages))
     assert [file.relative_to(tmp_path).as_posix() for file in found] == ["stages/spc-a1/figures/clusters.png"]
 
 
-def test_counts_leave_out_prepare_cells_and_trials_that_never_began() -> None:
+def test_counts_leave_out_shared_stages_and_trials_that_never_began() -> None:
     waiting = trial("PENDING", attempts=0)
     found = [trial(), trial(FAILED), trial(RUNNING), waiting, trial(kind="prepare")]
     assert run_metadata.counts(found) == {"done": 1, "failed": 1, "unfinished": 1}

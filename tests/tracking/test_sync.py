@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-RESOLVED = {"method": "spc", "objective": {"metric": "spc/selection_loss", "mode": "min"}, "trials": 2}
-STAGES = [{"slot": "spc", "name": "spc", "address": "a1", "cached": False, "seconds": 1.0}]
+from trainables.runner.messages import EpochRecord, StageRecord
 
+RESOLVED = {"method": "spc", "objective": {"metric": "spc/selection_loss", "mode": "min"}, "trials": 2}
+STAGES = [StageRecord("spc", "spc", "a1", cached=False, seconds=1.0)]
 
 _IDS = itertools.count()
 
@@ -130,7 +131,7 @@ def launch(ledger: Ledger) -> Launch:
 
 
 def run_epochs(ledger: Ledger, launch: Launch, key: str, numbers: Sequence[int]) -> None:
-    rows = [{"slot": "spc", "epoch": n, "total": 3, "metrics": {"loss": 1.0 / n, "acc": 0.1 * n}} for n in numbers]
+    rows = [EpochRecord("spc", n, 3, {"loss": 1.0 / n, "acc": 0.1 * n}) for n in numbers]
     ledger.add_epochs(launch.id, key, rows)
 
 
@@ -183,7 +184,7 @@ def test_more_than_a_thousand_points_go_in_whole_epochs(ledger: Ledger, launch: 
     log = tracker.log
     tracker.log = lambda run, points=(), tags=None: (sizes.append(len(points)), log(run, points, tags))[1]  # type: ignore[method-assign, func-returns-value]
     ledger.start(launch.id, "key0")
-    rows = [{"slot": "spc", "epoch": n, "total": 5, "metrics": {f"m{i}": i for i in range(300)}} for n in range(5)]
+    rows = [EpochRecord("spc", n, 5, {f"m{i}": i for i in range(300)}) for n in range(5)]
     ledger.add_epochs(launch.id, "key0", rows)
     TrackerSync(ledger, launch.id, tracker).send()
     assert sizes == [900, 600]

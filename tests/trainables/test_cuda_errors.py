@@ -11,7 +11,7 @@ from ray import tune
 
 from trainables import cuda_errors
 from trainables.runner import tune_entry
-from trainables.runner.pipeline_runner import Outcome
+from trainables.runner.messages import Done, Failed, Report
 
 
 class Coded(RuntimeError):
@@ -95,30 +95,30 @@ ASSERT = "CUDA error: device-side assert triggered"
 
 
 class Failing:
-    """A walker that meets an error."""
+    """A runner whose trial raises an error."""
 
     def __init__(self, error: Exception) -> None:
         self._error = error
 
-    def walk(self, trial_spec: Any, on_epoch: Any) -> Outcome:
+    def walk(self, trial_spec: Any, on_epoch: Any) -> Done:
         raise self._error
 
 
-def said(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[dict[str, Any]]:
-    monkeypatch.setattr(tune_entry, "runner", lambda storage, threads: Failing(error))
-    parcels: list[dict[str, Any]] = []
-    tune_entry.run_cell({"storage": "", "threads": 1}, tune_entry.Reporter(parcels.append))
-    return parcels
+def reports_of(monkeypatch: pytest.MonkeyPatch, error: Exception) -> list[Report]:
+    monkeypatch.setattr(tune_entry, "runner_of", lambda storage, threads: Failing(error))
+    reports: list[Report] = []
+    tune_entry.run_and_report({"storage": "", "threads": 1}, tune_entry.Reporter(reports.append))
+    return reports
 
 
 def test_a_trial_that_loses_its_gpu_is_no_failed_trial_but_a_lost_process(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(cuda_errors.DeviceLost, match=f"RuntimeError: {ASSERT}"):
-        said(monkeypatch, RuntimeError(ASSERT))
+        reports_of(monkeypatch, RuntimeError(ASSERT))
 
 
 def test_a_trial_without_memory_fails_and_keeps_its_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    (parcel,) = said(monkeypatch, torch.cuda.OutOfMemoryError("CUDA out of memory"))
-    assert parcel["outcome"]["status"] == "failed"
+    (report,) = reports_of(monkeypatch, torch.cuda.OutOfMemoryError("CUDA out of memory"))
+    assert isinstance(report.outcome, Failed)
 
 
 @pytest.mark.slow
@@ -127,7 +127,7 @@ def test_the_process_that_lost_its_gpu_is_not_used_again_and_its_trial_runs_in_a
 
     def trial(config):  # type: ignore[no-untyped-def]  # in a worker, names of annotations are not known
         from trainables.runner import tune_entry
-        from trainables.runner.pipeline_runner import Outcome
+        from trainables.runner.messages import Done
 
         number = config["number"]
 
@@ -137,10 +137,11 @@ def test_the_process_that_lost_its_gpu_is_not_used_again_and_its_trial_runs_in_a
                 Path(folder, f"{number}-{len(tries)}").write_text(str(os.getpid()))
                 if number == 1 and not tries:
                     raise RuntimeError("CUDA error: device-side assert triggered")
-                return Outcome({}, [], 0.0)
+                return Done({}, [], 0.0)
 
-        tune_entry.runner = lambda storage, threads: PipelineRunner()  # type: ignore[assignment,return-value]
-        tune_entry.run_cell({"storage": "", "threads": 1}, tune_entry.Reporter(tune.report))
+        tune_entry.runner_of = lambda storage, threads: PipelineRunner()  # type: ignore[assignment,return-value]
+        reporter = tune_entry.Reporter(tune_entry.send_to_tune)
+        tune_entry.run_and_report({"storage": "", "threads": 1}, reporter)
 
     ray.init(num_cpus=1, num_gpus=0, include_dashboard=False, log_to_driver=False)
     try:

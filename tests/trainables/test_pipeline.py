@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from trainables import pipeline, settings
+from trainables import pipeline, registry, settings
 from trainables.interfaces import DataShape
 from trainables.maths import metrics
 
@@ -63,7 +63,7 @@ def test_a_stage_reads_only_what_came_before_it(method: str) -> None:
 
 
 def test_no_method_holds_a_probe() -> None:
-    assert not {name for names in pipeline.METHODS.values() for name in names} & set(pipeline.PROBES)
+    assert not {name for names in pipeline.METHODS.values() for name in names} & set(registry.probes())
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_probe_without_a_backbone_before_it_is_refused(monkeypatch: pytest.Mon
         pipeline.inputs(by_slot, "knn_probe")
 
 
-@pytest.mark.parametrize("name", pipeline.PROBES)
+@pytest.mark.parametrize("name", registry.probes())
 def test_every_number_of_a_probe_is_known_to_look_at_labels(name: str) -> None:
     stage = pipeline.load(name)
     assert all(metrics.looks_at_labels(f"{stage.NAMESPACE}/{metric}") for metric in stage.METRICS)
@@ -120,7 +120,7 @@ def test_a_bad_change_is_refused() -> None:
         pipeline.configs("spc", "", {"spc.strong_threshold": 95.0})
 
 
-@pytest.mark.parametrize("pretext", pipeline.PRETEXTS)
+@pytest.mark.parametrize("pretext", registry.pretexts())
 def test_every_pretext_stands_in_the_slot_of_that_name(pretext: str) -> None:
     assert pipeline.load(pretext).NAMESPACE == "pretext"
     assert pipeline.name_of(pipeline.stages("scan", pretext)["pretext"]) == pretext

@@ -1,45 +1,26 @@
 """Figures of refined assignments (AN): clusters against classes, and clusters among the features, before and after.
 
-Only results that carry refined assignments have them. The images are those of the evaluation split; how they lie is
-decided by their features alone, so that both halves of a figure show the same places.
+How images lie is decided by their features alone, so that both halves of a figure show the same places.
 
-Axes: N images, P of them that are drawn, C clusters, D feature width.
+Axes: P images that are drawn, D feature width.
 """
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..interfaces import ImageData, Result
-from ..maths import metrics
-from . import clusters, embedding
-
-_KEPT = ("features_eval", "embedding_eval")
-"""Arrays in which a stage may have left its features."""
+from . import embedding
 
 
-def drawn(result: Result, data: ImageData) -> dict[str, Figure]:
-    """Name -> figure; empty for a result without refined assignments."""
-    if "refined_eval" not in result.arrays:
-        return {}
-    refined_NC = np.asarray(result.arrays["refined_eval"])
-    before_N, after_N = (np.asarray(rows_NC).argmax(1) for rows_NC in (result.arrays["probabilities_eval"], refined_NC))
-    labels_N, names = data.eval.labels_N.cpu().numpy(), data.class_names
-    found: dict[str, Figure] = {}
-    counts_CY = metrics.contingency(after_N, labels_N, refined_NC.shape[1], len(names))
-    if counts_CY.any():
-        found["confusion_refined"] = clusters.confusion(counts_CY, names, data.class_groups)
-    rows_P = embedding.sampled(len(before_N))
-    features_PD = embedding.features([result], data, rows_P, kept=_KEPT)
-    if features_PD is not None:
-        points_PD = embedding.unit(features_PD)
-        pair = (before_N[rows_P], after_N[rows_P])
-        places_P2, explained = pca(points_PD)
-        title = f"PCA of the features ({explained:.0%} of their variance)"
-        found["refined_pca"] = before_and_after(places_P2, *pair, title)
-        places_P2 = embedding.tsne_places(points_PD)
-        found["refined_tsne"] = before_and_after(places_P2, *pair, "t-SNE of the features")
-    return found
+def by_pca(points_PD: NDArray[np.float32], before_P: NDArray[np.int64], after_P: NDArray[np.int64]) -> Figure:
+    """Clusters before and after along the two directions of largest variance."""
+    places_P2, explained = pca(points_PD)
+    return before_and_after(places_P2, before_P, after_P, f"PCA of the features ({explained:.0%} of their variance)")
+
+
+def by_tsne(points_PD: NDArray[np.float32], before_P: NDArray[np.int64], after_P: NDArray[np.int64]) -> Figure:
+    """Clusters before and after where t-SNE puts the images."""
+    return before_and_after(embedding.tsne_places(points_PD), before_P, after_P, "t-SNE of the features")
 
 
 def pca(points_PD: NDArray[np.float32]) -> tuple[NDArray[np.float64], float]:

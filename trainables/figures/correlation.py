@@ -11,21 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ..interfaces import ImageData, Result
 from ..palette import BLUE, ORANGE
 from .embedding import sampled, tsne_places, unit
-
-
-def drawn(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
-    """The figures that this stage's arrays and epochs allow, by file name; none for other stages."""
-    found = {}
-    if any("bcubed_precision" in row for row in history):
-        found["pseudo_graph"] = pseudo_graph(history)
-    if "confidence_first" in result.arrays:
-        found["confidence"] = confidence(result.arrays["confidence_first"], result.arrays["confidence_last"])
-    if "features_eval" in result.arrays:
-        found["features"] = embedding(result.arrays["features_eval"], data.eval.labels_N.cpu().numpy())
-    return found
 
 
 def pseudo_graph(history: Sequence[Mapping[str, float]]) -> Figure:

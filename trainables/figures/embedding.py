@@ -12,11 +12,11 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import nn
 
 from ..interfaces import ImageData, Result
 from ..maths import metrics
 from ..nets import models
-from ..training import clustering
 
 MOST_POINTS, MOST_LARGE = 1000, 300
 """Images that are drawn; of those above LARGE_PX fewer, since their features may have to be computed on a CPU."""
@@ -41,23 +41,24 @@ def unit(features_ND: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def features(
-    results: Sequence[Result], data: ImageData, rows_N: NDArray[np.int64], kept: Sequence[str] = ("features_eval",)
+    results: Sequence[Result], data: ImageData, rows_N: NDArray[np.int64], classifier: nn.Module | None
 ) -> NDArray[np.float32] | None:
-    """The features that the last stage clustered, of some evaluation images; None where it left none.
+    """The features that the last stage clustered, of some evaluation images; None where none can be had.
+
+    Those it left as features_eval; else those of its model's backbone; else those of the space of an earlier stage that
+    it names in facts["space"].
 
     Args:
         results: of the stages of a trial, the last one first.
-        kept: arrays in which the last stage may have left them.
+        classifier: the last stage's model, or None.
     """
     last, *before = results
-    for name in kept:
-        if name in last.arrays:
-            return np.array(last.arrays[name][rows_N], dtype=np.float32)
-    if {"backbone", "head"} <= set(last.weights) and "num_clusters" in last.facts and not data.shape.is_features:
-        model = clustering.restored(last, data.shape, seed=0)
+    if "features_eval" in last.arrays:
+        return np.array(last.arrays["features_eval"][rows_N], dtype=np.float32)
+    if isinstance(classifier, models.ClusterClassifier):
         images_NCHW = data.eval.images_NCHW
         picked_NCHW = images_NCHW[torch.from_numpy(rows_N).to(images_NCHW.device)]
-        found: NDArray[np.float32] = models.predict(model, picked_NCHW, data.mean, data.std).cpu().numpy()
+        found: NDArray[np.float32] = models.predict(classifier.backbone, picked_NCHW, data.mean, data.std).cpu().numpy()
         return found
     array = f"{last.facts.get('space', '')}_eval"
     return next((np.array(each.arrays[array][rows_N], np.float32) for each in before if array in each.arrays), None)

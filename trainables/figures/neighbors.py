@@ -3,46 +3,18 @@
 Axes: N images, R rows of a sheet, K neighbors, C clusters, D feature width.
 """
 
-from functools import partial
-
 import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..interfaces import ImageData, Images, Result
-from ..maths import metrics
-from ..nets import models
+from ..interfaces import Images
 from ..palette import BLUE, ORANGE
-from ..training import clustering
 from .clusters import framed, tile
 
 NEIGHBOR_ROWS, NEIGHBOR_COLUMNS = 12, 10
 MOST_PROTOTYPES = 100
-
-
-def drawn(result: Result, data: ImageData) -> dict[str, Figure]:
-    """Name -> figure of everything that this result has arrays for; empty for a stage without any."""
-    found: dict[str, Figure] = {}
-    has_images = not data.shape.is_features
-    if has_images and "neighbors_train" in result.arrays:
-        found["neighbors"] = neighbors(
-            data.train.images_NCHW, np.array(result.arrays["neighbors_train"]), data.train.labels_N.cpu().numpy()
-        )
-    if "probabilities_eval" in result.arrays:
-        rows_NC = torch.tensor(result.arrays["probabilities_eval"])
-        found["cluster_sizes"] = cluster_sizes(rows_NC)
-        if has_images and {"backbone", "head"} <= set(result.weights) and "num_clusters" in result.facts:
-            shown = metrics.prototypes(rows_NC, partial(_features, result, data))
-            found["prototypes"] = prototypes(data.eval.images_NCHW, shown)
-    return found
-
-
-def _features(result: Result, data: ImageData, rows: Tensor) -> Tensor:
-    model = clustering.restored(result, data.shape, seed=0)
-    images_NCHW = data.eval.images_NCHW
-    return models.predict(model, images_NCHW[rows.to(images_NCHW.device)], data.mean, data.std).cpu()
 
 
 def neighbors(images_NCHW: Images, table_NK: NDArray[np.int64], labels_N: NDArray[np.int64]) -> Figure:

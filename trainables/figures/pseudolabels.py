@@ -11,27 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from ..interfaces import ImageData, Images, Result
+from ..interfaces import Images, Result
 from ..palette import BLUE, ORANGE
 from .clusters import framed, tile
 
 MOST_CLUSTERS = 30
 """Clusters that are drawn side by side, the largest first."""
-
-
-def drawn(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, Figure]:
-    """Name -> figure of everything that this result has numbers for; empty for a stage without any."""
-    found: dict[str, Figure] = {}
-    if {"weights", "pseudo_labels"} <= set(result.arrays) and result.arrays["weights"].std() > 0:
-        weights_N, labels_N = np.array(result.arrays["weights"]), np.array(result.arrays["pseudo_labels"])
-        images_NCHW = data.train.images_NCHW
-        found["weights_by_cluster"] = weights_by_cluster(weights_N, labels_N)
-        found["trusted_and_not"] = trusted_and_not(images_NCHW, weights_N, labels_N)
-    if any("assignment_nmi" in row for row in history):
-        found["assignment_nmi"] = agreement(history)
-    if "layers" in result.facts:
-        found["accuracy_by_layer"] = accuracy_by_layer(result)
-    return found
 
 
 def weights_by_cluster(weights_N: NDArray[np.float32], labels_N: NDArray[np.int64]) -> Figure:

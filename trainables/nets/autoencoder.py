@@ -100,6 +100,23 @@ class EmbeddedClustering(nn.Module):
         return q_BC, self.autoencoder.decode(embedding_BE) if self._keeps_decoder else None
 
 
+class ClusterModel(nn.Module):
+    """An encoder and its centers behind the values of a data set, images or features."""
+
+    def __init__(self, clustering: EmbeddedClustering, dof: float) -> None:
+        super().__init__()
+        self.clustering = clustering
+        self._dof = dof
+        self.eval()
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) as they lie in the data set, to (B, C) soft assignments in float32."""
+        whole = self.clustering.autoencoder
+        embedding_BE = whole.hidden(whole.scaled(images_BCHW), len(whole.encoder))
+        q_BC = soft_assignment.student_t(embedding_BE.double(), self.clustering.centers_CE.double(), self._dof)
+        return q_BC.float()
+
+
 def built(facts: Mapping[str, Any], seed: int) -> Autoencoder:
     """The untrained autoencoder of these facts."""
     widths = [int(width) for width in facts["widths"].split("-")]

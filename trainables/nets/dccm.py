@@ -95,6 +95,24 @@ class CorrelationNetwork(nn.Module):
         return Outputs(self.last_norm(deep_BC).softmax(dim=1), deep_BC, shallow_BFHW, features_BD)
 
 
+class ClusterModel(nn.Module):
+    """A correlation network behind pixels as they lie in a data set.
+
+    Its batch norms keep no statistics, so an image's probabilities depend on the batch that it comes in: give it many
+    images together.
+    """
+
+    def __init__(self, network: CorrelationNetwork) -> None:
+        super().__init__()
+        self.network = network
+        self.eval()
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) uint8 images, at least two, to (B, C) probabilities."""
+        outputs: Outputs = self.network(images_BCHW.float() / 255)
+        return outputs.predictions_BC
+
+
 class Discriminator(nn.Module):
     """Three 1 x 1 convolutions without biases over a shallow map with a deep vector at every place.
 

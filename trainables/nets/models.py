@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
 
-from ..data import augment
+from ..data import augment, geometry
 from ..interfaces import Images
 from .backbones import Backbone
 
@@ -109,26 +109,23 @@ class HeadsOnFeatures(nn.Module):
         return logits_BX.reshape(len(features_BD), len(linears), -1).transpose(0, 1)
 
 
-class ClusterClassifier(nn.Module):
-    """What a trial leaves behind: images in, cluster probabilities out, with its own normalization.
-
-    It shares the given backbone and head, and changes to eval mode. Loading one needs this package alone.
+class ImageModel(nn.Module):
+    """A model that takes images as they lie in a data set, with its own normalization.
 
     mean, std: per channel, of pixels scaled to [0, 1].
     """
 
-    def __init__(self, backbone: Backbone, head: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        self.backbone = backbone
-        self.head = head
         self.mean_C11: Tensor
         self.std_C11: Tensor
         self.register_buffer("mean_C11", torch.tensor(mean).reshape(-1, 1, 1))
         self.register_buffer("std_C11", torch.tensor(std).reshape(-1, 1, 1))
-        self.eval()
 
-    def forward(self, images_BCHW: Tensor) -> Tensor:
-        """(B, C, H, W) images, uint8 0..255 or float in [0, 1], to (B, C) probabilities in float32.
+    def normalized(self, images_BCHW: Tensor) -> Tensor:
+        """Float32 input of a network, of (B, C, H, W) images, uint8 0..255 or float in [0, 1].
+
+        Of large images the window in the middle, as they are judged.
 
         Raises:
             ValueError: another dtype, shape, or float range; an exported program does not check the range.
@@ -149,8 +146,50 @@ class ClusterClassifier(nn.Module):
                     )
         else:
             raise ValueError(f"images must be uint8 or floating point, but are {images_BCHW.dtype}.")
-        logits_BC = self.head(self.backbone((scaled_BCHW - self.mean_C11) / self.std_C11))
+        return (geometry.middle(scaled_BCHW) - self.mean_C11) / self.std_C11
+
+
+class ClusterClassifier(ImageModel):
+    """What a trial leaves behind: images in, cluster probabilities out, with its own normalization.
+
+    It shares the given backbone and head, and changes to eval mode. Loading one needs this package alone.
+
+    head: features (B, D) to logits (B, C). mean, std: per channel, of pixels scaled to [0, 1].
+    """
+
+    def __init__(self, backbone: Backbone, head: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__(mean, std)
+        self.backbone = backbone
+        self.head = head
+        self.eval()
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        """(B, C, H, W) images, as ``normalized`` takes them, to (B, C) probabilities in float32.
+
+        Raises:
+            ValueError: as ``normalized``.
+        """
+        logits_BC = self.head(self.backbone(self.normalized(images_BCHW)))
         return torch.softmax(logits_BC.float(), dim=1)
+
+
+class CosineHead(nn.Module):
+    """Logits of a classifier by prototypes: the cosine of a row, of any length, and each prototype, over a temperature.
+
+    prototypes: Linear without bias; its rows are the prototypes, of any length.
+    """
+
+    def __init__(self, prototypes: nn.Linear, temperature: float) -> None:
+        super().__init__()
+        self.prototypes = prototypes
+        self.temperature = temperature
+
+    def forward(self, rows_BD: Tensor) -> Tensor:
+        """(B, C) logits."""
+        unit_BD, unit_CD = (
+            functional.normalize(rows, dim=1, eps=SMALLEST_NORM) for rows in (rows_BD, self.prototypes.weight)
+        )
+        return unit_BD @ unit_CD.T / self.temperature
 
 
 What = Literal["features", "embeddings", "logits", "probabilities"]

@@ -6,7 +6,8 @@ Neither looks at labels. All ranks of a worker group follow rank 0.
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+
+from .messages import CollapseLimits, TrialSpec
 
 
 class Collapsed(RuntimeError):
@@ -23,14 +24,14 @@ class TimeLimit(RuntimeError):
 
 @dataclass(frozen=True)
 class Guards:
-    """What a cell asks to be guarded against; see ``walk`` for its keys. began_s: on the monotonic clock."""
+    """What a trial is to be guarded against. time_limit_s: of one attempt. began_s: on the monotonic clock."""
 
-    collapse: Mapping[str, Any] | None
+    collapse: CollapseLimits | None
     time_limit_s: float | None
     began_s: float
 
     @classmethod
-    def of(cls, trial_spec: Mapping[str, Any]) -> "Guards":
+    def of(cls, trial_spec: TrialSpec) -> "Guards":
         return cls(trial_spec.get("collapse"), trial_spec.get("time_limit_s"), time.monotonic())
 
     @property
@@ -70,9 +71,9 @@ def collapse(
     )
     if len(last) < patience_epochs or not (sparse or hollow):
         return ""
-    found = (
+    reason = (
         f"cluster_entropy {last[-1]['cluster_entropy']:.3g} is below {min_entropy_share:g}"
         if sparse
         else f"{last[-1]['num_empty_clusters']:.0f} clusters are empty, more than {max_empty_clusters}"
     )
-    return f"{found} for {patience_epochs} epochs"
+    return f"{reason} for {patience_epochs} epochs"

@@ -1,45 +1,29 @@
-"""One trial: walk the stages of its pipeline and compute what no trial has computed before.
+"""One trial: run the stages of its pipeline, and compute what no trial has computed before.
 
-A *cell* is a trial as plain data, what the driver ships to a worker:
-
-    kind         "trial", or "prepare" for the stages that all settings of a seed share
-    method, pretext, changes ({"spc.strong_threshold": 0.95, ...}), seed (plain or a pair, see ``seeds``)
-    dataset      the fields of data.sets.Spec;  fingerprint: what the driver found when it loaded it
-    until        the last slot to walk; "" walks all
-    probes       stages that judge the last backbone with labels; may be missing for none
-    probe_dataset, probe_fingerprint
-                 the data set that the probes learn and judge on, where it is another one; may be missing
-    storage      a folder or a URI;  threads: for torch and FAISS
-
-and, where the study asks for it:
-
-    collapse     the arguments of ``guards.collapse``;  time_limit_s: of one attempt, looked at after every epoch
-    judged       the slot of which every epoch is reported at once, for the driver to stop the trial there
+What the driver ships to a worker is a ``TrialSpec``; what comes back is a ``Done``. See ``messages``.
 """
 
 import hashlib
 import math
 import time
-import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 
-from .. import event_log, pipeline, seeds, settings
+from .. import event_log, pipeline, registry, seeds, settings
 from ..data import datasets
-from ..figures import alternating_normalization, clusters, correlation, neighbors, pseudolabels
-from ..interfaces import Epoch, ImageData, Result, Search, Stage
+from ..figures import clusters
+from ..interfaces import CaptionedFigure, Epoch, ImageData, Result, Search, Stage
 from ..maths import metrics
 from ..store import artifacts
 from .guards import Collapsed, Guards, TimeLimit
+from .messages import Done, StageRecord, TrialSpec, result_name
 from .runtime import ProcessGroup, StageRuntime
 
-TrialSpec = Mapping[str, Any]
 OnEpoch = Callable[[str, Epoch], None]
 
 
@@ -51,31 +35,12 @@ class DataChanged(RuntimeError):
     """A worker reads other data than the driver checked."""
 
 
-@dataclass(frozen=True)
-class StageRecord:
-    """One stage of one trial. ``cached``: somebody else computed it. ``seconds``: what this trial spent on it."""
-
-    slot: str
-    name: str
-    address: str
-    cached: bool
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished trial: all final metrics, prefixed by slot, and the label metrics of the method's last stage bare."""
-
-    metrics: dict[str, float]
-    stages: list[StageRecord]
-    seconds: float
-
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+class Unranked(RuntimeError):
+    """A stage did not report what the study ranks by."""
 
 
 def addresses(trial_spec: TrialSpec) -> dict[str, tuple[str, str]]:
-    """Slot -> (stage name, address) of every stage this cell walks."""
+    """Slot -> (stage name, content address) of every stage that the trial runs, in their order."""
     probes = trial_spec.get("probes", ())
     by_slot = pipeline.stages(trial_spec["method"], trial_spec["pretext"], probes)
     by_config = pipeline.configs(trial_spec["method"], trial_spec["pretext"], trial_spec["changes"], probes)
@@ -101,22 +66,23 @@ def addresses(trial_spec: TrialSpec) -> dict[str, tuple[str, str]]:
 
 
 def trial_key(trial_spec: TrialSpec) -> str:
-    """A trial's content address: of all its stages, so that settings which differ in nothing that counts are one."""
-    text = trial_spec["kind"] + "/" + "/".join(f"{name}-{address}" for name, address in addresses(trial_spec).values())
+    """A trial's content address, of all its stages: configurations that differ in nothing that counts share it."""
+    names = [result_name(*stage) for stage in addresses(trial_spec).values()]
+    text = trial_spec["kind"] + "/" + "/".join(names)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def fingerprint_of(trial_spec: TrialSpec, stage: str) -> str:
-    """Of the data set that one stage of a cell meets."""
-    return str(trial_spec["probe_fingerprint" if _has_own_data(trial_spec, stage) else "fingerprint"])
+    """Fingerprint of the data set that a stage of the trial reads."""
+    return trial_spec["probe_fingerprint"] if _has_own_data(trial_spec, stage) else trial_spec["fingerprint"]
 
 
 def _has_own_data(trial_spec: TrialSpec, stage: str) -> bool:
-    return stage in pipeline.PROBES and bool(trial_spec.get("probe_dataset"))
+    return stage in registry.probes() and bool(trial_spec.get("probe_dataset"))
 
 
 class PipelineRunner:
-    """Walks cells one after another in one process; data and stage results stay warm in between."""
+    """Runs trials one after another in one process; data and stage results stay warm in between."""
 
     def __init__(
         self, storage: str, process_group: ProcessGroup, search: Search, leases: artifacts.Leases | None = None
@@ -126,11 +92,11 @@ class PipelineRunner:
         self._search = search
         self._data: dict[str, ImageData] = {}
 
-    def walk(self, trial_spec: TrialSpec, on_epoch: OnEpoch) -> Outcome:
-        """Run one cell; ``on_epoch(slot, epoch)`` is called for every epoch computed here.
+    def walk(self, trial_spec: TrialSpec, on_epoch: OnEpoch) -> Done:
+        """Run one trial; ``on_epoch(slot, epoch)`` is called for every epoch computed here.
 
         Raises:
-            Diverged: a loss became infinite or NaN. DataChanged: see there. Collapsed, TimeLimit: the cell's guards.
+            Diverged: a loss became infinite or NaN. DataChanged: see there. Collapsed, TimeLimit: the trial's guards.
             Whatever a stage raises.
         """
         started = time.perf_counter()
@@ -151,24 +117,26 @@ class PipelineRunner:
             job = _Job(
                 stage,
                 slot,
-                f"{name}-{address}",
+                result_name(name, address),
                 configs[slot],
                 inputs,
                 seeds.of_slot(trial_spec["seed"], slot),
                 trial_spec["threads"],
                 guards,
+                _ranked(trial_spec, slot),
             )
             results[slot], cached = self._once(job, data, on_epoch)
-            records.append(StageRecord(slot, name, address, cached, time.perf_counter() - began))
+            _refuse_unranked(job, results[slot])
+            records.append(StageRecord(slot, name, address, cached, time.perf_counter() - began, tuple(job.notes)))
         found = {f"{slot}/{key}": value for slot, result in results.items() for key, value in result.metrics.items()}
         last = [result.metrics for slot, result in results.items() if not slot.endswith(metrics.PROBE_SUFFIX)][-1]
         found |= {key: value for key, value in last.items() if metrics.looks_at_labels(key)}
-        return Outcome(found, records, time.perf_counter() - started)
+        return Done(found, records, time.perf_counter() - started)
 
     def _load(self, trial_spec: TrialSpec, stage: str) -> ImageData:
         fingerprint = fingerprint_of(trial_spec, stage)
         if fingerprint not in self._data:
-            fields = trial_spec["probe_dataset" if _has_own_data(trial_spec, stage) else "dataset"]
+            fields = trial_spec["probe_dataset"] if _has_own_data(trial_spec, stage) else trial_spec["dataset"]
             data = datasets.load(datasets.Spec(**fields), self._team.device)
             if data.fingerprint != fingerprint:
                 raise DataChanged(
@@ -184,15 +152,26 @@ class PipelineRunner:
             if self._team.share(None):
                 return self._wait(job), True
             return self._compute(job, data, on_epoch), False
-        result = self.store.get(job.name)
+        result = self._found(job)
         if result is None:
             with self.store.flight(job.name):
-                result = self.store.get(job.name)
+                self.store.forget(job.name)  # another process may have computed it again
+                result = self._found(job)
                 if result is None:
                     self._team.share(False)
+                    self.store.discard(job.name)
                     return self._compute(job, data, on_epoch), False
         self._team.share(True)
+        job.notes.extend(other_code(self.store, job.name, job.stage))
         return result, True
+
+    def _found(self, job: "_Job") -> Result | None:
+        """The stored result; None as well if it is of other code and lacks a metric that trials are ranked by."""
+        result = self.store.get(job.name)
+        if result is None or job.ranked <= set(result.metrics):
+            return result
+        same_code = self.store.meta(job.name).get("code") == registry.code_hash(job.stage)
+        return result if same_code else None
 
     def _wait(self, job: "_Job") -> Result:
         result = self.store.get(job.name)
@@ -217,16 +196,19 @@ class PipelineRunner:
                 break
             except FloatingPointError as error:
                 raise _diverged(job, str(error), len(history) + 1) from error
+            _refuse_unlisted(job, epoch.metrics)
             _refuse_non_finite(job, epoch.number, epoch.metrics)
             history.append({"epoch": epoch.number, **epoch.metrics})
             if self._team.rank == 0:
                 progress.save(epoch.state, history)
                 on_epoch(job.slot, epoch)
             self._guard(job, epoch, history)
+        _refuse_unlisted(job, result.metrics)
+        _refuse_without_criterion(job, result)
         _refuse_non_finite(job, len(history), result.metrics)
         seconds = time.perf_counter() - began
         if self._team.rank == 0:
-            self.store.put(job.name, result, job.meta(data, seconds), history, _painter(result, data, history))
+            self.store.put(job.name, result, job.meta(data, seconds), history, _painter(job, result, data, history))
             event_log.note(event_log.STAGE, job.name)
         return result
 
@@ -244,7 +226,7 @@ class PipelineRunner:
 
 @dataclass(frozen=True)
 class _Job:
-    """One stage to compute."""
+    """One stage to compute. ranked: its metrics that the study ranks by. notes: as a StageRecord has them."""
 
     stage: Stage
     slot: str
@@ -254,11 +236,15 @@ class _Job:
     seed: int
     threads: int
     guards: Guards
+    ranked: frozenset[str] = frozenset()
+    notes: list[str] = field(default_factory=list)
 
     def meta(self, data: ImageData, seconds: float) -> dict[str, Any]:
         return {
             "stage": pipeline.name_of(self.stage),
             "version": self.stage.VERSION,
+            "code": registry.code_hash(self.stage),
+            "reports": list(self.stage.METRICS),
             "config": settings.effective(self.config),
             "seed": self.seed,
             "dataset": data.name,
@@ -267,6 +253,47 @@ class _Job:
             "threads": self.threads,
             "torch": torch.__version__,
         }
+
+
+def _ranked(trial_spec: TrialSpec, slot: str) -> frozenset[str]:
+    """The metrics of a slot that trials are ranked by."""
+    parts = (name.partition("/") for name in trial_spec.get("objectives", ()))
+    return frozenset(metric for owner, _, metric in parts if owner == slot)
+
+
+def other_code(store: artifacts.Store, name: str, stage: Stage) -> list[str]:
+    """A sentence where a stored result was computed by another text of its stage's file with the same VERSION."""
+    known = store.meta(name).get("code")
+    if known is None or known == registry.code_hash(stage):
+        return []
+    return [
+        f"{name} was computed by other text of {registry.place_of(pipeline.name_of(stage))} with the same VERSION "
+        f"{stage.VERSION}; raise VERSION if its numbers changed"
+    ]
+
+
+def _refuse_unlisted(job: _Job, reported: Mapping[str, float]) -> None:
+    unlisted = sorted(set(reported) - set(job.stage.METRICS))
+    if unlisted:
+        place = registry.place_of(pipeline.name_of(job.stage))
+        raise registry.BrokenStage(f"{place} reports {', '.join(unlisted)}, not in its METRICS; add it there")
+
+
+def _refuse_without_criterion(job: _Job, result: Result) -> None:
+    if job.stage.CRITERION is not None and job.stage.CRITERION[0] not in result.metrics:
+        place = registry.place_of(pipeline.name_of(job.stage))
+        raise registry.BrokenStage(
+            f"{place}: its result lacks {job.stage.CRITERION[0]!r}, its CRITERION; put it among the result's metrics"
+        )
+
+
+def _refuse_unranked(job: _Job, result: Result) -> None:
+    missing = sorted(job.ranked - set(result.metrics))
+    if missing:
+        raise Unranked(
+            f"{job.slot} did not report {', '.join(missing)} with these settings, and the study ranks by it; "
+            "take another objective, or settings with which it is reported"
+        )
 
 
 def _refuse_non_finite(job: _Job, epoch: int, metrics_of_epoch: Mapping[str, float]) -> None:
@@ -283,35 +310,27 @@ def _diverged(job: _Job, what: str, epoch: int) -> Diverged:
     return Diverged(f"{job.slot}: {what} in epoch {epoch}; {way_out}")
 
 
-def _painter(result: Result, data: ImageData, history: list[dict[str, float]]) -> Callable[[Path], None] | None:
-    if not {"probabilities_eval", "neighbors_train"} & set(result.arrays) and "layers" not in result.facts:
-        return None
-    return partial(_paint, result=result, data=data, history=history)
+def _painter(job: _Job, result: Result, data: ImageData, history: list[dict[str, float]]) -> artifacts.Draw | None:
+    """Draws what the stage has figures for."""
+    figures = getattr(job.stage, "figures", None)
+    return None if figures is None else partial(_paint, job=job, drawn=partial(figures, result, data, history))
 
 
-def _paint(folder: Path, result: Result, data: ImageData, history: list[dict[str, float]]) -> None:
-    """The figures of a stage; a failure costs the figures alone."""
+def _paint(folder: Path, job: _Job, drawn: Callable[[], Mapping[str, CaptionedFigure]]) -> dict[str, Any]:
+    """Write the figures of a stage; one that cannot be drawn costs itself alone, and is noted.
+
+    Returns:
+        captions: of the figures that were written, by name.
+    """
+    captions: dict[str, str] = {}
     try:
-        drawn = pseudolabels.drawn(result, data, history) | neighbors.drawn(result, data)
-        if "probabilities_eval" in result.arrays:
-            drawn |= _of_clustering(result, data, history)
-        drawn |= correlation.drawn(result, data, history) | alternating_normalization.drawn(result, data)
-        clusters.save(drawn, folder)
-    except Exception as error:  # a figure that cannot be drawn must not cost the hours behind it
-        warnings.warn(f"figures of this stage were not drawn: {error!r}", stacklevel=2)
-
-
-def _of_clustering(result: Result, data: ImageData, history: list[dict[str, float]]) -> dict[str, Figure]:
-    """The figures of a clustering, on the evaluation images."""
-    rows_NC = torch.as_tensor(result.arrays["probabilities_eval"])
-    split, names = data.eval.to(torch.device("cpu")), data.class_names
-    counts_CY = metrics.contingency(rows_NC.argmax(1).numpy(), split.labels_N.numpy(), rows_NC.shape[1], len(names))
-    drawn = {}
-    if not data.shape.is_features:
-        drawn["clusters"] = clusters.cluster_sheet(split.images_NCHW, rows_NC)
-        drawn["least_confident"] = clusters.least_confident(split.images_NCHW, rows_NC, split.labels_N, names)
-    if counts_CY.any():
-        drawn["confusion"] = clusters.confusion(counts_CY, names, data.class_groups)
-    if any("acc" in row for row in history):
-        drawn["epochs"] = clusters.epochs(history)
-    return drawn
+        for name, figure in drawn().items():
+            try:
+                clusters.save({name: figure.draw()}, folder)
+                captions[name] = figure.caption
+            except Exception as error:  # it must not cost the hours behind it
+                (folder / f"{name}.png").unlink(missing_ok=True)
+                job.notes.append(f"{job.name}: the figure {name} was not drawn: {error!r}")
+    except Exception as error:
+        job.notes.append(f"{job.name}: no figure was drawn: {error!r}")
+    return {"captions": captions}

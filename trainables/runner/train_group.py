@@ -1,4 +1,4 @@
-"""The loop Ray Train runs: one worker group carries the shared stages of all seeds, one cell after another.
+"""The loop Ray Train runs: one worker group runs the shared stages of all seeds, one trial after another.
 
 A group takes seconds to start and to stop, so there is one for the whole prepare phase.
 """
@@ -16,9 +16,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from .. import cuda_errors
 from ..vector_search.service import SharedSearch
 from .guards import Collapsed
+from .messages import Failed, Report, TrialSpec
 from .pipeline_runner import PipelineRunner
 from .runtime import TrainWorker
-from .tune_entry import Reporter, collapse_outcome, leases_of
+from .tune_entry import TRIAL_SPEC, Reporter, collapse_outcome, leases_of, send_to_tune
 
 _POLL_S = 0.5
 
@@ -28,39 +29,41 @@ class GroupLost(RuntimeError):
 
 
 def run_group(config: Mapping[str, Any]) -> None:
-    """Walk every cell of ``config["cells"]`` (JSON text) with all workers of this group.
+    """Run every trial of ``config["trial_specs"]`` (JSON texts) with all workers of this group.
 
-    Rank 0 sends its parcels, (cell number, parcel), into the ``ray.util.queue.Queue`` under ``config["queue"]``.
+    Rank 0 puts its reports, as (number of the trial, Report), into the ``ray.util.queue.Queue`` under
+    ``config["queue"]``.
     """
-    cells = [json.loads(text) for text in config["cells"]]
+    trial_specs: list[TrialSpec] = [json.loads(text) for text in config["trial_specs"]]
     process_group = TrainWorker()
     torch.set_num_threads(config["threads"])
-    storage = cells[0]["storage"]
+    storage = trial_specs[0]["storage"]
     runner = PipelineRunner(storage, process_group, SharedSearch(config["threads"]), leases_of(storage))
-    for number, trial_spec in enumerate(cells):
+    for number, trial_spec in enumerate(trial_specs):
 
-        def send(parcel: dict[str, Any], number: int = number) -> None:
+        def send(report: Report, number: int = number) -> None:
             if process_group.rank == 0:
-                config["queue"].put((number, parcel))
+                config["queue"].put((number, report))
 
         reporter = Reporter(send)
         try:
-            reporter.flush({"status": "done", **runner.walk(trial_spec, reporter.epoch).as_dict()})
+            reporter.flush(runner.walk(trial_spec, reporter.epoch))
         except Collapsed as collapsed:  # on every rank alike, so the group goes on
             reporter.flush(collapse_outcome(collapsed))
-    train.report({"cells": len(cells)})
+    train.report({"trials": len(trial_specs)})
 
 
 def run_trial_in_group(config: Mapping[str, Any], workers: int, cpu: float, gpu: float) -> None:
-    """A Tune trainable that carries one cell in a worker group of its own (``resources.trial.workers``).
+    """A Tune trainable that runs one trial in a worker group of its own (``resources.trial.workers``).
 
-    Epochs are reported as they come. A group that fails does so for its cell, with the first worker's last words; one
-    that lost a worker is an error, so that Tune starts the cell again.
+    Epochs are reported as they come. If the group fails, so does its trial, with the first worker's error.
+
+    Args:
+        workers: processes of the group. cpu, gpu: the share of each.
 
     Raises:
-        GroupLost: see there.
+        GroupLost: the group lost a worker or its GPU; Tune then starts the trial again.
     """
-    from ray import tune
     from ray.train import RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.util.queue import Empty, Queue
@@ -69,7 +72,7 @@ def run_trial_in_group(config: Mapping[str, Any], workers: int, cpu: float, gpu:
     each = {"CPU": cpu} | ({"GPU": gpu} if gpu else {})
     trainer = TorchTrainer(
         run_group,
-        train_loop_config={"cells": [config["cell"]], "queue": messages, "threads": max(1, int(cpu))},
+        train_loop_config={"trial_specs": [config[TRIAL_SPEC]], "queue": messages, "threads": max(1, int(cpu))},
         scaling_config=ScalingConfig(num_workers=workers, use_gpu=gpu > 0, resources_per_worker=each),
         run_config=RunConfig(),
     )
@@ -82,18 +85,18 @@ def run_trial_in_group(config: Mapping[str, Any], workers: int, cpu: float, gpu:
         ended = not fitting.is_alive()
         try:
             while True:
-                tune.report(messages.get(timeout=_POLL_S if not ended else 0.0)[1])
+                send_to_tune(messages.get(timeout=_POLL_S if not ended else 0.0)[1])
         except Empty:
             pass
     messages.shutdown()
     if failed and was_lost(failed[0]):
         raise GroupLost(last_words(failed[0]))
     if failed:
-        tune.report({"epochs": [], "outcome": {"status": "failed", "error": last_words(failed[0])}})
+        send_to_tune(Report(outcome=Failed(last_words(failed[0]))))
 
 
 def beside_me() -> dict[str, Any]:
-    """Options of an actor that books nothing and ends with this node alone."""
+    """Options of an actor that reserves no resources and ends only with this node."""
     node = ray.get_runtime_context().get_node_id()
     return {"num_cpus": 0, "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False)}
 
@@ -101,12 +104,12 @@ def beside_me() -> dict[str, Any]:
 def _fit(trainer: Any, failed: list[BaseException]) -> None:
     try:
         trainer.fit()
-    except BaseException as error:  # told by the caller's thread
+    except BaseException as error:  # reported by the caller's thread
         failed.append(error)
 
 
 def was_lost(error: BaseException) -> bool:
-    """Whether a group ended because a worker, its node or its GPU did, and not for what the workers computed."""
+    """Whether a group ended because a worker, its node or its GPU was lost, and not because of what it computed."""
     workers: Mapping[int, BaseException] = getattr(error, "worker_failures", None) or {}
     gone = any(type(each).__name__.startswith("WorkerHealthCheck") for each in workers.values())
     # Without a word of any worker it was the group itself that could not go on.
@@ -114,7 +117,7 @@ def was_lost(error: BaseException) -> bool:
 
 
 def last_words(error: BaseException) -> str:
-    """What the first worker raised, or the trainer's own error."""
+    """The type and last line of what the first worker raised, or else of the trainer's own error."""
     workers: Mapping[int, BaseException] = getattr(error, "worker_failures", None) or {}
     first = workers[min(workers)] if workers else error
     # Ray may put the worker's whole stack into the text; its last line is the error itself.

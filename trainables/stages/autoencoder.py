@@ -30,6 +30,18 @@ VERSION = 2
 METRICS = ("loss", "epoch_seconds")
 CRITERION = None  # A wider embedding always reconstructs better.
 
+TRAINS_ON_LABELS = False
+WEIGHTS = ("autoencoder",)
+ARRAYS = ("embedding_train", "embedding_eval")
+FACTS = ("num_values", "widths", "embed_dim", "low", "high")
+TINY: Mapping[str, settings.Plain] = {
+    "widths": "64-64",
+    "embed_dim": 4,
+    "batch_size": 24,
+    "epochs": 1,
+    "layer_epochs": 1,
+}
+
 _LAYERWISE = {"pretraining": ("layerwise",)}
 
 

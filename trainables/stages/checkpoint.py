@@ -21,6 +21,12 @@ INPUTS: tuple[str, ...] = ()
 VERSION = 2
 METRICS = ("knn_acc",)
 CRITERION = None  # Nothing is trained.
+
+TRAINS_ON_LABELS = False
+WEIGHTS = ("backbone",)
+ARRAYS = ("backbone_train", "backbone_eval")
+FACTS = ("network", "mining_space", "checkpoint_sha256")
+TINY: Mapping[str, settings.Plain] = {}
 SPACES = ("backbone",)
 
 MONITOR_TEMPERATURE = 0.1

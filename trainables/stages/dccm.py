@@ -22,7 +22,8 @@ from torch.nn import functional
 
 from .. import settings
 from ..data import augment, batches, view_batches
-from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..figures import of_results
+from ..interfaces import Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import correlation, metrics, mutual_information
 from ..nets import dccm, rmsprop
 from ..nets.precision import ComputeConfig
@@ -50,6 +51,21 @@ METRICS = (
 )
 CRITERION = ("guarded_confidence", "max")
 """Not the loss: it changes with every weight and threshold, and is smallest where all images share one cluster."""
+
+TRAINS_ON_LABELS = False
+WEIGHTS = ("network", "discriminator")
+ARRAYS = ("probabilities_train", "probabilities_eval", "features_eval", "confidence_first", "confidence_last")
+FACTS = ("network", "num_clusters")
+TINY: Mapping[str, settings.Plain] = {
+    "augmentation": "affine",
+    "train_on_original": True,
+    "outer_batch": 48,
+    "inner_batch": 24,
+    "inner_repeats": 1,
+    "augment_passes": 1,
+    "epochs": 1,
+    "optimizer.lr": 3e-5,
+}
 
 EVALUATION_BATCH = 1000
 """Images predicted together, as in DCCM's code; batch norms have no running statistics."""
@@ -355,3 +371,16 @@ def _evaluate(setup: _Setup, eval_NC: Tensor, threshold: float) -> dict[str, flo
         eval_NC, setup.data.eval.labels_N.cpu(), lambda rows_NC: correlation.pseudo_graph(rows_NC, threshold), order_N
     )
     return evaluated | {"guarded_confidence": guarded} | graph
+
+
+def classifier(result: Result, data: ImageData) -> dccm.ClusterModel:
+    """The network; what it says of an image depends on the batch that the image comes in."""
+    facts = result.facts
+    network = dccm.CorrelationNetwork(facts["network"], data.shape, facts["num_clusters"], seed=0)
+    network.load_state_dict(result.weights["network"])
+    return dccm.ClusterModel(network)
+
+
+def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
+    drawn = of_results.clustering(result, data, history) | of_results.features_by_class(result, data)
+    return drawn | of_results.pseudo_graph(result, history)

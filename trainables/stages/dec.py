@@ -11,7 +11,7 @@ sharpened, or the target after it, in batches of ``an_batch_size`` drawn anew at
 Axes: N images, B batch, D values of an image, E embedding width, C clusters.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import settings
-from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..figures import of_results
+from ..interfaces import Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, soft_assignment
 from ..nets import autoencoder
 from ..nets.precision import ComputeConfig
@@ -30,7 +31,7 @@ from ..training.optimizers import AdamOrSgdConfig, adam_or_sgd
 
 NAMESPACE = "dec"
 INPUTS = ("pretext",)
-VERSION = 2
+VERSION = 3
 METRICS = (
     "loss",
     "divergence",
@@ -42,6 +43,18 @@ METRICS = (
     *metrics.EVALUATION_METRICS,
 )
 CRITERION = ("selection_loss", "min")
+
+TRAINS_ON_LABELS = False
+WEIGHTS = ("clustering",)
+ARRAYS = ("probabilities_train", "probabilities_eval", "embedding_train", "embedding_eval")
+FACTS = ("num_values", "widths", "embed_dim", "low", "high", "num_clusters", "is_settled", "student_t_dof")
+TINY: Mapping[str, settings.Plain] = {
+    "batch_size": 24,
+    "epochs": 1,
+    "target_update_interval": 2,
+    "tolerance": 0.0,
+    "an_batch_size": 24,
+}
 
 _AN = ("correction", "reweight", "both")
 
@@ -132,7 +145,7 @@ def train(
     Returns:
         weights: clustering (encoder, decoder and centers). arrays: probabilities_train, probabilities_eval (N, C) and
         embedding_train, embedding_eval (N, E), float32; where assignments were corrected also refined_eval (N, C).
-        facts: those of the autoencoder, num_clusters, is_settled.
+        facts: those of the autoencoder, num_clusters, is_settled, student_t_dof.
     """
     setup, progress = _set_up(config, data, inputs["pretext"], runtime, is_fresh=runtime.resume() is None)
 
@@ -162,6 +175,7 @@ def train(
             **inputs["pretext"].facts,
             "num_clusters": q_eval_NC.shape[1],
             "is_settled": progress.is_settled,
+            "student_t_dof": config.student_t_dof,
         },
         metrics=progress.losses | _evaluate(setup, q_eval_NC, progress) | setup.normalizer.report(),
     )
@@ -280,3 +294,18 @@ def _evaluate(setup: _Setup, q_NC: Tensor, progress: _Progress) -> dict[str, flo
     own = float(soft_assignment.divergence(soft_assignment.target(q_NC), q_NC).mean())
     evaluated = clustering.evaluate(q_NC.float().cpu(), setup.data, setup.config.confidence_threshold)
     return evaluated | {"label_change": progress.label_change, "selection_loss": own + progress.label_change}
+
+
+def classifier(result: Result, data: ImageData) -> autoencoder.ClusterModel:
+    """Encoder and centers. The decoder that the weights hold too is not used."""
+    weights, dof = result.weights["clustering"], result.facts["student_t_dof"]
+    centers_CE = torch.zeros_like(weights["centers_CE"])
+    whole = autoencoder.built(result.facts, seed=0)
+    model = autoencoder.EmbeddedClustering(whole, centers_CE, dof, keeps_decoder=False)
+    model.load_state_dict(weights)
+    return autoencoder.ClusterModel(model, dof)
+
+
+def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
+    refined = of_results.refinement(result, data, of_results.kept(result, "embedding_eval"))
+    return of_results.clustering(result, data, history) | refined

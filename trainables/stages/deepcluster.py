@@ -8,26 +8,37 @@ so it compares settings of the same learning rate and number of epochs.
 Axes: N images.
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import settings
-from ..interfaces import Epoch, ImageData, Result, Runtime
+from ..figures import of_results
+from ..interfaces import CaptionedFigure, Epoch, ImageData, Result, Runtime
 from ..nets import backbones
 from ..nets.precision import ComputeConfig
-from ..training import deepcluster
-from ..training.deepcluster import limits
+from ..training import deepcluster, deepcluster_model
 from ..training.deepcluster_settings import ClusteringConfig
 from ..training.optimizers import SgdConfig
 from ..training.views import AffineConfig
 
-__all__ = ["CRITERION", "INPUTS", "METRICS", "NAMESPACE", "VERSION", "Config", "limits", "train"]
-
 NAMESPACE = "deepcluster"
 INPUTS: tuple[str, ...] = ()
-VERSION = 3
+VERSION = 4
 METRICS = deepcluster.METRICS
 CRITERION = ("assignment_nmi", "max")
+
+TRAINS_ON_LABELS = False
+WEIGHTS = ("backbone", "clustering")
+ARRAYS = ("pseudo_labels", "distances", "weights", "probabilities_train", "probabilities_eval")
+FACTS = ("network", "sobel", "fusion")
+TINY: Mapping[str, settings.Plain] = {
+    "augmentation": "affine",
+    "batch_size": 24,
+    "epochs": 1,
+    "num_clusters": 6,
+    "clustering.pca_dim": 8,
+    "optimizer.lr": 0.01,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,8 +74,18 @@ class Config:
         settings.check(self)
 
 
+limits = deepcluster.limits
+
+
 def train(
     config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime
 ) -> Generator[Epoch, None, Result]:
     """As ``deepclustering.train``, on high-level features alone and with every image counting the same."""
     return (yield from deepcluster.train(config, data, runtime))
+
+
+classifier = deepcluster_model.classifier
+
+
+def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
+    return of_results.clustering(result, data, history) | of_results.pseudo_labels(result, data, history)

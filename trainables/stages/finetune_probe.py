@@ -29,6 +29,12 @@ VERSION = 2
 METRICS = ("loss", "output_train_acc", "output_acc", "lr", "epoch_seconds")
 CRITERION = None  # It looks at labels.
 
+TRAINS_ON_LABELS = True
+WEIGHTS = ("backbone", "head")
+ARRAYS: tuple[str, ...] = ()
+FACTS: tuple[str, ...] = ()
+TINY: Mapping[str, settings.Plain] = {"augmentation": "affine", "batch_size": 24, "epochs": 1, "optimizer.lr": 1e-3}
+
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:

@@ -28,6 +28,18 @@ INPUTS: tuple[str, ...] = ()
 VERSION = 3
 METRICS = pretext.METRICS
 CRITERION = None  # The loss means something else at every temperature and number of negatives.
+
+TRAINS_ON_LABELS = False
+WEIGHTS = ("backbone", "head")
+ARRAYS = ("head_train", "head_eval", "backbone_train", "backbone_eval")
+FACTS = ("network", "mining_space")
+TINY: Mapping[str, settings.Plain] = {
+    "augmentation": "affine",
+    "batch_size": 24,
+    "epochs": 1,
+    "optimizer.lr": 1e-3,
+    "negatives": 5,
+}
 SPACES = ("head", "backbone")
 
 DROPS_AT = (0.6, 0.8)

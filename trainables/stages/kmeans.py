@@ -6,13 +6,14 @@ its nearest centroid.
 Axes: N images, D feature width, C clusters.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import settings
-from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..figures import of_results
+from ..interfaces import CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import metrics
 from ..training import clustering
 
@@ -21,6 +22,12 @@ INPUTS = ("pretext",)
 VERSION = 2
 METRICS = ("mean_squared_distance", "num_empty_train_clusters", *metrics.EVALUATION_METRICS)
 CRITERION = ("mean_squared_distance", "min")  # Comparable within one feature space only.
+
+TRAINS_ON_LABELS = False
+WEIGHTS: tuple[str, ...] = ()
+ARRAYS = ("centroids", "probabilities_train", "probabilities_eval")
+FACTS = ("space",)
+TINY: Mapping[str, settings.Plain] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,3 +89,7 @@ def train(
         metrics=scores,
     )
     yield  # a generator without epochs
+
+
+def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
+    return of_results.clustering(result, data, history)

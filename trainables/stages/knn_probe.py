@@ -23,6 +23,12 @@ VERSION = 1
 METRICS = ("knn_acc",)
 CRITERION = None  # It looks at labels.
 
+TRAINS_ON_LABELS = True
+WEIGHTS: tuple[str, ...] = ()
+ARRAYS: tuple[str, ...] = ()
+FACTS: tuple[str, ...] = ()
+TINY: Mapping[str, settings.Plain] = {"num_neighbors": 5}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Config:

@@ -11,14 +11,15 @@ Axes: B batch, C channels, H height, W width, Y classes.
 """
 
 import math
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from .. import settings
-from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..figures import of_results
+from ..interfaces import CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import schedules
 from ..nets import feature_maps
 from ..training import probing
@@ -36,6 +37,12 @@ METRICS = (
     "epoch_seconds",
 )
 CRITERION = None  # It looks at labels.
+
+TRAINS_ON_LABELS = True
+WEIGHTS = ("heads",)
+ARRAYS: tuple[str, ...] = ()
+FACTS = ("layers",)
+TINY: Mapping[str, settings.Plain] = {"batch_size": 24, "epochs": 1}
 
 _ALEXNET_POOLS = {"conv1": (6, 6, 3), "conv2": (4, 4, 0), "conv3": (3, 3, 1), "conv4": (3, 3, 1), "conv5": (2, 2, 0)}
 """Kernel, stride and padding of the average pooling before each classifier."""
@@ -120,3 +127,7 @@ def _head(network: str, layer: str, shape: tuple[int, ...], num_classes: int) ->
         side = max(1, min(height, math.isqrt(_POOLED_WIDTH // channels)))
         pool = nn.AdaptiveAvgPool2d(side)
     return nn.Sequential(pool, nn.Flatten(), nn.Linear(channels * side * side, num_classes))
+
+
+def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
+    return of_results.layers(result)

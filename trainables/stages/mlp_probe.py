@@ -6,7 +6,7 @@ was optimized is not published: Adam with 1e-3 and no decay here. The last epoch
 Axes: B batch.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from .. import settings
-from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..figures import of_results
+from ..interfaces import CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime
 from ..nets import alexnet
 from ..training import probing
 
@@ -29,6 +30,12 @@ METRICS = (
     "epoch_seconds",
 )
 CRITERION = None  # It looks at labels.
+
+TRAINS_ON_LABELS = True
+WEIGHTS = ("heads",)
+ARRAYS: tuple[str, ...] = ()
+FACTS = ("layers",)
+TINY: Mapping[str, settings.Plain] = {"batch_size": 24, "epochs": 1, "optimizer.lr": 2e-5}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,3 +98,7 @@ def _head(config: Config, shape: tuple[int, ...], num_classes: int) -> nn.Sequen
         nn.ReLU(),
         nn.Linear(config.hidden_width, num_classes),
     )
+
+
+def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
+    return of_results.layers(result)

@@ -32,6 +32,19 @@ INPUTS: tuple[str, ...] = ()
 VERSION = 3
 METRICS = (*pretext.METRICS, "alignment")
 CRITERION = None  # The loss means something else at every temperature and queue size.
+
+TRAINS_ON_LABELS = False
+WEIGHTS = ("backbone", "head")
+ARRAYS = ("head_train", "head_eval", "backbone_train", "backbone_eval")
+FACTS = ("network", "mining_space")
+TINY: Mapping[str, settings.Plain] = {
+    "augmentation": "affine",
+    "batch_size": 24,
+    "epochs": 1,
+    "optimizer.lr": 0.01,
+    "queue_size": 48,
+    "bn_splits": 2,
+}
 SPACES = ("head", "backbone")
 
 DROPS_AT = (0.6, 0.8)

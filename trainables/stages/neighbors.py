@@ -6,13 +6,14 @@ the evaluation split. Column 0 is the image itself.
 Axes: N images, K neighbors, D feature width.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import settings
-from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..figures import of_results
+from ..interfaces import CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import metrics
 
 NAMESPACE = "neighbors"
@@ -21,6 +22,13 @@ VERSION = 1
 PURITY_AT = (1, 5, 20, 50)
 METRICS = tuple(f"purity_{k}" for k in PURITY_AT) + ("purity_eval_5",)
 CRITERION = None
+
+TRAINS_ON_LABELS = False
+SEEDED_BY = "pretext"  # Mined without chance, out of what the pretext learned.
+WEIGHTS: tuple[str, ...] = ()
+ARRAYS = ("neighbors_train", "neighbors_eval")
+FACTS = ("space",)
+TINY: Mapping[str, settings.Plain] = {"num_neighbors": 8}
 
 EVAL_NEIGHBORS = 5
 """SCAN's selection loss looks at five neighbors of each evaluation image."""
@@ -78,3 +86,7 @@ def train(
     purities["purity_eval_5"] = metrics.neighbor_purity(tables["neighbors_eval"], labels_eval_N)
     return Result(arrays=tables, facts={"space": space}, metrics=purities)
     yield  # a generator without epochs
+
+
+def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
+    return of_results.neighbors(result, data)

@@ -28,6 +28,12 @@ INPUTS: tuple[str, ...] = ()
 VERSION = 3
 METRICS = (*pretext.METRICS, "rotations_right")
 CRITERION = None  # Two and four rotations are tasks of different difficulty.
+
+TRAINS_ON_LABELS = False
+WEIGHTS = ("backbone", "head")
+ARRAYS = ("backbone_train", "backbone_eval")
+FACTS = ("network", "mining_space")
+TINY: Mapping[str, settings.Plain] = {"augmentation": "affine", "batch_size": 24, "epochs": 1, "optimizer.lr": 0.01}
 SPACES = ("backbone",)
 
 DROPS_AT = (0.3, 0.6, 0.8)

@@ -25,7 +25,8 @@ from torch import Tensor, nn
 from .. import settings
 from ..data import augment, view_batches
 from ..data.batch_random import BatchRandom
-from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..figures import of_results
+from ..interfaces import Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, neighbor_pairs, scan_loss
 from ..nets import models
 from ..nets.precision import ComputeConfig
@@ -45,6 +46,18 @@ METRICS = (
     *metrics.EVALUATION_METRICS,
 )
 CRITERION = ("selection_loss", "min")
+
+TRAINS_ON_LABELS = False
+WEIGHTS = ("backbone", "head")
+ARRAYS = ("probabilities_train", "probabilities_eval")
+FACTS = ("network", "num_clusters", "best_epoch", "best_head", "looks_at_labels")
+TINY: Mapping[str, settings.Plain] = {
+    "augmentation": "affine",
+    "batch_size": 24,
+    "epochs": 1,
+    "num_neighbors": 5,
+    "optimizer.lr": 1e-4,
+}
 
 _IMAGENET: Mapping[str, settings.Plain] = {
     "epochs": 100,
@@ -393,3 +406,11 @@ def _selection(setup: _Setup) -> tuple[Tensor, Tensor]:
     weight = setup.config.selection_entropy_weight
     losses = [scan_loss.selection_loss(rows_NC, rows_NK, entropy_weight=weight) for rows_NC in selecting_HNC]
     return torch.tensor(losses), eval_HNC
+
+
+classifier = clustering.classifier
+
+
+def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
+    features = clustering.features(result, data)
+    return of_results.clustering(result, data, history, features) | of_results.refinement(result, data, features)

@@ -13,7 +13,7 @@ Axes: N images, B batch, H heads (one here), C clusters.
 """
 
 import copy
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -22,7 +22,8 @@ from torch import Tensor, nn
 
 from .. import settings
 from ..data import augment, view_batches
-from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..figures import of_results
+from ..interfaces import CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import metrics, selflabel
 from ..nets import models
 from ..nets.precision import ComputeConfig
@@ -44,6 +45,18 @@ METRICS = (
     *metrics.EVALUATION_METRICS,
 )
 CRITERION = ("guarded_confidence", "max")
+
+TRAINS_ON_LABELS = False
+WEIGHTS = ("backbone", "head")
+ARRAYS = ("probabilities_train", "probabilities_eval")
+FACTS = ("network", "num_clusters", "kept_epoch")
+TINY: Mapping[str, settings.Plain] = {
+    "augmentation": "affine",
+    "batch_size": 24,
+    "epochs": 1,
+    "confidence_threshold": 0.15,
+    "optimizer.lr": 1e-4,
+}
 
 PLATEAU_GAIN = 0.005
 """A relative gain in confident images at or below this share is no gain."""
@@ -283,3 +296,11 @@ def _guarded(confident: float, probabilities_NC: Tensor) -> float:
     num_clusters = probabilities_NC.shape[1]
     sizes_C = torch.bincount(probabilities_NC.argmax(1), minlength=num_clusters) / len(probabilities_NC)
     return confident if float(sizes_C.min()) >= SMALLEST_SHARE / num_clusters else 0.0
+
+
+classifier = clustering.classifier
+
+
+def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
+    features = clustering.features(result, data)
+    return of_results.clustering(result, data, history, features) | of_results.refinement(result, data, features)

@@ -26,6 +26,12 @@ INPUTS: tuple[str, ...] = ()
 VERSION = 4
 METRICS = (*pretext.METRICS, "alignment")
 CRITERION = None  # The loss means something else at every temperature and batch size.
+
+TRAINS_ON_LABELS = False
+WEIGHTS = ("backbone", "head")
+ARRAYS = ("head_train", "head_eval", "backbone_train", "backbone_eval")
+FACTS = ("network", "mining_space")
+TINY: Mapping[str, settings.Plain] = {"augmentation": "affine", "batch_size": 24, "epochs": 1, "optimizer.lr": 3e-4}
 SPACES = ("head", "backbone")
 
 

@@ -23,7 +23,7 @@ Axes: N images, B batch of this rank, T of all ranks, U unlabeled images, V view
 E embedding width, X rows of all views (V times B or T).
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,8 @@ from torch.nn import functional
 from .. import settings
 from ..data import augment, batches, gcd_split
 from ..data.batch_random import BatchRandom
-from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime
+from ..figures import of_results
+from ..interfaces import Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import contrastive, metrics, schedules, sinkhorn
 from ..maths import simgcd as maths
 from ..nets import freezing, models
@@ -47,13 +48,27 @@ from ..training.views import ViewsConfig
 
 NAMESPACE = "simgcd"
 INPUTS = ("pretext",)
-VERSION = 1
+VERSION = 2
 TERMS = ("loss", "distillation", "mean_entropy_gap", "contrast", "labeled_cross_entropy", "labeled_contrast")
 METRICS = (
     *TERMS, "lr", "view_agreement", "acc_old", "acc_new", "epoch_seconds",
     *alternating_normalization.METRICS, *metrics.EVALUATION_METRICS,
 )  # fmt: skip
 CRITERION = ("view_agreement", "max")
+
+TRAINS_ON_LABELS = True
+WEIGHTS = ("backbone", "projection", "prototypes")
+ARRAYS = ("probabilities_train", "probabilities_eval", "features_eval", "labeled_train")
+FACTS = ("network", "num_clusters", "num_known", "num_labeled", "looks_at_labels", "temperature")
+TINY: Mapping[str, settings.Plain] = {
+    "augmentation": "affine",
+    "trained_part": "all",
+    "hidden_dim": 16,
+    "feature_dim": 8,
+    "batch_size": 24,
+    "epochs": 1,
+    "optimizer.lr": 0.005,
+}
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
     "repo": {
@@ -192,7 +207,8 @@ def train(
     Returns:
         weights: backbone, projection, prototypes. arrays: probabilities_train, probabilities_eval (N, C), features_eval
         (N, D) of length 1, float32; labeled_train (N,), bool, the images whose labels were learned; where targets were
-        corrected also refined_eval (N, C). facts: network, num_clusters, num_known, num_labeled, looks_at_labels.
+        corrected also refined_eval (N, C). facts: network, num_clusters, num_known, num_labeled, looks_at_labels,
+        temperature.
 
     Raises:
         ValueError: no image has a label, or all have.
@@ -226,6 +242,7 @@ def train(
             "num_known": setup.num_known,
             "num_labeled": int(setup.labeled_N.sum()),
             "looks_at_labels": True,
+            "temperature": config.student_temperature,
         },
         metrics=last,
     )
@@ -390,3 +407,19 @@ def _agreement(setup: _Setup, clusters_N: Tensor) -> float:
         return setup.model.cosines(features_BD).argmax(1)
 
     return view_agreement.of_views(setup.model, setup.data, clusters_N, drawn, clusters_of, setup.runtime)
+
+
+def classifier(result: Result, data: ImageData) -> models.ClusterClassifier:
+    """Backbone and prototypes, which are the categories."""
+    backbone = pretext.backbone(result.facts["network"], data.shape, seed=0)
+    backbone.load_state_dict(result.weights["backbone"])
+    prototypes = nn.Linear(backbone.width, result.facts["num_clusters"], bias=False)
+    prototypes.load_state_dict(result.weights["prototypes"])
+    return models.ClusterClassifier(
+        backbone, models.CosineHead(prototypes, result.facts["temperature"]), data.mean, data.std
+    )
+
+
+def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
+    drawn = of_results.clustering(result, data, history) | of_results.features_by_class(result, data)
+    return drawn | of_results.refinement(result, data, of_results.kept(result, "features_eval"))

@@ -15,7 +15,7 @@ weights by uncertainty multiply the weak labels' cross entropies. The strong set
 Axes: N images, B batch, C clusters, K graph neighbors, D feature width, S strong, W weak.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import settings
-from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime
+from ..figures import of_results
+from ..interfaces import Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import metrics, propagation, scan_loss, schedules, spc_labels
 from ..nets import models
 from ..nets.precision import ComputeConfig
@@ -49,6 +50,22 @@ METRICS = (
     *metrics.EVALUATION_METRICS,
 )
 CRITERION = ("selection_loss", "min")  # The training loss means something else at every δ and r.
+
+TRAINS_ON_LABELS = False
+WEIGHTS = ("backbone", "head")
+ARRAYS = ("probabilities_train", "probabilities_eval", "strong_train", "targets_train")
+FACTS = ("network", "num_clusters")
+TINY: Mapping[str, settings.Plain] = {
+    "strong_augmentation": "affine",
+    "weak_augmentation": "affine",
+    "strong_threshold": 0.15,
+    "graph_neighbors": 5,
+    "top_fraction_per_class": 0.1,
+    "batch_size": 8,  # below the number of weak images, which ranks must share evenly
+    "labeled_batch_size": 4,
+    "epochs": 1,
+    "optimizer.lr": 1e-4,
+}
 
 _AN = ("correction", "reweight", "both")
 
@@ -401,3 +418,11 @@ def _evaluate(setup: _Setup) -> dict[str, float]:
     eval_NC = clustering.probabilities(setup.model, setup.data.eval, setup.data)[0]
     evaluated = clustering.evaluate(eval_NC, setup.data, setup.config.confidence_threshold)
     return evaluated | {"selection_loss": float(scan_loss.selection_loss(eval_NC, setup.neighbors_eval_NK))}
+
+
+classifier = clustering.classifier
+
+
+def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
+    features = clustering.features(result, data)
+    return of_results.clustering(result, data, history, features) | of_results.refinement(result, data, features)

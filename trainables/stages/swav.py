@@ -16,7 +16,7 @@ epsilon and number of prototypes.
 Axes: N images, B batch of this rank, T of all ranks, V crops, E embedding width, K prototypes.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -26,7 +26,8 @@ from torch.nn import functional
 from .. import settings
 from ..data import augment, multicrop
 from ..data.batch_random import BatchRandom
-from ..interfaces import Batch, DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..figures import of_results
+from ..interfaces import Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, schedules, sinkhorn
 from ..nets import backbones, larc, models
 from ..nets import swav as nets
@@ -36,7 +37,7 @@ from ..training.alternating_normalization import AnConfig
 
 NAMESPACE = "swav"
 INPUTS: tuple[str, ...] = ()
-VERSION = 3
+VERSION = 4
 METRICS = (
     "loss",
     "lr",
@@ -46,6 +47,22 @@ METRICS = (
     *metrics.EVALUATION_METRICS,
 )
 CRITERION = ("view_agreement", "max")
+
+TRAINS_ON_LABELS = False
+WEIGHTS = ("backbone", "projection", "prototypes")
+ARRAYS = ("probabilities_eval", "features_eval")
+FACTS = ("network", "num_clusters", "temperature")
+TINY: Mapping[str, settings.Plain] = {
+    "augmentation": "affine",
+    "head": "linear",
+    "hidden_dim": 32,
+    "num_prototypes": 5,
+    "queue_length": 48,
+    "queue_start_epoch": 0,
+    "batch_size": 24,
+    "epochs": 1,
+    "optimizer.lr": 0.01,
+}
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
     "repo": {
@@ -227,7 +244,7 @@ def train(
 
     Returns:
         weights: backbone, projection, prototypes. arrays, float32: probabilities_eval (N, K), features_eval (N, E) of
-        length 1; where codes were corrected also refined_eval (N, K). facts: network, num_clusters.
+        length 1; where codes were corrected also refined_eval (N, K). facts: network, num_clusters, temperature.
     """
     setup = _set_up(config, data, runtime)
     parts: dict[str, loop.Stateful] = {
@@ -253,7 +270,11 @@ def train(
             "features_eval": embeddings_NE.cpu().numpy(),
             **setup.normalizer.arrays(eval_NK),
         },
-        facts={"network": setup.model.backbone.name, "num_clusters": config.num_prototypes},
+        facts={
+            "network": setup.model.backbone.name,
+            "num_clusters": config.num_prototypes,
+            "temperature": config.temperature,
+        },
         metrics=last,
     )
 
@@ -407,3 +428,21 @@ def _agreement(setup: _Setup, clusters_N: Tensor) -> float:
         return _scores(setup, embeddings_BE).argmax(1)
 
     return view_agreement.of_views(setup.model, setup.data, clusters_N, view, clusters_of, setup.runtime)
+
+
+def classifier(result: Result, data: ImageData) -> models.ClusterClassifier:
+    """Backbone, projection and prototypes, which are the clusters."""
+    projection, prototypes = result.weights["projection"], result.weights["prototypes"]
+    hidden_dim = len(projection["0.weight"]) if "0.weight" in projection else 0
+    num_prototypes, feature_dim = prototypes["weight"].shape
+    backbone = pretext.backbone(result.facts["network"], data.shape, seed=0)
+    model = nets.PrototypeModel(backbone, feature_dim, hidden_dim, num_prototypes)
+    for part, name in ((model.backbone, "backbone"), (model.head, "projection"), (model.prototypes, "prototypes")):
+        part.load_state_dict(result.weights[name])
+    head = nn.Sequential(model.head, models.CosineHead(model.prototypes, result.facts["temperature"]))
+    return models.ClusterClassifier(model.backbone, head, data.mean, data.std)
+
+
+def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
+    drawn = of_results.clustering(result, data, history) | of_results.features_by_class(result, data)
+    return drawn | of_results.refinement(result, data, of_results.kept(result, "features_eval"))

@@ -20,16 +20,17 @@ Nothing is clustered twice: the distances are those of the clustering.
 Axes: N images.
 """
 
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from .. import settings
-from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
+from ..figures import of_results
+from ..interfaces import CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import fusion as maths_fusion
 from ..maths import uncertainty
 from ..nets import backbones, feature_maps
 from ..nets.precision import ComputeConfig
-from ..training import deepcluster
+from ..training import deepcluster, deepcluster_model
 from ..training.deepcluster_features import Fusion
 from ..training.deepcluster_settings import ClusteringConfig
 from ..training.optimizers import SgdConfig
@@ -37,9 +38,23 @@ from ..training.views import AffineConfig
 
 NAMESPACE = "uad"
 INPUTS: tuple[str, ...] = ()
-VERSION = 3
+VERSION = 4
 METRICS = (*deepcluster.METRICS, "weight_mean", "weight_std")
 CRITERION = ("assignment_nmi", "max")
+
+TRAINS_ON_LABELS = False
+WEIGHTS = ("backbone", "clustering")
+ARRAYS = ("pseudo_labels", "distances", "weights", "probabilities_train", "probabilities_eval")
+FACTS = ("network", "sobel", "fusion")
+TINY: Mapping[str, settings.Plain] = {
+    "augmentation": "affine",
+    "batch_size": 24,
+    "epochs": 1,
+    "num_clusters": 6,
+    "clustering.pca_dim": 8,
+    "low_level_channels": 4,
+    "optimizer.lr": 0.01,
+}
 
 _FUSED, _WEIGHTED = {"fusion": (True,)}, {"uncertainty_weighting": (True,)}
 _HIGH_LEVEL = {"fc7": "top", "last_pool": "last_pool", "last_conv": "last_conv"}
@@ -186,3 +201,10 @@ def train(
             source_index=config.weight_source_index,
         )
     return (yield from deepcluster.train(config, data, runtime, fusion, weighting))
+
+
+classifier = deepcluster_model.classifier
+
+
+def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
+    return of_results.clustering(result, data, history) | of_results.pseudo_labels(result, data, history)

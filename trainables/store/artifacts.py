@@ -81,6 +81,10 @@ class Progress:
     epochs: Sequence[Mapping[str, float]]
 
 
+Draw = Callable[[Path], Mapping[str, Any] | None]
+"""Writes figures into the folder that it is given; what it returns is said of the result."""
+
+
 class Leases(Protocol):
     """Turns between nodes: which of them may compute a result."""
 
@@ -227,6 +231,28 @@ class Store:
         if self.remote is not None:  # which has it too
             eviction.make_room(self.root)
 
+    def meta(self, name: str) -> dict[str, Any]:
+        """What meta.json says of a finished stage; empty where it cannot be read, as after it had to make room."""
+        try:
+            content: dict[str, Any] = json.loads((self.root / name / "meta.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return content
+
+    def forget(self, name: str) -> None:
+        """Read the result anew when it is asked for again."""
+        self._memory.pop(name, None)
+
+    def discard(self, name: str) -> None:
+        """Take a result out of the folder, where it is there, to be computed again. Within ``flight``."""
+        self.forget(name)
+        aside = self.root / f".evicted-{name}-{uuid.uuid4().hex[:8]}"
+        try:
+            (self.root / name).rename(aside)
+        except FileNotFoundError:
+            return
+        shutil.rmtree(aside, ignore_errors=True)
+
     def epochs(self, name: str) -> list[dict[str, float]]:
         """Metrics of every epoch of a finished stage."""
         rows: list[dict[str, float]] = json.loads((self.root / name / "epochs.json").read_text())
@@ -238,7 +264,7 @@ class Store:
         result: Result,
         meta: Mapping[str, Any],
         epochs: Sequence[Mapping[str, float]],
-        draw: Callable[[Path], None] | None = None,
+        draw: Draw | None = None,
     ) -> None:
         """Publish a result, all of it or nothing. Call it within ``flight`` of the same name.
 
@@ -249,7 +275,7 @@ class Store:
             result: weights, arrays, facts and metrics.
             meta: further content of meta.json.
             epochs: the metrics of every epoch.
-            draw: writes figures into the folder that it is given.
+            draw: writes figures into the folder that it is given; what it returns is further content of meta.json.
         """
         fresh = self._fresh(name, "computed")
         try:
@@ -259,12 +285,19 @@ class Store:
                 np.save(buffer, array, allow_pickle=False)
                 _write(fresh / "arrays" / f"{array_name}.npy", buffer.getvalue())
             _write(fresh / "epochs.json", json.dumps([dict(epoch) for epoch in epochs]).encode())
+            drawn: Mapping[str, Any] | None = None
             if draw is not None:
                 (fresh / "figures").mkdir()
-                draw(fresh / "figures")
+                drawn = draw(fresh / "figures")
             files = sorted(path for path in fresh.rglob("*") if path.is_file())
             digests = {str(path.relative_to(fresh)): _digest(path.read_bytes()) for path in files}
-            content = {**meta, "facts": dict(result.facts), "metrics": dict(result.metrics), "sha256": digests}
+            content = {
+                **meta,
+                **(drawn or {}),
+                "facts": dict(result.facts),
+                "metrics": dict(result.metrics),
+                "sha256": digests,
+            }
             _write(fresh / "meta.json", json.dumps(content, indent=1).encode())
             if self.remote is not None:
                 # Before it is here, so that whatever one node has, all nodes find.

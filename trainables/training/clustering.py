@@ -3,7 +3,7 @@
 Axes: N images, H heads, C clusters.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,26 @@ def restored(start: Result, shape: DataShape, seed: int) -> models.ClusteringMod
     model.backbone.load_state_dict(start.weights["backbone"])
     model.heads[0].load_state_dict(start.weights["head"])
     return model
+
+
+def classifier(result: Result, data: ImageData) -> models.ClusterClassifier:
+    """The model of a stage that left a backbone, one linear head and the facts network and num_clusters."""
+    model = restored(result, data.shape, seed=0)
+    return models.ClusterClassifier(model.backbone, model.heads[0], data.mean, data.std)
+
+
+def features(result: Result, data: ImageData) -> Callable[[Tensor], Tensor]:
+    """Gives the backbone's features (P, D), on the CPU, of some rows of the evaluation split (int64).
+
+    Of a result as ``classifier`` takes it; the model is built at the first call.
+    """
+
+    def of_rows(rows_P: Tensor) -> Tensor:
+        images_NCHW = data.eval.images_NCHW
+        picked_NCHW = images_NCHW[rows_P.to(images_NCHW.device)]
+        return models.predict(classifier(result, data).backbone, picked_NCHW, data.mean, data.std).cpu()
+
+    return of_rows
 
 
 def parts(model: models.ClusteringModel, head: int = 0) -> dict[str, State]:

@@ -22,10 +22,10 @@ from torch import Tensor
 
 from ..data import augment, batches
 from ..data.batch_random import BatchRandom
-from ..interfaces import Clustering, DataShape, Epoch, ImageData, Result, Runtime
+from ..interfaces import Clustering, DataShape, Epoch, ImageData, Result, Runtime, State, Whitening
 from ..maths import cluster_sampling, metrics, uncertainty
 from ..nets import alexnet, backbones, feature_maps
-from . import clustering, loop
+from . import clustering, deepcluster_model, loop
 from .deepcluster_classifier import Learner
 from .deepcluster_features import Extractor, Fusion
 from .deepcluster_settings import DeepClusterConfig
@@ -69,7 +69,7 @@ class _Round:
     weights_N: Tensor
     points_NE: NDArray[np.float32]
     eval_points_NE: NDArray[np.float32] | None
-    num_flat: int
+    whitening: Whitening | None
     weighted: bool
 
     @property
@@ -116,10 +116,10 @@ def train(
     """Cluster and learn in turns; see the module's docstring. fusion, weighting: None is DeepCluster.
 
     Returns:
-        weights: backbone. facts: network, sobel. arrays of the final model's clustering: pseudo_labels,
-        distances and weights (N,) of the training images; probabilities_train and probabilities_eval of a k-means into
-        as many clusters as classes on the final features, which acc, nmi and ari are of. assignment_nmi: between the
-        labels of the last epoch and the final ones.
+        weights: backbone, clustering (PCA and centroids of the final clustering). facts: network, sobel, fusion. arrays
+        of the final model's clustering: pseudo_labels, distances and weights (N,) of the training images;
+        probabilities_train and probabilities_eval of a k-means into as many clusters as classes on the final features,
+        which acc, nmi and ari are of. assignment_nmi: between the labels of the last epoch and the final ones.
     """
     learner = Learner(config, data, runtime, fusion)
     before = loop.Values(labels_N=None)
@@ -137,16 +137,23 @@ def train(
     }  # fmt: skip
     last = yield from loop.epochs(config.epochs, runtime, parts, run)
     final = _cluster(learner, fusion, weighting, config.epochs, with_eval=True)
-    arrays, evaluated = _evaluate(learner, final)
+    centroids_CD, arrays, evaluated = _evaluate(learner, final)
     return Result(
-        weights={"backbone": learner.backbone.state_dict()},
+        weights={
+            "backbone": learner.backbone.state_dict(),
+            "clustering": _clustering_state(learner, final, centroids_CD, fusion),
+        },
         arrays={
             "pseudo_labels": final.clustering.labels_N,
             "distances": final.clustering.distances_N,
             "weights": final.weights_N.cpu().numpy(),
             **arrays,
         },
-        facts={"network": learner.backbone.name, "sobel": config.sobel},
+        facts={
+            "network": learner.backbone.name,
+            "sobel": config.sobel,
+            "fusion": deepcluster_model.facts_of(fusion, runtime.seed),
+        },
         metrics={"loss": last["loss"]} | _description(final, before["labels_N"], data) | evaluated,
     )
 
@@ -164,7 +171,7 @@ def _cluster(
         config.clustering.pca_dim,
         config.clustering.incremental_pca,
     )
-    points_NE, points_of, num_flat = extractor.points(epoch)
+    points_NE, points_of, whitening = extractor.points(epoch)
     if config.clustering.method == "pic":
         result = runtime.search.pic(
             points_NE, config.clustering.pic_neighbors, config.clustering.pic_sigma, config.clustering.pic_damping
@@ -185,7 +192,7 @@ def _cluster(
     eval_points_NE = None
     if with_eval:
         eval_points_NE = points_NE if data.is_union else points_of(data.eval)
-    return _Round(result, labels_N, weights_N, points_NE, eval_points_NE, num_flat, weighting is not None)
+    return _Round(result, labels_N, weights_N, points_NE, eval_points_NE, whitening, weighting is not None)
 
 
 def _seed(runtime: Runtime, epoch: int) -> int:
@@ -259,7 +266,7 @@ def _description(clustered: _Round, before_N: Tensor | None, data: ImageData) ->
         "mean_squared_distance": clustering.inertia / len(labels_N),
         "num_clusters": float(clustered.num_clusters),
         "num_empty_train_clusters": float(clustering.num_empty),
-        "num_flat_directions": float(clustered.num_flat),
+        "num_flat_directions": float(clustered.whitening.num_flat if clustered.whitening else 0),
         "pseudo_share_max": float(np.bincount(labels_N).max() / len(labels_N)),
     }
     if before_N is not None:
@@ -274,8 +281,25 @@ def _description(clustered: _Round, before_N: Tensor | None, data: ImageData) ->
     return numbers
 
 
-def _evaluate(learner: Learner, clustered: _Round) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
-    """Probabilities and metrics of a k-means of the final points into as many clusters as there are classes."""
+def _clustering_state(
+    learner: Learner, final: _Round, centroids_CD: NDArray[np.float32], fusion: Fusion | None
+) -> State:
+    """What ``deepcluster_model.classifier`` needs beside the backbone."""
+    state = {"centroids": torch.tensor(centroids_CD)}
+    if final.whitening is not None:
+        state |= {
+            "matrix": torch.tensor(final.whitening.matrix_DE, dtype=torch.float32),
+            "offset": torch.tensor(final.whitening.offset_E, dtype=torch.float32),
+        }
+    if fusion is not None and fusion.channel_selection_scope != "per_batch":
+        state["channels"] = learner.kept_channels(fusion, learner.config.epochs).cpu()
+    return state
+
+
+def _evaluate(
+    learner: Learner, clustered: _Round
+) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]], dict[str, float]]:
+    """A k-means of the final points into as many clusters as there are classes: centroids, probabilities, metrics."""
     data, runtime = learner.data, learner.runtime
     assert clustered.eval_points_NE is not None
     final = runtime.search.kmeans(
@@ -289,4 +313,8 @@ def _evaluate(learner: Learner, clustered: _Round) -> tuple[dict[str, NDArray[An
         "probabilities_train": clustering.closeness(clustered.points_NE, final.centroids_CD),
         "probabilities_eval": clustering.closeness(clustered.eval_points_NE, final.centroids_CD),
     }
-    return arrays, clustering.evaluate(arrays["probabilities_eval"], data, confidence_threshold=0.99)
+    return (
+        final.centroids_CD,
+        arrays,
+        clustering.evaluate(arrays["probabilities_eval"], data, confidence_threshold=0.99),
+    )

@@ -76,13 +76,17 @@ class Learner:
             self.trained = self.runtime.prepare(self.classifier, self.config.compute)
         assert self.trained is not None
         if self._fusion is not None:
-            self.classifier.low_C = kept_channels(self._fusion, self._shapes, self.runtime, epoch)
+            self.classifier.low_C = self.kept_channels(self._fusion, epoch)
         top = self.classifier.top
         nn.init.normal_(top.weight, std=0.01, generator=self.runtime.generator("top", epoch))
         nn.init.zeros_(top.bias)
         return self.trained, torch.optim.SGD(
             top.parameters(), lr=self.config.optimizer.lr, weight_decay=self.config.optimizer.weight_decay, fused=True
         )
+
+    def kept_channels(self, fusion: Fusion, epoch: int) -> Tensor:
+        """The low-level channels that an epoch clusters."""
+        return kept_channels(fusion, self._shapes, self.runtime, epoch)
 
     @property
     def _shapes(self) -> feature_maps.Shapes:

@@ -53,15 +53,17 @@ class Extractor:
     pca_dim: int
     incremental: bool
 
-    def points(self, epoch: int) -> tuple[NDArray[np.float32], Callable[[Split], NDArray[np.float32]], int]:
-        """Points of the training images, what does the same to another split, and the number of flat directions.
+    def points(
+        self, epoch: int
+    ) -> tuple[NDArray[np.float32], Callable[[Split], NDArray[np.float32]], Whitening | None]:
+        """Points of the training images, what does the same to another split, and the PCA; None without one.
 
         Raises:
             FloatingPointError: features are not finite.
             ValueError: all features are the same.
         """
         if self.pca_dim == 0:
-            return self._mapped(self.data.train, None, epoch), lambda split: self._mapped(split, None, epoch), 0
+            return self._mapped(self.data.train, None, epoch), lambda split: self._mapped(split, None, epoch), None
         if self.incremental:
             sums: streaming_pca.Moments | None = None
             for rows_BD in self._batches(self.data.train, epoch):
@@ -74,7 +76,7 @@ class Extractor:
             rows_ND = self._matrix(self.data.train, epoch)
             fitted = self._fitted(rows_ND)
             train_NE = _unit(fitted.apply(rows_ND))
-        return train_NE, lambda split: self._mapped(split, fitted, epoch), fitted.num_flat
+        return train_NE, lambda split: self._mapped(split, fitted, epoch), fitted
 
     def _fitted(self, rows_ND: NDArray[np.float32]) -> Whitening:
         blocks = self._blocks(rows_ND.shape[1])

@@ -11,10 +11,11 @@ from matplotlib.transforms import ScaledTranslation, Transform
 
 from trainables.palette import BLUE, GRAY, GREEN, ORANGE
 
+from ...ledger.aggregate import Spread
 from ...ledger.formatting import format_number, format_value
 from ..flat_regions import FlatRegion, flat_region
 from ..parameters import Parameter, searched_parameters
-from ..summary import ConfigurationRow, Spread, Summary
+from ..summary import ConfigurationRow, Summary
 from .axes import SMALL_PT, TEXT_PT, add_legend, new_figure
 from .plot import PlotFigure, Section
 

@@ -1,0 +1,138 @@
+"""What every stage says of itself, held against what it does: each is trained once, with its own TINY settings.
+
+A new stage needs no entry here: it is found by its file, and its inputs by the method that it stands in.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from trainables import pipeline, registry, settings
+from trainables.interfaces import ImageData
+from trainables.nets import checkpoints
+
+Trained = Any
+REFINED = "refined_eval"
+"""What a stage with refined assignments may leave beside its ARRAYS."""
+
+CLUSTERINGS = [name for name in registry.names() if "probabilities_eval" in registry.literals(name)["ARRAYS"]]
+WITHOUT_NETWORK = {"kmeans"}
+"""Clusterings of what another stage left; they have no network of their own."""
+
+
+@pytest.fixture(scope="session")
+def trained(
+    train: Callable[..., Trained], data: ImageData, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Trained]:
+    """trained(name): a stage after its TINY settings, behind the tiny stages of the first method that holds it."""
+
+    def changes(name: str) -> Mapping[str, Any]:
+        if name != "checkpoint":
+            return {}
+        file = tmp_path_factory.mktemp("checkpoint") / "weights.pt"
+        torch.save(dict(one("simclr").result.weights["backbone"]), file)
+        return {"path": str(file), "sha256": checkpoints.digest(file)}
+
+    @cache
+    def one(name: str) -> Trained:
+        stage: Any = pipeline.load(name)
+        config = settings.build(stage.Config, {**stage.TINY, **changes(name)})
+        assert not dict(stage.limits(config, data.shape))
+        return train(stage, config, data, {slot: one(other).result for slot, other in inputs(name).items()})
+
+    return one
+
+
+def inputs(name: str) -> dict[str, str]:
+    """Slot -> stage of everything that a stage reads."""
+    if registry.is_probe(name):
+        return {registry.PROBED: "simclr"}
+    if not pipeline.load(name).INPUTS:
+        return {}
+    method = next(names for names in pipeline.METHODS.values() if name in names)
+    by_slot = {pipeline.load(each).NAMESPACE: each for each in method}
+    return {slot: by_slot[slot] for slot in pipeline.load(name).INPUTS}
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_a_stage_leaves_what_it_says(trained: Callable[[str], Trained], name: str) -> None:
+    stage, result = pipeline.load(name), trained(name).result
+    assert set(result.weights) == set(stage.WEIGHTS)
+    assert set(result.arrays) - {REFINED} == set(stage.ARRAYS)
+    assert set(result.facts) == set(stage.FACTS)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_a_stage_reports_names_of_its_metrics_alone_and_its_criterion_at_the_end(
+    trained: Callable[[str], Trained], name: str
+) -> None:
+    stage, done = pipeline.load(name), trained(name)
+    reported = set(done.result.metrics) | {key for epoch in done.epochs for key in epoch.metrics}
+    assert reported and reported <= set(stage.METRICS)
+    assert stage.CRITERION is None or stage.CRITERION[0] in done.result.metrics
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_a_stage_that_says_so_leaves_a_backbone_that_a_probe_can_judge(
+    trained: Callable[[str], Trained], train: Callable[..., Trained], data: ImageData, name: str
+) -> None:
+    probe: Any = pipeline.load("knn_probe")
+    result = trained(name).result
+    if registry.leaves_backbone(name):
+        assert (
+            0
+            <= train(probe, settings.build(probe.Config, probe.TINY), data, {"probed": result}).result.metrics[
+                "knn_acc"
+            ]
+            <= 1
+        )
+    elif not registry.is_probe(name):
+        with pytest.raises(ValueError, match="left no backbone behind"):
+            train(probe, settings.build(probe.Config, probe.TINY), data, {"probed": result})
+
+
+@pytest.mark.parametrize("name", CLUSTERINGS)
+def test_the_classifier_gives_the_probabilities_that_were_stored(
+    trained: Callable[[str], Trained], data: ImageData, name: str
+) -> None:
+    stage, result = pipeline.load(name), trained(name).result
+    assert hasattr(stage, "classifier") != (name in WITHOUT_NETWORK)
+    if name in WITHOUT_NETWORK:
+        return
+    with torch.no_grad():
+        found_NC = stage.classifier(result, data)(data.eval.images_NCHW[:])
+    assert found_NC.dtype == torch.float32
+    np.testing.assert_allclose(found_NC.numpy(), result.arrays["probabilities_eval"], atol=2e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in CLUSTERINGS if name not in WITHOUT_NETWORK])
+def test_the_classifier_can_be_exported_for_any_number_of_images(
+    trained: Callable[[str], Trained], data: ImageData, name: str
+) -> None:
+    images_NCHW = data.eval.images_NCHW[:]
+    model = pipeline.load(name).classifier(trained(name).result, data)
+    exported = torch.export.export(
+        model, (images_NCHW[:2],), dynamic_shapes=({0: torch.export.Dim("batch", min=2)},), strict=False
+    )
+    with torch.no_grad():
+        torch.testing.assert_close(exported.module()(images_NCHW), model(images_NCHW), atol=2e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_figure_can_be_drawn_and_has_a_caption(
+    trained: Callable[[str], Trained], data: ImageData, name: str
+) -> None:
+    stage, done = pipeline.load(name), trained(name)
+    if not hasattr(stage, "figures"):
+        assert name not in CLUSTERINGS
+        return
+    history = [{"epoch": epoch.number, **epoch.metrics} for epoch in done.epochs]
+    found = stage.figures(done.result, data, history)
+    assert found
+    for figure in found.values():
+        assert figure.caption and not figure.caption.endswith(".")
+        assert figure.draw().axes
