@@ -255,7 +255,7 @@ def test_labeled_images_are_neither_refined_nor_weighed(data: ImageData, finishe
 
 
 def _none(setup: Any) -> Any:
-    return type(setup.normalizer)(config(), 3, 3, 120, torch.device("cpu"))
+    return type(setup.normalizer)(config().an, 3, 3, 120, torch.device("cpu"))
 
 
 def test_a_linear_probe_judges_what_it_learned(train: Train, run: Callable[..., Any], data: ImageData) -> None:

@@ -22,7 +22,8 @@ fixed: {pretext.epochs: 10, scan.epochs: 5, selflabel.epochs: 4}
 """
 SEARCH = "search: {selflabel.optimizer.lr: {choice: [0.001, 0.01, 0.1]}}\nsampler: grid\n"
 ABLATION = (
-    "ablate: {base: {}, more: {scan.lr: 0.5}, other: {method: kmeans}}\nobjective: {metric: scan/loss, mode: min}\n"
+    "ablate: {base: {}, more: {scan.optimizer.lr: 0.5}, other: {method: kmeans}}\n"
+    "objective: {metric: scan/loss, mode: min}\n"
 )
 
 
