@@ -8,8 +8,8 @@
 
 A lock is an ``flock``: the kernel takes it from a dead process at once, so a killed trial never blocks its successors.
 In a storage by URI the folder is this node's own, and every result is in the object store before it is here (see
-``object_store``); the nodes of one cluster then take turns by leases. Every file's sha256 stands in meta.json, because a
-flipped bit in a tensor file loads without a word.
+``object_store``); the nodes of one cluster then take turns by leases. Every file's sha256 stands in meta.json, because
+a flipped bit in a tensor file loads without a word.
 """
 
 import fcntl
