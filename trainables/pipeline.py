@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # it loads torch, which names and stages need, but no list of
     from .interfaces import DataShape, Stage
 
 METHODS: Mapping[str, tuple[str, ...]] = {
+    "cc": ("cc",),
     "dccm": ("dccm",),
     "kmeans": ("simclr", "kmeans"),
     "scan": ("simclr", "neighbors", "scan", "selflabel"),

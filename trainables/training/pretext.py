@@ -25,11 +25,8 @@ MONITOR_NEIGHBORS = 100
 """SCAN's monitor votes among this many neighbors."""
 
 
-class PretextConfig(Protocol):
-    """Settings that every pretext's Config has. Those of batches and views; the optimizer is SGD."""
-
-    @property
-    def network(self) -> str: ...
+class ViewedConfig(Protocol):
+    """Settings of batches and views, which everything that trains on views has; the optimizer may be any."""
 
     @property
     def batch_size(self) -> int: ...
@@ -39,9 +36,6 @@ class PretextConfig(Protocol):
 
     @property
     def views(self) -> ViewsConfig: ...
-
-    @property
-    def optimizer(self) -> SgdConfig: ...
 
 
 class _Sized(Protocol):
@@ -99,9 +93,9 @@ def sgd(config: SgdConfig, model: nn.Module, *, nesterov: bool = False) -> torch
 
 @dataclass(frozen=True)
 class Source:
-    """Where a pretext's views come from. images: ``data.pretext``, put together once and not in every epoch."""
+    """Where views come from. images: of a pretext ``data.pretext``, put together once and not in every epoch."""
 
-    config: PretextConfig
+    config: ViewedConfig
     data: ImageData
     images: Split
     runtime: Runtime
