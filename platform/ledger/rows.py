@@ -104,6 +104,11 @@ def configuration_of(row: Mapping[str, Any]) -> Configuration:
     return Configuration(row["number"], row["variant"], json.loads(row["params"]))
 
 
+def stage_of(kept: Mapping[str, Any]) -> StageRecord:
+    """A stage as the ledger keeps it, in JSON, where a tuple is a list."""
+    return StageRecord(**{**kept, "notes": tuple(kept.get("notes", ()))})
+
+
 def trial_of(row: Mapping[str, Any]) -> Trial:
     return Trial(
         row["key"],
@@ -115,7 +120,7 @@ def trial_of(row: Mapping[str, Any]) -> Trial:
         row["attempts"],
         json.loads(row["worker"]),
         json.loads(row["metrics"]),
-        [StageRecord(**stage) for stage in json.loads(row["stages"])],
+        [stage_of(stage) for stage in json.loads(row["stages"])],
         row["error"],
         row["started"],
         row["ended"],

@@ -13,9 +13,8 @@ from typing import Any
 from trainables.seeds import is_crossed, parts
 
 from ..ledger.rows import Configuration, Launch, Trial
-from ..study import yaml_writer
 from ..study.errors import redacted
-from . import figures, html, latex, markdown
+from . import figures, html, latex, markdown, yaml_writer
 from .summary import ConfigurationRow, Summary
 
 COMPARISONS = "comparisons"

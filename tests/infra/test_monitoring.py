@@ -19,7 +19,7 @@ METRIC = re.compile(r"\bray_\w+")
 
 def shown() -> set[str]:
     """What the code shows, as Prometheus sees it: Ray writes its name before, and adds _total to a counter."""
-    text = (ROOT / "trainables" / "gauges.py").read_text()
+    text = (ROOT / "trainables" / "prometheus.py").read_text()
     own = re.findall(r'\b(Gauge|Counter)\(\s*"(\w+)"', text)
     assert len(own) >= 5
     return {f"ray_{name}" + ("_total" if kind == "Counter" else "") for kind, name in own} | {

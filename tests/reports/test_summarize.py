@@ -153,6 +153,7 @@ def test_the_end_of_a_sweep_reads_the_launch_once(
         log_parent=lambda files, note, metrics: notes.append(note),
         close=lambda seconds: "",
         ids=lambda: {"uri": None},
+        model_error="",
     )
     monkeypatch.setattr(end_of_sweep, "Tracker", lambda *arguments: tracker)
     monkeypatch.setattr(end_of_sweep.cluster, "size", lambda *arguments: None)

@@ -1,5 +1,6 @@
 import csv
 import io
+import json
 from html.parser import HTMLParser
 from pathlib import Path
 from platform.reports import writer
@@ -207,6 +208,8 @@ def test_the_best_trials_own_figures_are_shown(sweep: Any) -> None:
     folder = sweep.storage / "stages" / f"spc-{'a' * 16}" / "figures"
     folder.mkdir(parents=True)
     (folder / "confusion.png").write_bytes(PNG)
+    caption = "Which clusters the images of each class went to"
+    (folder.parent / "meta.json").write_text(json.dumps({"captions": {"confusion": caption}}))
     written = _written(sweep)
     alts = [image["alt"] for image in Page(written["report.html"].read_text()).of("img")]
     assert alts[1] == "Which clusters the images of each class went to."

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainables import pipeline
+from trainables import pipeline, settings
 from trainables.interfaces import Epoch, ImageData, Result, Split
 from trainables.runner import profiling
 from trainables.runner.runtime import SingleProcess
@@ -33,9 +33,9 @@ def data() -> ImageData:
 
 @dataclass(frozen=True)
 class Config:
-    epochs: int = 100
-    size: int = 8
-    fails: bool = False
+    epochs: int = settings.setting(100, "epochs")
+    size: int = settings.setting(8, "side of the matrices")
+    fails: bool = settings.setting(False, "raise an error")
 
 
 def fake(name: str, inputs: tuple[str, ...] = (), smoke: Mapping[str, Any] | None = None) -> Any:

@@ -178,8 +178,8 @@ def test_the_published_values_come_first_then_the_other_starts(make_study: MakeS
     study = page(make_study, "random", START)
     defaults = study.stages["spc"].Config()
     first, second, third = drawn(study, 3)
-    assert first == {DELTA: defaults.strong_threshold, RATE: defaults.lr}
-    assert second == {DELTA: 0.5, RATE: defaults.lr}
+    assert first == {DELTA: defaults.strong_threshold, RATE: defaults.optimizer.lr}
+    assert second == {DELTA: 0.5, RATE: defaults.optimizer.lr}
     assert 0.1 <= third[DELTA] <= 0.6
 
 

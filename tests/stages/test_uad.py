@@ -235,7 +235,8 @@ def test_alexnet_trains_on_fused_features_with_dropout_and_resumes_to_the_same_b
     rest = train(uad, settings, images, saved=copy.deepcopy(next(steps).state()))
     expected = next(steps).metrics
     assert rest.metrics[0]["loss"] == expected["loss"]
-    assert rest.result.facts == {"network": "alexnet_dc", "sobel": True}
+    assert (rest.result.facts["network"], rest.result.facts["sobel"]) == ("alexnet_dc", True)
+    assert rest.result.facts["fusion"]["low_level_source"] == "pool1"
     probe = train(linear_probe, linear_probe.Config(batch_size=8, epochs=1), images, {"probed": rest.result})
     assert probe.result.facts["layers"] == ["conv1", "conv2", "conv3", "conv4", "conv5", "output"]
 

@@ -42,9 +42,8 @@ def test_an_override_replaces_what_the_file_says(write: Write) -> None:
         ("pretext.epohcs=4", "--set #1: fixed.pretext.epohcs: pretext.epohcs is not a setting of 'spc'. Did you mean"),
         ("trials=many", "--set #1: trials: trials must be a whole number, but is 'many'."),
         (
-            "pretext.lr=1e-3",
-            "--set #1: fixed.pretext.lr: pretext.lr must be a number, above 0, but is '1e-3'. It was read as "
-            "text; write 0.001.",
+            "pretext.lr=tiny",
+            "--set #1: fixed.pretext.lr: pretext.lr must be a number, above 0, but is 'tiny'.",
         ),
         ("trials", "--set #1: an override is KEY=VALUE, but is 'trials'. Write for example --set trials=4."),
         ("trials=", "--set #1: an override is KEY=VALUE, but is 'trials='."),

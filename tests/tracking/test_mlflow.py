@@ -106,6 +106,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracker]:
     tracker.log_parent([report], "best: **δ=0.9**", {"best/acc": 0.5})
     tracker.log_best_model("key0", classifier, np.zeros((1, 1, 8, 8), np.float32))
     assert not tracker.close(60)
+    assert tracker.model_error == ""
     yield tracker
     ledger.close()
 
@@ -116,7 +117,7 @@ def classifier() -> torch.nn.Module:
     return models.ClusterClassifier(backbone, torch.nn.Linear(backbone.width, 10), [0.5], [0.5])
 
 
-def test_a_model_that_cannot_be_built_is_said_once_and_is_no_fault_of_the_tracker_s(finished: Tracker) -> None:
+def test_a_model_that_cannot_be_built_is_said_once_and_is_no_error_of_the_tracker_s(finished: Tracker) -> None:
     def build() -> torch.nn.Module:
         raise RuntimeError("Missing key(s): 0.weight")
 
@@ -124,7 +125,7 @@ def test_a_model_that_cannot_be_built_is_said_once_and_is_no_fault_of_the_tracke
     again.start()
     again.log_best_model("key0", build, np.zeros((1, 1, 8, 8), np.float32))
     assert not again.close(60)
-    assert again.model_fault == (
+    assert again.model_error == (
         "No model of the best trial is logged: it could not be built: Missing key(s): 0.weight."
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from .yaml_reader import scalar
+from ..study.yaml_reader import scalar
 
 
 class _Dumper(yaml.SafeDumper):

@@ -1,5 +1,5 @@
+from platform.reports.yaml_writer import dump
 from platform.study.yaml_reader import parse
-from platform.study.yaml_writer import dump
 from typing import Any
 
 import pytest
