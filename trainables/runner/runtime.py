@@ -98,7 +98,7 @@ class TrainWorker:
 
 @dataclass(frozen=True)
 class StageRuntime:
-    """A Runtime (see contract.py) for one stage of one trial."""
+    """A Runtime (see ``interfaces``) for one stage of one trial."""
 
     process_group: ProcessGroup
     stage: str
