@@ -214,6 +214,9 @@ def _probe_errors(document: Document, page: Page) -> list[StudyError]:
             errors.append(document.error(("probes", index), sentence))
         elif name in page.probes[:index]:
             errors.append(document.error(("probes", index), f"probe {name!r} stands twice. Take one out."))
+    if page.probes and not errors and not any(map(registry.leaves_backbone, pipeline.METHODS[page.method])):
+        sentence = f"no stage of {page.method!r} leaves a backbone for a probe to judge. Take probes out."
+        errors.append(document.error(("probes",), sentence))
     return errors
 
 

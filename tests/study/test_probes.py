@@ -10,7 +10,7 @@ from platform.study.study import load_study
 
 import pytest
 
-from trainables import pipeline
+from trainables import pipeline, registry
 from trainables.interfaces import DataShape
 
 Write = Callable[..., Path]
@@ -135,3 +135,15 @@ def test_a_probe_is_bounded_by_its_own_data_set(write: Write) -> None:
     assert data_errors(study, large, large) == []
     (error,) = data_errors(study, large, DataShape(15, 5, 10, 1, 8))
     assert "knn_probe.num_neighbors" in str(error) and "training images (15)" in str(error)
+
+
+@pytest.mark.parametrize("method", sorted(pipeline.METHODS))
+@pytest.mark.parametrize("probe", registry.probes())
+def test_a_probe_after_a_method_without_a_backbone_is_refused_before_anything_starts(
+    write: Write, method: str, probe: str
+) -> None:
+    text = f"method: {method}\nprobes: [{probe}]\n"
+    if any(map(registry.leaves_backbone, pipeline.METHODS[method])):
+        assert load_study(write(text)).probes == (probe,)
+    else:
+        assert f"no stage of '{method}' leaves a backbone for a probe to judge. Take probes out." in errors(write, text)
