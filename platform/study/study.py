@@ -27,7 +27,7 @@ from .sections import (
     read_start,
     read_values,
 )
-from .yaml_reader import Document, read
+from .yaml_reader import Document, Where, read
 
 __all__ = ["Objective", "Resources", "Row", "Sampler", "Share", "Study", "Tracking", "configs", "load_study"]
 
@@ -214,10 +214,23 @@ def _probe_errors(document: Document, page: Page) -> list[StudyError]:
             errors.append(document.error(("probes", index), sentence))
         elif name in page.probes[:index]:
             errors.append(document.error(("probes", index), f"probe {name!r} stands twice. Take one out."))
-    if page.probes and not errors and not any(map(registry.leaves_backbone, pipeline.METHODS[page.method])):
-        sentence = f"no stage of {page.method!r} leaves a backbone for a probe to judge. Take probes out."
-        errors.append(document.error(("probes",), sentence))
+    for method, where in _probed_methods(page).items() if not errors else ():
+        if not any(map(registry.leaves_backbone, pipeline.METHODS[method])):
+            sentence = f"no stage of {method!r} leaves a backbone for a probe to judge. Take probes out."
+            errors.append(document.error(where, sentence))
     return errors
+
+
+def _probed_methods(page: Page) -> dict[str, Where]:
+    """Each known method that probes follow, the study's or that of a row, and the place where it is said."""
+    if not page.probes:
+        return {}
+    places: dict[str, Where] = {} if page.ablate else {page.method: ("probes",)}
+    for label, row in page.ablate.items():
+        method = row.get("method", page.method)
+        if method in pipeline.METHODS:
+            places.setdefault(method, ("ablate", label, "method") if "method" in row else ("probes",))
+    return places
 
 
 def _fixed(reading: Reading) -> dict[str, Plain]:

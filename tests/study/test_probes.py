@@ -147,3 +147,9 @@ def test_a_probe_after_a_method_without_a_backbone_is_refused_before_anything_st
         assert load_study(write(text)).probes == (probe,)
     else:
         assert f"no stage of '{method}' leaves a backbone for a probe to judge. Take probes out." in errors(write, text)
+
+
+def test_a_row_whose_method_leaves_no_backbone_is_refused_where_it_names_it(write: Write) -> None:
+    text = "method: scan\nprobes: [linear_probe]\nablate:\n  a: {}\n  b: {method: dccm}\n"
+    sentence = "no stage of 'dccm' leaves a backbone for a probe to judge. Take probes out."
+    assert errors(write, text) == f"spc.yaml:5: ablate.b.method: {sentence}"
