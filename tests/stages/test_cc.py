@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trainables.interfaces import ImageData, Split
-from trainables.maths import metrics
+from trainables.interfaces import ImageData
 from trainables.settings import build
 from trainables.stages import cc
 from trainables.stages.cc import Config
@@ -95,31 +93,6 @@ def test_the_heads_start_with_weights_of_their_own(data: ImageData) -> None:
     model = cc.TwoHeads(backbone, feature_dim=3, num_clusters=3)
     for name, weights in model.head.state_dict().items():
         assert not torch.equal(weights, model.cluster_head.state_dict()[name]), name
-
-
-def test_going_on_from_an_epoch_equals_an_uninterrupted_run(train: Callable[..., Any], data: ImageData) -> None:
-    whole = trained(train, data)
-    # A state is read when it is saved, so the run is stopped there.
-    stopped = trained(train, data, epochs=1)
-    rest = trained(train, data, saved=stopped.epochs[0].state())
-    assert whole.metrics[1:] == rest.metrics
-    for part, weights in whole.result.weights.items():
-        assert all(torch.equal(value, rest.result.weights[part][name]) for name, value in weights.items()), part
-    for name, array in whole.result.arrays.items():
-        np.testing.assert_array_equal(array, rest.result.arrays[name])
-
-
-def test_labels_steer_nothing(train: Callable[..., Any], data: ImageData) -> None:
-    blind = replace(
-        data,
-        train=Split(data.train.images_NCHW, torch.full((120,), -1)),
-        eval=Split(data.eval.images_NCHW, torch.full((60,), -1)),
-    )
-    seeing, unseeing = (trained(train, each, epochs=1) for each in (data, blind))
-    free = {name: value for name, value in seeing.metrics[0].items() if not metrics.looks_at_labels(name)}
-    assert unseeing.metrics[0] == free
-    for name, array in seeing.result.arrays.items():
-        np.testing.assert_array_equal(array, unseeing.result.arrays[name])
 
 
 def test_judging_on_the_training_images_predicts_them_once(train: Callable[..., Any], union: ImageData) -> None:

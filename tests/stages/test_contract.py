@@ -3,22 +3,30 @@
 A new stage needs no entry here: it is found by its file, and its inputs by the method that it stands in.
 """
 
+import copy
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from trainables import pipeline, registry, settings
-from trainables.interfaces import ImageData
+from trainables.interfaces import ImageData, Result, Split
+from trainables.maths import metrics
 from trainables.nets import checkpoints
+from trainables.runner.runtime import SingleProcess, StageRuntime
+from trainables.vector_search.faiss_search import FaissSearch
 
 Trained = Any
 REFINED = "refined_eval"
 """What a stage with refined assignments may leave beside its ARRAYS."""
 
+TRAINED = [name for name in registry.names() if "epochs" in settings.rules(pipeline.load(name).Config)]
+LABEL_FREE = [name for name in TRAINED if not registry.trains_on_labels(name) and not registry.is_probe(name)]
 CLUSTERINGS = [name for name in registry.names() if "probabilities_eval" in registry.literals(name)["ARRAYS"]]
 WITHOUT_NETWORK = {"kmeans"}
 """Clusterings of what another stage left; they have no network of their own."""
@@ -83,13 +91,8 @@ def test_a_stage_that_says_so_leaves_a_backbone_that_a_probe_can_judge(
     probe: Any = pipeline.load("knn_probe")
     result = trained(name).result
     if registry.leaves_backbone(name):
-        assert (
-            0
-            <= train(probe, settings.build(probe.Config, probe.TINY), data, {"probed": result}).result.metrics[
-                "knn_acc"
-            ]
-            <= 1
-        )
+        judged = train(probe, settings.build(probe.Config, probe.TINY), data, {"probed": result}).result
+        assert 0 <= judged.metrics["knn_acc"] <= 1
     elif not registry.is_probe(name):
         with pytest.raises(ValueError, match="left no backbone behind"):
             train(probe, settings.build(probe.Config, probe.TINY), data, {"probed": result})
@@ -136,3 +139,54 @@ def test_every_figure_can_be_drawn_and_has_a_caption(
     for figure in found.values():
         assert figure.caption and not figure.caption.endswith(".")
         assert figure.draw().axes
+
+
+def given(trained: Callable[[str], Trained], name: str) -> dict[str, Result]:
+    """What a stage reads, by slot."""
+    return {slot: trained(other).result for slot, other in inputs(name).items()}
+
+
+def two_epochs(name: str) -> Any:
+    """A stage's Config with its TINY settings for two epochs."""
+    stage = pipeline.load(name)
+    return settings.build(stage.Config, {**stage.TINY, "epochs": 2})
+
+
+def assert_same_bits(one: Result, other: Result) -> None:
+    for part, weights in one.weights.items():
+        for key, value in weights.items():
+            if isinstance(value, Tensor):
+                assert torch.equal(value, other.weights[part][key]), (part, key)
+    for array, values in one.arrays.items():
+        np.testing.assert_array_equal(values, other.arrays[array])
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_stage_goes_on_from_an_epoch_to_the_same_bits(
+    train: Callable[..., Trained], trained: Callable[[str], Trained], data: ImageData, name: str
+) -> None:
+    stage, config, read = pipeline.load(name), two_epochs(name), given(trained, name)
+    whole = train(stage, config, data, read)
+    # A state is read when it is saved, before the next epoch goes on.
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), stage.NAMESPACE, 0, FaissSearch(1))
+    saved = copy.deepcopy(next(stage.train(config, data, read, runtime)).state())
+    rest = train(stage, config, data, read, saved=saved)
+    assert rest.metrics == whole.metrics[1:] and rest.metrics
+    assert_same_bits(whole.result, rest.result)
+
+
+@pytest.mark.parametrize("name", LABEL_FREE)
+def test_labels_steer_nothing(
+    train: Callable[..., Trained], trained: Callable[[str], Trained], data: ImageData, name: str
+) -> None:
+    def unlabeled(split: Split) -> Split:
+        return Split(split.images_NCHW, torch.full_like(split.labels_N, -1))
+
+    blind = replace(data, train=unlabeled(data.train), eval=unlabeled(data.eval))
+    stage, config, read = pipeline.load(name), two_epochs(name), given(trained, name)
+    seeing, unseeing = train(stage, config, data, read), train(stage, config, blind, read)
+    label_free = [
+        {key: value for key, value in epoch.items() if not metrics.looks_at_labels(key)} for epoch in seeing.metrics
+    ]
+    assert unseeing.metrics == label_free
+    assert_same_bits(seeing.result, unseeing.result)
