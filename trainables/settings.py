@@ -240,7 +240,8 @@ def fault(config: type[Any], name: str, value: Any, shown: str = "") -> str | No
 
     ``shown`` replaces the name in the sentence (a study file says ``spc.strong_threshold``).
     """
-    kind, rule, shown = kind_of(config, name), rules(config)[name], shown or name
+    declared, shown = _declared(config)[name], shown or name
+    kind, rule = declared.kind, declared.rule
     right = isinstance(value, kind) or (kind is float and isinstance(value, int))
     if isinstance(value, bool) and kind is not bool:
         right = False

@@ -88,7 +88,7 @@ class PipelineRunner:
         self, storage: str, process_group: ProcessGroup, search: Search, leases: artifacts.Leases | None = None
     ) -> None:
         self.store = artifacts.Store(storage, leases)
-        self._team = process_group
+        self._process_group = process_group
         self._search = search
         self._data: dict[str, ImageData] = {}
 
@@ -100,7 +100,7 @@ class PipelineRunner:
             Whatever a stage raises.
         """
         started = time.perf_counter()
-        if self._team.rank == 0 and event_log.is_kept():
+        if self._process_group.rank == 0 and event_log.is_kept():
             event_log.note(event_log.START, trial_key(trial_spec))
         guards = Guards.of(trial_spec)
         probes = trial_spec.get("probes", ())
@@ -137,19 +137,19 @@ class PipelineRunner:
         fingerprint = fingerprint_of(trial_spec, stage)
         if fingerprint not in self._data:
             fields = trial_spec["probe_dataset"] if _has_own_data(trial_spec, stage) else trial_spec["dataset"]
-            data = datasets.load(datasets.Spec(**fields), self._team.device)
+            data = datasets.load(datasets.Spec(**fields), self._process_group.device)
             if data.fingerprint != fingerprint:
                 raise DataChanged(
                     f"data set {data.name}: this worker reads fingerprint {data.fingerprint[:12]}, the sweep was "
                     f"started on {fingerprint[:12]}; give every node the same dataset.root"
                 )
-            self._data[fingerprint] = data.to(self._team.device)
+            self._data[fingerprint] = data.to(self._process_group.device)
         return self._data[fingerprint]
 
     def _once(self, job: "_Job", data: ImageData, on_epoch: OnEpoch) -> tuple[Result, bool]:
         """The result of one stage, and whether it was there already. Rank 0 decides and writes; the others follow."""
-        if self._team.rank != 0:
-            if self._team.share(None):
+        if self._process_group.rank != 0:
+            if self._process_group.share(None):
                 return self._wait(job), True
             return self._compute(job, data, on_epoch), False
         result = self._found(job)
@@ -158,10 +158,10 @@ class PipelineRunner:
                 self.store.forget(job.name)  # another process may have computed it again
                 result = self._found(job)
                 if result is None:
-                    self._team.share(False)
+                    self._process_group.share(False)
                     self.store.discard(job.name)
                     return self._compute(job, data, on_epoch), False
-        self._team.share(True)
+        self._process_group.share(True)
         job.notes.extend(other_code(self.store, job.name, job.stage))
         return result, True
 
@@ -177,15 +177,16 @@ class PipelineRunner:
         result = self.store.get(job.name)
         if result is None:
             raise RuntimeError(
-                f"rank 0 found stage result {job.name}, rank {self._team.rank} does not: is the storage shared?"
+                f"rank 0 found stage result {job.name}, rank {self._process_group.rank} does not: "
+                "is the storage shared?"
             )
         return result
 
     def _compute(self, job: "_Job", data: ImageData, on_epoch: OnEpoch) -> Result:
         progress = artifacts.ProgressFile(self.store, job.name)
-        saved = self._team.share(progress.load() if self._team.rank == 0 else None)
+        saved = self._process_group.share(progress.load() if self._process_group.rank == 0 else None)
         history = [dict(epoch) for epoch in saved.epochs] if saved else []
-        runtime = StageRuntime(self._team, job.slot, job.seed, self._search, saved.state if saved else None)
+        runtime = StageRuntime(self._process_group, job.slot, job.seed, self._search, saved.state if saved else None)
         began, seconds = time.perf_counter(), 0.0
         steps = job.stage.train(job.config, data, job.inputs, runtime)
         while True:
@@ -199,7 +200,7 @@ class PipelineRunner:
             _refuse_unlisted(job, epoch.metrics)
             _refuse_non_finite(job, epoch.number, epoch.metrics)
             history.append({"epoch": epoch.number, **epoch.metrics})
-            if self._team.rank == 0:
+            if self._process_group.rank == 0:
                 progress.save(epoch.state, history)
                 on_epoch(job.slot, epoch)
             self._guard(job, epoch, history)
@@ -207,7 +208,7 @@ class PipelineRunner:
         _refuse_without_criterion(job, result)
         _refuse_non_finite(job, len(history), result.metrics)
         seconds = time.perf_counter() - began
-        if self._team.rank == 0:
+        if self._process_group.rank == 0:
             self.store.put(job.name, result, job.meta(data, seconds), history, _painter(job, result, data, history))
             event_log.note(event_log.STAGE, job.name)
         return result
@@ -216,7 +217,9 @@ class PipelineRunner:
         """Stop here if a guard says so; after its last epoch a stage is finished in any case, except for a collapse."""
         if not job.guards.any:
             return
-        what, sentence = self._team.share(job.guards.verdict(history) if self._team.rank == 0 else None)
+        what, sentence = self._process_group.share(
+            job.guards.verdict(history) if self._process_group.rank == 0 else None
+        )
         where = f"{job.slot}: {sentence}, after epoch {epoch.number} of {epoch.total}"
         if what == "collapse":
             raise Collapsed(where, {f"{job.slot}/{name}": value for name, value in epoch.metrics.items()})
