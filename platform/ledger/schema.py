@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from .deferred_signals import deferred
+
 _T = TypeVar("_T")
 
 SCHEMA = """
@@ -105,20 +107,21 @@ class LedgerTables(ABC):
 
     @contextmanager
     def transaction(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Commit all that the block writes, or nothing of it if the block raises.
+        """Commit all that the block writes, or nothing of it if the block raises. A signal waits for its end.
 
         Args:
             check: called first, within the transaction; it raises if nothing may be written.
         """
-        self.connection.execute(self.begin)
-        try:
-            check()
-            yield
-            self.connection.execute("COMMIT")
-        except BaseException:
-            with suppress(self.driver_error):  # a full disk or a lost connection has ended the transaction already
-                self.connection.execute("ROLLBACK")
-            raise
+        with deferred():
+            self.connection.execute(self.begin)
+            try:
+                check()
+                yield
+                self.connection.execute("COMMIT")
+            except BaseException:
+                with suppress(self.driver_error):  # a full disk or a lost connection has ended the transaction already
+                    self.connection.execute("ROLLBACK")
+                raise
 
     def create(self, counter: str) -> None:
         """Create the tables that do not exist yet; within a transaction. counter: see ``SCHEMA``."""

@@ -16,6 +16,7 @@ from trainables.runner.messages import Done, StageRecord, result_name
 from trainables.store.artifacts import Store
 
 from ..ledger import stage_metadata
+from ..ledger.deferred_signals import deliver
 from ..ledger.launches import Place, StudyLost
 from ..ledger.ledger import Ledger
 from ..ledger.process_lease import BEAT_S
@@ -168,6 +169,8 @@ def _mark_prepared(state: LaunchState, store: Store) -> None:
 def signals() -> Iterator[None]:
     """The first SIGINT or SIGTERM raises Interrupted in the main thread; a second one ends the process at once.
 
+    A transaction of the ledger that the main thread is in comes to its end first.
+
     Raises:
         Interrupted: a signal came, even where a library turned it into another exception.
     """
@@ -177,7 +180,7 @@ def signals() -> Iterator[None]:
         for each in (signal.SIGINT, signal.SIGTERM):
             signal.signal(each, signal.SIG_DFL)
         received.append(number)
-        raise Interrupted(number)
+        deliver(Interrupted(number))
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
