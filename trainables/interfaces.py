@@ -120,16 +120,20 @@ class Split:
     """One part of a data set.
 
     images_NCHW: uint8; a matrix of features is float32 of shape (N, D, 1, 1). labels_N: int64, -1 where unknown.
+    names: what each image is known by to people, in the order of the rows: the path of its file below
+        ``ImageData.root``, or its part and row in a published set ("train/17"). ``data.datasets.load`` gives every
+        image one; empty where nobody did. A file name that is no UTF-8 holds surrogates, as Python's file names do.
     """
 
     images_NCHW: Images
     labels_N: Tensor
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.images_NCHW)
 
     def to(self, device: torch.device) -> "Split":
-        return Split(self.images_NCHW.to(device), self.labels_N.to(device))
+        return replace(self, images_NCHW=self.images_NCHW.to(device), labels_N=self.labels_N.to(device))
 
 
 @dataclass(frozen=True)
@@ -169,6 +173,7 @@ class ImageData:
     fingerprint: of pixels, labels and their order; of large sets that lie in files, see ``data.sets``.
     unlabeled: further images without labels, which only pretexts train on (STL-10 has 100,000 of them).
     class_groups: the super-class of each class, in the order of class_names; empty where there is no tree.
+    root: the folder whose files ``train.names`` and ``eval.names`` are; empty where they are no files.
     """
 
     name: str
@@ -180,6 +185,7 @@ class ImageData:
     fingerprint: str
     unlabeled: Split | None = None
     class_groups: tuple[int, ...] = ()
+    root: str = ""
 
     @cached_property
     def pretext(self) -> Split:
@@ -191,7 +197,9 @@ class ImageData:
             return self.train
         first, second = self.train, self.unlabeled
         return Split(
-            adjoined(first.images_NCHW[:], second.images_NCHW[:]), torch.cat([first.labels_N, second.labels_N])
+            adjoined(first.images_NCHW[:], second.images_NCHW[:]),
+            torch.cat([first.labels_N, second.labels_N]),
+            first.names + second.names,
         )
 
     @property
@@ -207,7 +215,8 @@ class ImageData:
         else:
             whole, num = self.pretext.to(device), len(self.train)
             train, unlabeled = (
-                Split(whole.images_NCHW[part], whole.labels_N[part]) for part in (slice(num), slice(num, None))
+                Split(whole.images_NCHW[part], whole.labels_N[part], whole.names[part])
+                for part in (slice(num), slice(num, None))
             )
         return replace(self, train=train, eval=train if self.is_union else self.eval.to(device), unlabeled=unlabeled)
 

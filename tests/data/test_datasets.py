@@ -366,3 +366,29 @@ def test_a_truncated_official_file_is_named(real_root: Path, tmp_path: Path, nam
     (tmp_path / file).write_bytes(whole[:-1])
     with pytest.raises(DataError, match=rf"{file} is not the published file.*\(10007 bytes\)"):
         load(Spec(name=name, root=str(tmp_path)))
+
+
+@pytest.mark.parametrize("changes", [{}, {"stream": "always"}, {"image_size": 16}])
+@pytest.mark.parametrize("limits", [{}, {"protocol": "union"}, {"train_limit": 4, "eval_limit": 3}])
+def test_every_image_has_its_files_name_in_the_order_of_the_rows(
+    tmp_path: Path, changes: dict[str, object], limits: dict[str, object]
+) -> None:
+    data = load(folder_spec(image_folder(tmp_path), **{"image_size": 8, **changes, **limits}), torch.device("cpu"))
+    for part in (data.train, data.eval):
+        assert len(part.names) == len(part)
+        for row, name in enumerate(part.names):
+            with Image.open(Path(data.root) / name) as image:
+                size = part.images_NCHW.shape[-2:]
+                expected_HWC = np.asarray(image.resize(size[::-1], Image.Resampling.BILINEAR)).astype(int)
+            found_HWC = part.images_NCHW[row : row + 1][0].permute(1, 2, 0).numpy().astype(int)
+            assert np.abs(expected_HWC - found_HWC).max() <= 2
+
+
+@pytest.mark.parametrize("protocol", ["split", "union"])
+def test_an_image_of_a_published_set_has_its_row_for_a_name(protocol: str) -> None:
+    whole, data = public_sets.digits(), load(Spec(protocol=protocol, train_limit=50))
+    images = [*whole.train.images_NCHW, *whole.eval.images_NCHW]
+    by_name = dict(zip(whole.train.names + whole.eval.names, images, strict=True))
+    assert len(by_name) == 1797 and data.root == ""
+    for part in (data.train, data.eval, data.to(torch.device("cpu")).train):
+        assert torch.equal(torch.stack([by_name[name] for name in part.names]), part.images_NCHW[:])

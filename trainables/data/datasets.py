@@ -7,7 +7,7 @@ Axes: N images, C channels, H height, W width, L 256 grey levels.
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from ..interfaces import ImageData, Split
 from . import decoder, features, fingerprints, folders, public_sets
 from .decode_workers import Decoders, FileImages
 from .loaded import DataError, Raw, fixed_order, shortened
-from .splits import joined, limited, resized
+from .splits import joined, limited, named, resized
 
 MIN_IMAGE_SIZE_PX = 8
 LARGE_BYTES = 2 * 2**30
@@ -153,7 +153,7 @@ def load(spec: Spec, device: torch.device | None = None) -> ImageData:
         DataError: files are missing, altered or no images, a limit exceeds the images there are, or a channel has only
             one level.
     """
-    raw = _read(spec)
+    raw = _named(_read(spec))
     if spec.protocol == "union":
         train = evaluation = limited(joined(raw.train, raw.eval), "train_limit", spec.train_limit)
     else:
@@ -174,7 +174,18 @@ def load(spec: Spec, device: torch.device | None = None) -> ImageData:
     mean, std = raw.mean, raw.std
     if not mean and spec.name != "features":
         mean, std = _moments(spec.name, _sampled(train) if by_files else train.images_NCHW[:])
-    return ImageData(spec.name, train, evaluation, raw.class_names, mean, std, fingerprint, unlabeled, raw.class_groups)
+    return ImageData(
+        spec.name,
+        train,
+        evaluation,
+        raw.class_names,
+        mean,
+        std,
+        fingerprint,
+        unlabeled,
+        raw.class_groups,
+        str(Path(spec.root).absolute()) if spec.name in _TREES else "",
+    )
 
 
 def _read(spec: Spec) -> Raw:
@@ -193,6 +204,11 @@ def _read(spec: Spec) -> Raw:
     return readers[spec.name]()
 
 
+def _named(raw: Raw) -> Raw:
+    unlabeled = None if raw.unlabeled is None else named(raw.unlabeled, "unlabeled")
+    return replace(raw, train=named(raw.train, "train"), eval=named(raw.eval, "eval"), unlabeled=unlabeled)
+
+
 def _tree(spec: Spec, root: Path, union: bool) -> Raw:
     if spec.name == "imagenet":
         tree = folders.imagenet(root, spec.classes)
@@ -200,8 +216,11 @@ def _tree(spec: Spec, root: Path, union: bool) -> Raw:
         tree = folders.tiny_imagenet(root, spec.classes)
     else:
         tree = folders.folder(root, union, spec.classes, spec.labels)
-    decoders = Decoders(spec.size_px)
-    train, evaluation = (Split(FileImages(part.paths, decoders), part.labels_N) for part in (tree.train, tree.eval))
+    decoders, folder = Decoders(spec.size_px), os.path.join(root, "")
+    train, evaluation = (
+        Split(FileImages(part.paths, decoders), part.labels_N, tuple(path.removeprefix(folder) for path in part.paths))
+        for part in (tree.train, tree.eval)
+    )
     if spec.name == "folder":
         return Raw(train, evaluation, tree.class_names)
     return Raw(train, evaluation, tree.class_names, public_sets.IMAGENET_MEAN, public_sets.IMAGENET_STD)
@@ -239,8 +258,8 @@ def _on_device_if_it_fits(
         if spec.keep_decoded:
             images[0].decoders.keep([path for part in images for path in part.paths])
         return train, evaluation
-    train = Split(images[0].whole(device), train.labels_N)
-    return train, Split(images[1].whole(device), evaluation.labels_N) if len(images) > 1 else train
+    train = replace(train, images_NCHW=images[0].whole(device))
+    return train, replace(evaluation, images_NCHW=images[1].whole(device)) if len(images) > 1 else train
 
 
 def _free_bytes(device: torch.device) -> int:
@@ -256,7 +275,7 @@ def _in_memory(spec: Spec, train: Split, evaluation: Split) -> tuple[Split, Spli
         paths = [path for part in parts for path in part.images_NCHW.paths]  # type: ignore[attr-defined]
         images_NCHW = _decoded(Path(spec.root), paths, train.images_NCHW)
         pieces = images_NCHW.split([len(part) for part in parts])
-        parts = [Split(piece_NCHW, part.labels_N) for piece_NCHW, part in zip(pieces, parts, strict=True)]
+        parts = [replace(part, images_NCHW=piece_NCHW) for piece_NCHW, part in zip(pieces, parts, strict=True)]
     parts = [resized(part, spec.image_size) for part in parts]
     return parts[0], parts[-1]
 

@@ -21,6 +21,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import IO
@@ -250,6 +251,10 @@ class _Work:
             process.wait()
             # A thread that still runs while the interpreter is taken down can take the process with it.
             thread.join(timeout=JOIN_TIMEOUT_S)
+            for pipe in (process.stdin, process.stdout):
+                assert pipe is not None
+                with suppress(OSError):  # what was written and not sent has no reader any more
+                    pipe.close()
 
     def _alive(self) -> bool:
         return any(process.poll() is None for process in self.processes)

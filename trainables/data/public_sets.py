@@ -66,7 +66,8 @@ def digits() -> Raw:
 
     bunch = load_digits()
     images_N1HW = torch.from_numpy(np.rint(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
-    whole = Split(images_N1HW, torch.from_numpy(bunch.target.astype(np.int64)))
+    names = tuple(map(str, range(len(images_N1HW))))
+    whole = Split(images_N1HW, torch.from_numpy(bunch.target.astype(np.int64)), names)
     order_N = fixed_order(len(whole), purpose=1797)
     train_N, eval_N = order_N[:NUM_DIGITS_TRAIN].sort().values, order_N[NUM_DIGITS_TRAIN:].sort().values
     return Raw(picked(whole, train_N), picked(whole, eval_N), tuple(str(digit) for digit in range(10)))

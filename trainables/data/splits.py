@@ -3,6 +3,8 @@
 Axes: N images, C channels, H height, W width.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -19,7 +21,14 @@ def joined(first: Split, second: Split) -> Split:
         images_NCHW: FileImages | Tensor = one.joined(two)
     else:
         images_NCHW = adjoined(one[:], two[:])
-    return Split(images_NCHW, torch.cat([first.labels_N, second.labels_N]))
+    return Split(images_NCHW, torch.cat([first.labels_N, second.labels_N]), first.names + second.names)
+
+
+def named(split: Split, part: str) -> Split:
+    """Give each image that has no name its part and row: "train/17"."""
+    if split.names:
+        return split
+    return replace(split, names=tuple(f"{part}/{row}" for row in range(len(split))))
 
 
 def picked(split: Split, rows_N: Tensor) -> Split:
@@ -30,7 +39,8 @@ def picked(split: Split, rows_N: Tensor) -> Split:
     """
     images_NCHW = split.images_NCHW
     images_NCHW = images_NCHW.picked(rows_N) if isinstance(images_NCHW, FileImages) else images_NCHW[rows_N]
-    return Split(images_NCHW, split.labels_N[rows_N])
+    names = tuple(split.names[row] for row in rows_N.tolist()) if split.names else ()
+    return Split(images_NCHW, split.labels_N[rows_N], names)
 
 
 def limited(split: Split, setting: str, limit: int) -> Split:
@@ -63,7 +73,7 @@ def resized(split: Split, image_size_px: int) -> Split:
     size = (image_size_px, image_size_px)
     # antialias: where images shrink, every old pixel counts by the area it covers, instead of the nearest four alone.
     resized_NCHW = functional.interpolate(split.images_NCHW[:], size, mode="bilinear", antialias=True)
-    return Split(resized_NCHW, split.labels_N)
+    return replace(split, images_NCHW=resized_NCHW)
 
 
 def divided(labels_N: Tensor, train_share: float) -> tuple[Tensor, Tensor]:
