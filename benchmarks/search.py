@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from platform.ledger.ledger import Ledger
 from platform.ledger.rows import Configuration
-from platform.reports.significance import mean_interval
+from platform.reports.comparisons.significance import mean_interval
 from platform.search.samplers import CompletedTrial, Params, distribution, tpe
 from platform.search.searcher import Searcher, lookahead
 from platform.study.study import Study, load_study

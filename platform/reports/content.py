@@ -10,7 +10,8 @@ from ..ledger.aggregate import Spread
 from ..ledger.formatting import format_number, format_seconds, format_spread, format_value, param_labels
 from ..ledger.outcomes import status
 from ..ledger.rows import COLLAPSED, DONE, PRUNED
-from . import differences, flat_regions, importance, label_free_selection, pareto, published, significance
+from . import flat_regions, importance, label_free_selection, pareto
+from .comparisons import differences, published, significance
 from .summary import ACCURACY, ConfigurationRow, Summary
 from .table import MISSING, Cell, Table, as_table
 
@@ -304,4 +305,4 @@ def spread_cell(spread: Spread | None) -> Cell:
 def _published_cells(value: published.PublishedValue | None) -> list[Cell]:
     if value is None:
         return [Cell(MISSING), Cell(MISSING)]
-    return [Cell(published.shown(value.value), value.value), published.difference_cell(value)]
+    return [Cell(value.shown_published, value.value), published.difference_cell(value)]

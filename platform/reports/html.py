@@ -7,7 +7,8 @@ import base64
 from collections.abc import Sequence
 from html import escape
 
-from . import comparison, content
+from . import content
+from .comparisons import studies
 from .figures import ReportFigure
 from .plots.plot import Section
 from .summary import Summary
@@ -97,8 +98,8 @@ def report(summary: Summary, figures: Sequence[ReportFigure]) -> str:
 def side_by_side(summaries: Sequence[Summary]) -> str:
     """Several studies on one page."""
     title = " beside ".join(summary.study for summary in summaries)
-    sentences = "".join(f"<li>{escape(line)}</li>" for line in comparison.sentences(summaries))
-    sections = [_section(table) for table in comparison.tables(summaries)]
+    sentences = "".join(f"<li>{escape(line)}</li>" for line in studies.sentences(summaries))
+    sections = [_section(table) for table in studies.tables(summaries)]
     return _page(title, "\n".join([f"<h1>{escape(title)}</h1>", f"<ul>{sentences}</ul>", *sections]))
 
 

@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from . import comparison, content
+from . import content
+from .comparisons import studies
 from .summary import Summary
 from .table import Table
 
@@ -25,7 +26,7 @@ def report(summary: Summary) -> str:
 def side_by_side(summaries: Sequence[Summary]) -> str:
     """The tables of several studies beside each other."""
     head = f"% {', '.join(summary.study for summary in summaries)}. Needs booktabs."
-    return "\n\n".join([head, *(as_latex(table) for table in comparison.tables(summaries))]) + "\n"
+    return "\n\n".join([head, *(as_latex(table) for table in studies.tables(summaries))]) + "\n"
 
 
 def as_latex(table: Table) -> str:

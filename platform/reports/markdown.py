@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from . import comparison, content
+from . import content
+from .comparisons import studies
 from .figures import ReportFigure
 from .summary import Summary
 from .table import Table
@@ -35,8 +36,8 @@ def note(summary: Summary, rows: int = 10) -> str:
 def side_by_side(summaries: Sequence[Summary]) -> str:
     """Several studies in one document."""
     parts = ["# " + " beside ".join(_inline(summary.study) for summary in summaries)]
-    parts.append("\n".join(f"- {_inline(line)}" for line in comparison.sentences(summaries)))
-    parts += [f"## {_inline(table.title)}\n\n{as_markdown(table)}" for table in comparison.tables(summaries)]
+    parts.append("\n".join(f"- {_inline(line)}" for line in studies.sentences(summaries)))
+    parts += [f"## {_inline(table.title)}\n\n{as_markdown(table)}" for table in studies.tables(summaries)]
     return "\n\n".join(parts) + "\n"
 
 

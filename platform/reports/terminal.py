@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from . import comparison, content, differences, pareto, published
+from . import content, pareto
+from .comparisons import differences, published, studies
 from .summary import Summary
 from .table import Table
 
@@ -40,8 +41,8 @@ def end_of_sweep(summary: Summary, storage: Path, tracking_uri: str = "") -> str
 
 def side_by_side(summaries: Sequence[Summary]) -> str:
     """Several studies: their results, their differences, what each spent, and what keeps them from being compared."""
-    parts = [aligned(table) for table in comparison.tables(summaries)]
-    return "\n\n".join([*parts, "\n".join(comparison.sentences(summaries))])
+    parts = [aligned(table) for table in studies.tables(summaries)]
+    return "\n\n".join([*parts, "\n".join(studies.sentences(summaries))])
 
 
 def aligned(table: Table) -> str:

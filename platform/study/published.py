@@ -13,12 +13,13 @@ PROTOCOLS = {
     "train": "trained and judged on the training images",
     "test": "trained and judged on the test images",
 }
-NOTES = ("dataset", "protocol", "backbone", "epochs", "statistic", "source", "doubt")
+NOTES = ("dataset", "protocol", "backbone", "epochs", "std", "statistic", "source", "doubt")
 """Keys under ``published`` that are no metric. Those of the study hold for every row that does not say otherwise.
 
-epochs: a mapping of slots to epochs, or a number for the last stage. statistic: "mean", "best" or "one run", with
-" of 3" where the number of runs is known. doubt: a text on all values, or a mapping of metrics to texts; a footnote in
-the report.
+epochs: a mapping of slots to epochs, or a number for the last stage. std: the deviation printed beside a value, a
+number where there is one value, or else a mapping of metrics to numbers. statistic: "mean", "best" or "one run", with
+" of 3" where the number of runs is known; with "best" the best of our own runs stands beside the value. doubt: a text
+on all values, or a mapping of metrics to texts; a footnote in the report.
 """
 
 _STATISTIC = re.compile(r"(mean|best|one run)(?: of ([1-9][0-9]*))?")
@@ -41,6 +42,12 @@ def kind_of_statistic(statistic: str) -> str:
     return match[1]
 
 
+def num_runs(statistic: str) -> int | None:
+    """Of how many runs a checked statistic is; None where nothing is said of it."""
+    match = _STATISTIC.fullmatch(statistic)
+    return int(match[2]) if match and match[2] else None
+
+
 def value_error(metric: str, value: Any) -> str | None:
     """Say why ``value`` cannot be a published value of ``metric``; None if it can."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -61,14 +68,8 @@ def note_error(name: str, value: Any, slots: Sequence[str], metrics: Sequence[st
     """
     if name == "epochs":
         return _epochs_error(value, slots)
-    if name == "doubt" and isinstance(value, dict):
-        for metric, text in value.items():
-            if metric not in metrics:
-                way_out = did_you_mean(str(metric), metrics)
-                return f"doubt speaks of {metric!r}, which is no metric of this pipeline. {way_out}"
-            if not _is_text(text):
-                return f"doubt.{metric} must be text, but is {text!r}. Write what speaks against the value."
-        return None
+    if name == "std" or (name == "doubt" and isinstance(value, dict)):
+        return _by_metric_error(name, value if isinstance(value, dict) else {"": value}, metrics)
     if not _is_text(value):
         return f"{name} must be text, but is {value!r}. Write it in words."
     if name == "protocol" and value not in PROTOCOLS:
@@ -77,6 +78,47 @@ def note_error(name: str, value: Any, slots: Sequence[str], metrics: Sequence[st
         )
     if name == "statistic" and not _STATISTIC.fullmatch(value):
         return f"statistic must be mean, best or one run, but is {value!r}. Write for example best of 3."
+    return None
+
+
+def _by_metric_error(name: str, entries: Mapping[str, Any], metrics: Sequence[str]) -> str | None:
+    """Of "doubt" or "std", where metrics are named; one number for all of them stands under the empty name."""
+    for metric, value in entries.items():
+        if metric and metric not in metrics:
+            return f"{name} speaks of {metric!r}, which is no metric of this pipeline. {did_you_mean(metric, metrics)}"
+        if name == "std":
+            error = _std_error(metric, value)
+        else:
+            is_right = _is_text(value)
+            error = "" if is_right else f"doubt.{metric} must be text, but is {value!r}. Write what speaks against it."
+        if error:
+            return error
+    return None
+
+
+def stds_error(published: Mapping[str, Any]) -> str | None:
+    """Say why one number under ``std`` cannot be given to the values beside it; None if it can."""
+    values = values_of(published)
+    if "std" not in published or isinstance(published["std"], Mapping) or len(values) == 1:
+        return None
+    some = next(iter(values), "acc")
+    return (
+        f"std is one number, but {len(values)} values stand beside it. "
+        f"Write the metric it belongs to: {{{some}: {published['std']}}}."
+    )
+
+
+def std_of(notes: Mapping[str, Any], metric: str) -> float | None:
+    """The deviation printed beside a metric's value, as printed; None if there is none."""
+    std = notes.get("std")
+    value = std.get(metric) if isinstance(std, Mapping) else std
+    return None if value is None else float(value)
+
+
+def _std_error(metric: str, value: Any) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        name = f"std.{metric}" if metric else "std"
+        return f'{name} must be a number of at least 0, as printed behind "±", but is {value!r}. Write std: 0.4.'
     return None
 
 

@@ -226,6 +226,8 @@ def read_published(reading: Reading, where: Where, given: Any) -> dict[str, Any]
             reading.note((*where, name), error)
         else:
             right[name] = value if name in published.NOTES else float(value)
+    if error := published.stds_error(right):
+        reading.note((*where, "std"), error)
     if isinstance(right.get("epochs"), int):
         with_epochs = [slot for slot, stage in reading.stages.items() if "epochs" in settings.rules(stage.Config)]
         right["epochs"] = {slot: right["epochs"] for slot in with_epochs[-1:]}

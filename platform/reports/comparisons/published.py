@@ -1,19 +1,21 @@
 """Published values beside ours: the difference, and in what the two did not come about in the same way.
 
 Where the study file says how a published value was obtained (``study.published.NOTES``), it is compared with how ours
-was: data set, protocol, backbone, epochs and statistic. What differs is named; a difference between values that were
-not obtained alike is no reproduction gone wrong. What the file does not say is not compared.
+was: data set, protocol, backbone, epochs and number of runs. Where the best of several runs was published, the best of
+ours stands beside it, for a mean would not compare with it. What differs is named; a difference between values that
+were not obtained alike is no reproduction gone wrong. What the file does not say is not compared.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..ledger.aggregate import Spread
-from ..ledger.formatting import format_number
-from ..study.published import kind_of_statistic, notes_of
-from .summary import ConfigurationRow, Summary
-from .table import MISSING, Cell, Table, as_table
+from ...ledger.aggregate import results
+from ...ledger.formatting import format_number, format_spread
+from ...ledger.rows import Trial
+from ...study.published import kind_of_statistic, notes_of, num_runs, std_of
+from ..summary import ACCURACY, ConfigurationRow, Summary
+from ..table import MISSING, Cell, Table, as_table
 
 UNLIKE = "*"
 """Behind a difference between values that were not obtained alike."""
@@ -28,7 +30,7 @@ class PublishedValue:
     """One published value beside ours.
 
     value: on our scale. notes: what the file says of it. unlike: how the two were obtained differently, as "protocol:
-    split there, union here". doubt: what speaks against the value, or nothing.
+    split there, union here". doubt: what speaks against the value, or nothing. std: published beside it, on our scale.
     """
 
     row: ConfigurationRow
@@ -37,14 +39,47 @@ class PublishedValue:
     notes: Mapping[str, Any]
     unlike: tuple[str, ...]
     doubt: str
+    std: float | None = None
 
     @property
-    def ours(self) -> Spread | None:
-        return self.row.metrics.get(self.metric)
+    def is_best(self) -> bool:
+        """Whether the best of several runs was published, so that the best of ours stands beside it."""
+        return kind_of_statistic(self.notes.get("statistic", "mean")) == "best"
+
+    @property
+    def ours(self) -> float | None:
+        """Our mean over the seeds; where the best run was published, the metric of our best run."""
+        if not self.is_best:
+            spread = self.row.metrics.get(self.metric)
+            return None if spread is None else spread.mean
+        best = _best_run(self.row, self.metric)
+        return None if best is None else best.metrics[self.metric]
+
+    @property
+    def shown_ours(self) -> str:
+        if self.ours is None:
+            return MISSING
+        if self.is_best:
+            return f"{format_number(self.ours)} (best of {len(results(self.row.trials, self.metric))})"
+        spread = self.row.metrics[self.metric]
+        return format_spread(spread.mean, spread.std, spread.n)
+
+    @property
+    def shown_published(self) -> str:
+        return shown(self.value) + ("" if self.std is None else f" ± {shown(self.std)}")
 
     @property
     def difference(self) -> float | None:
-        return None if self.ours is None else self.ours.mean - self.value
+        return None if self.ours is None else self.ours - self.value
+
+
+def _best_run(row: ConfigurationRow, metric: str) -> Trial | None:
+    """The run whose accuracy, after the metric's stage, is best: a run's numbers belong together."""
+    slot, bar, _ = metric.rpartition("/")
+    runs = results(row.trials, metric)
+    by = f"{slot}{bar}{ACCURACY}"
+    by = by if all(by in run.metrics for run in runs) else metric
+    return max(runs, key=lambda run: run.metrics[by], default=None)
 
 
 def published_values(summary: Summary) -> list[PublishedValue]:
@@ -56,7 +91,8 @@ def of_study(summary: Summary) -> list[PublishedValue]:
     """The values of the whole study beside its best configuration; none without one."""
     if summary.best is None:
         return []
-    return list(_of_row(summary, summary.best, summary.published, _general(summary)))
+    printed = summary.launch.resolved.get("published", {})
+    return list(_of_row(summary, summary.best, printed, summary.published, _general(summary)))
 
 
 def of_rows(summary: Summary) -> list[PublishedValue]:
@@ -64,8 +100,9 @@ def of_rows(summary: Summary) -> list[PublishedValue]:
     rows = summary.launch.resolved["ablate"]
     values: list[PublishedValue] = []
     for each in summary.ablation:
-        own = notes_of(rows.get(each.row.variant, {}).get("published", {}))
-        values += _of_row(summary, each.row, each.published, {**_general(summary), **own})
+        printed = rows.get(each.row.variant, {}).get("published", {})
+        notes = {**_general(summary), **notes_of(printed)}
+        values += _of_row(summary, each.row, printed, each.published, notes)
     return values
 
 
@@ -80,8 +117,8 @@ def table(summary: Summary) -> Table:
             (
                 Cell(each.row.label),
                 Cell(each.metric),
-                Cell(MISSING) if each.ours is None else Cell(format_number(each.ours.mean), each.ours.mean),
-                Cell(shown(each.value) + note, each.value),
+                Cell(each.shown_ours, each.ours),
+                Cell(each.shown_published + note, each.value),
                 difference_cell(each),
                 Cell(", ".join(_words(each.notes)) or MISSING),
                 Cell("; ".join(each.unlike) or MISSING),
@@ -106,7 +143,7 @@ def sentences(summary: Summary) -> Iterator[str]:
         ours = "" if each.difference is None else f"; ours differs by {each.difference:+.3f}"
         unlike = f", but is not comparable: {'; '.join(each.unlike)}" if each.unlike else ""
         doubt = f" In doubt: {each.doubt.rstrip('.')}." if each.doubt else ""
-        yield f"Published {each.metric}: {shown(each.value)}{ours}{unlike}.{doubt}"
+        yield f"Published {each.metric}: {each.shown_published}{ours}{unlike}.{doubt}"
 
 
 def shown(value: float) -> str:
@@ -120,12 +157,20 @@ def _general(summary: Summary) -> Mapping[str, Any]:
 
 
 def _of_row(
-    summary: Summary, row: ConfigurationRow, values: Mapping[str, float], notes: Mapping[str, Any]
+    summary: Summary,
+    row: ConfigurationRow,
+    printed: Mapping[str, Any],
+    values: Mapping[str, float],
+    notes: Mapping[str, Any],
 ) -> Iterator[PublishedValue]:
+    """printed: what the file says; values: its numbers on our scale."""
     unlike, doubt = tuple(_unlike(summary, row, notes)), notes.get("doubt", "")
     for metric, value in sorted(values.items(), key=_order):
         about = doubt.get(metric, "") if isinstance(doubt, Mapping) else doubt
-        yield PublishedValue(row, metric, value, notes, unlike, about)
+        std = std_of(notes, metric)
+        if std is not None and printed.get(metric) != value:  # both were printed in percent
+            std /= 100
+        yield PublishedValue(row, metric, value, notes, unlike, about, std)
 
 
 def _unlike(summary: Summary, row: ConfigurationRow, notes: Mapping[str, Any]) -> Iterator[str]:
@@ -145,10 +190,11 @@ def _unlike(summary: Summary, row: ConfigurationRow, notes: Mapping[str, Any]) -
         if ours != theirs:
             yield f"epochs of {slot}: {theirs} there, {ours} here"
     if "statistic" in notes:
-        here_kind = "mean" if row.wanted > 1 else "one run"
-        if kind_of_statistic(notes["statistic"]) != here_kind:
-            here_words = f"mean of {row.wanted}" if row.wanted > 1 else here_kind
-            yield f"statistic: {notes['statistic']} there, {here_words} here"
+        theirs, kind, runs = notes["statistic"], kind_of_statistic(notes["statistic"]), num_runs(notes["statistic"])
+        here_kind = "one run" if row.wanted == 1 else "best" if kind == "best" else "mean"
+        is_alike = kind == here_kind and (kind == "mean" or runs in (None, row.wanted))
+        if not is_alike:
+            yield f"statistic: {theirs} there, {here_kind if row.wanted == 1 else f'{here_kind} of {row.wanted}'} here"
 
 
 def _order(entry: tuple[str, float]) -> tuple[str, int, str]:

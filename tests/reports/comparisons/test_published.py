@@ -1,5 +1,6 @@
 from collections.abc import Callable
-from platform.reports import content, html, latex, markdown, published, terminal
+from platform.reports import content, html, latex, markdown, terminal
+from platform.reports.comparisons import published
 from platform.reports.summarize import summarize
 from platform.reports.summary import Summary
 from typing import Any
@@ -39,8 +40,41 @@ def test_everything_that_was_not_obtained_alike_is_named(summary: Any) -> None:
         "protocol: split there, union here",
         "backbone: resnet18 there, small here",
         "epochs of spc: 50 there, 15 here",
-        "statistic: best of 3 there, mean of 3 here",
     )
+
+
+@pytest.mark.parametrize(
+    ("statistic", "seeds", "sentence"),
+    [
+        ("mean of 10", [0, 1, 2], ""),
+        ("best of 3", [0, 1, 2], ""),
+        ("best of 5", [0, 1, 2], "statistic: best of 5 there, best of 3 here"),
+        ("one run", [0, 1, 2], "statistic: one run there, mean of 3 here"),
+    ],
+)
+def test_runs_are_counted_where_their_number_decides_the_value(
+    summary: Any, statistic: str, seeds: list[int], sentence: str
+) -> None:
+    found = summary(published={"acc": 83.6, "statistic": statistic}, seeds=seeds)
+    assert _unlike(found) == ((sentence,) if sentence else ())
+
+
+def test_beside_a_best_run_stands_our_best_run_by_accuracy_with_all_its_numbers(book: Any) -> None:
+    made = book(published={"acc": 83.6, "nmi": 70.0, "statistic": "best of 3"})
+    runs = {0: (0.8, 0.9), 1: (0.95, 0.7), 2: (0.9, 0.8)}
+    made.configuration(0, {seed: {"spc/selection_loss": -1.0, "acc": a, "nmi": n} for seed, (a, n) in runs.items()})
+    found = published.published_values(summarize(made.ledger, made.launch.id))
+    assert [each.shown_ours for each in found] == ["0.950 (best of 3)", "0.700 (best of 3)"]
+    assert [each.difference for each in found] == [pytest.approx(0.114), pytest.approx(0.0)]
+
+
+@pytest.mark.parametrize(
+    ("std", "shown"), [({"std": 0.4}, "0.876 ± 0.004"), ({"std": {"acc": 0.44}}, "0.876 ± 0.0044"), ({}, "0.876")]
+)
+def test_a_published_deviation_stands_behind_its_value_on_our_scale(summary: Any, std: Any, shown: str) -> None:
+    found = summary(published={"acc": 87.6, **std})
+    assert [row[3].text for row in published.table(found).rows] == [shown]
+    assert [row[2].text for row in published.table(found).rows] == ["0.900 ± 0.100 (3)"]
 
 
 @pytest.mark.parametrize(
@@ -92,9 +126,9 @@ def test_the_table_shows_ours_theirs_protocol_and_marks_a_difference_that_is_non
     assert found.columns[5:] == ("published for", "unlike ours in")
     assert first[1:6] == [
         "acc",
-        "0.900",
+        "1.000 (best of 3)",
         "0.836",
-        "+0.064*",
+        "+0.164*",
         "stl10, split, resnet18, 50 epochs of spc, best of 3, SPC table 2",
     ]
     assert found.rows[1][1].text == "nmi" and found.notes == ("* not obtained as ours was; see the last column.",)

@@ -8,12 +8,13 @@ from collections.abc import Mapping, Sequence
 
 from trainables import pipeline
 
-from ..ledger.aggregate import Spread
-from ..ledger.formatting import format_number, format_seconds
-from ..ledger.rows import COLLAPSED, DONE, PRUNED
-from . import content, differences, significance
-from .summary import ACCURACY, Summary
-from .table import MISSING, Cell, Table, as_table
+from ...ledger.aggregate import Spread
+from ...ledger.formatting import format_number, format_seconds
+from ...ledger.rows import COLLAPSED, DONE, PRUNED
+from .. import content
+from ..summary import ACCURACY, Summary
+from ..table import MISSING, Cell, Table, as_table
+from . import differences, significance
 
 _UNEQUAL = 1.25
 """Device hours that differ by more than this factor are not called equal."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 
-from ..ledger.formatting import format_number
-from ..ledger.rows import DONE
+from ...ledger.formatting import format_number
+from ...ledger.rows import DONE
+from ..summary import ACCURACY, ConfigurationRow, Summary
+from ..table import MISSING, Cell, Table, as_table
 from . import significance
 from .significance import Paired
-from .summary import ACCURACY, ConfigurationRow, Summary
-from .table import MISSING, Cell, Table, as_table
 
 COLUMNS = ("row", "seeds", "difference", "95 % interval", "p", "p exact", "effect", "verdict")
 

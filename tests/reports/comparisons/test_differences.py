@@ -1,6 +1,7 @@
 """The table of differences to an ablation's first row."""
 
-from platform.reports import content, differences
+from platform.reports import content
+from platform.reports.comparisons import differences
 from platform.reports.summarize import summarize
 from typing import Any
 

@@ -3,7 +3,7 @@
 import itertools
 import math
 import statistics
-from platform.reports import significance
+from platform.reports.comparisons import significance
 
 import numpy as np
 import pytest
