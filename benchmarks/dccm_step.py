@@ -24,8 +24,8 @@ from trainables.runner.runtime import local
 from trainables.stages import dccm
 
 INNER, NUM_ROUNDS, NUM_STEPS, NUM_CLASSES = 32, 50, 32, 10
-STEPS_PER_OUTER_BATCH = 10 * 32 * 2
-"""10 passes over 32 inner batches (the last is smaller), each augmented twice."""
+STEPS_PER_OUTER_BATCH = 10 * 31 * 2
+"""10 passes over 31 inner batches (what is left over makes no step), each augmented twice."""
 
 
 def loop_triplets(linked_BB: Tensor, keys_BB: Tensor) -> list[list[int]]:
@@ -81,7 +81,7 @@ def outer_batch() -> tuple[float, float]:
     )
 
     def steps(number: int) -> None:
-        for _, kinds in islice(dccm._seen_images(setup, images, generators), number):
+        for _, kinds in islice(dccm._inner_steps(setup, images, generators), number):
             dccm._step(setup, kinds, targets, generators["triplets"])
 
     steps(1)

@@ -16,7 +16,7 @@ DATA = ImageData(
     Split(torch.zeros(40, 1, 8, 8, dtype=torch.uint8), LABELS), ("a", "b", "c"), (0.0,), (1.0,), "made up",
 )  # fmt: skip
 ARRAYS = {
-    "confidence_first": np.full(40, 0.41, np.float32),
+    "confidence_untrained": np.full(40, 0.41, np.float32),
     "confidence_last": np.full(40, 1.0000001, np.float32),
     "features_eval": np.random.default_rng(0).random((40, 8), np.float32),
 }
@@ -38,7 +38,7 @@ def test_without_labels_there_is_no_graph_to_judge() -> None:
 
 
 def test_no_image_is_missing_from_the_histograms() -> None:
-    figure = correlation.confidence(ARRAYS["confidence_first"], ARRAYS["confidence_last"])
+    figure = correlation.confidence(ARRAYS["confidence_untrained"], ARRAYS["confidence_last"])
     heights = [bar.get_height() for bar in figure.axes[0].patches]
     assert sum(heights) == 80 and sorted(heights)[-2:] == [40, 40]
 

@@ -33,6 +33,13 @@ def test_fully_connected_layers_start_as_a_truncated_identity() -> None:
     assert torch.equal(network.clusters.weight, torch.eye(10, 64)) and not network.clusters.bias.any()
 
 
+def test_convolutions_start_with_the_deviation_of_their_inputs() -> None:
+    network = CorrelationNetwork("dccm_c4", shape(32, 3), 10, seed=0)
+    stds = [float(part.weight.detach().std()) for part in network.modules() if isinstance(part, torch.nn.Conv2d)]
+    # sqrt(2 / (9 channels)), as PyTorch's default for Kaiming's rule has it.
+    assert stds == pytest.approx([(2 / 27) ** 0.5, (2 / 576) ** 0.5, (2 / 576) ** 0.5, (2 / 1152) ** 0.5], rel=0.05)
+
+
 def test_batch_statistics_are_used_in_eval_mode_too() -> None:
     network = CorrelationNetwork("dccm_small", shape(8), 3, seed=0)
     images = torch.rand(6, 1, 8, 8)

@@ -98,6 +98,23 @@ def test_a_stage_that_says_so_leaves_a_backbone_that_a_probe_can_judge(
             train(probe, settings.build(probe.Config, probe.TINY), data, {"probed": result})
 
 
+@pytest.mark.parametrize("method", sorted(pipeline.METHODS))
+@pytest.mark.parametrize("name", registry.probes())
+def test_every_probe_judges_every_method_that_leaves_a_backbone(
+    trained: Callable[[str], Trained], train: Callable[..., Trained], data: ImageData, method: str, name: str
+) -> None:
+    by_slot = pipeline.stages(method, probes=[name])
+    if not any(map(registry.leaves_backbone, pipeline.METHODS[method])):
+        with pytest.raises(LookupError, match="no stage of this pipeline leaves a backbone"):
+            pipeline.inputs(by_slot, name)
+        return
+    probed = trained(pipeline.name_of(by_slot[pipeline.inputs(by_slot, name)[registry.PROBED]])).result
+    probe: Any = pipeline.load(name)
+    judged = train(probe, settings.build(probe.Config, probe.TINY), data, {registry.PROBED: probed}).result
+    shares = [value for key, value in judged.metrics.items() if key.endswith("_acc")]
+    assert shares and all(0 <= share <= 1 for share in shares)
+
+
 @pytest.mark.parametrize("name", CLUSTERINGS)
 def test_the_classifier_gives_the_probabilities_that_were_stored(
     trained: Callable[[str], Trained], data: ImageData, name: str

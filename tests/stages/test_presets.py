@@ -2,15 +2,14 @@
 
 import pytest
 
+from trainables import pipeline, registry
 from trainables.interfaces import Stage
 from trainables.settings import build, value
 from trainables.stages import scan, selflabel
 
+STAGES = [stage for stage in map(pipeline.load, registry.names()) if hasattr(stage, "PRESETS")]
 RECIPES = [
-    (stage, preset, data_set)
-    for stage in (scan, selflabel)
-    for preset, recipes in stage.PRESETS.items()
-    for data_set in recipes
+    (stage, preset, data_set) for stage in STAGES for preset, recipes in stage.PRESETS.items() for data_set in recipes
 ]
 
 

@@ -150,6 +150,6 @@ def test_a_probe_after_a_method_without_a_backbone_is_refused_before_anything_st
 
 
 def test_a_row_whose_method_leaves_no_backbone_is_refused_where_it_names_it(write: Write) -> None:
-    text = "method: scan\nprobes: [linear_probe]\nablate:\n  a: {}\n  b: {method: dccm}\n"
-    sentence = "no stage of 'dccm' leaves a backbone for a probe to judge. Take probes out."
+    text = "method: scan\nprobes: [linear_probe]\nablate:\n  a: {}\n  b: {method: dec}\n"
+    sentence = "no stage of 'dec' leaves a backbone for a probe to judge. Take probes out."
     assert errors(write, text) == f"spc.yaml:5: ablate.b.method: {sentence}"

@@ -30,12 +30,12 @@ def pseudo_graph(history: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
-def confidence(first_N: NDArray[np.float32], last_N: NDArray[np.float32]) -> Figure:
-    """Histograms of the largest probability of each image, after the first and after the last epoch."""
+def confidence(untrained_N: NDArray[np.float32], last_N: NDArray[np.float32]) -> Figure:
+    """Histograms of the largest probability of each image, before training and after the last epoch."""
     figure = Figure(figsize=(5.6, 3.4), layout="constrained")
     axes = figure.add_subplot()
     edges = np.linspace(0.0, 1.0, 21).tolist()
-    for values_N, color, label in ((first_N, ORANGE, "first epoch"), (last_N, BLUE, "last epoch")):
+    for values_N, color, label in ((untrained_N, ORANGE, "before training"), (last_N, BLUE, "last epoch")):
         # A probability of one may be a rounding above it.
         axes.hist(np.clip(values_N, 0, 1), bins=edges, color=color, alpha=0.6, label=label)
     axes.set(xlabel="largest probability", ylabel="images")

@@ -144,11 +144,11 @@ def features_by_class(result: Result, data: ImageData) -> Figures:
 
 
 def pseudo_graph(result: Result, history: History) -> Figures:
-    """Of the arrays confidence_first and confidence_last (N,), and the metrics bcubed_precision and bcubed_recall."""
+    """Of the arrays confidence_untrained and confidence_last (N,) and the metrics bcubed_precision, bcubed_recall."""
     found: Figures = {
         "confidence": CaptionedFigure(
-            "How sure the first and the last epoch were of each image",
-            lambda: correlation.confidence(result.arrays["confidence_first"], result.arrays["confidence_last"]),
+            "How sure the network was of each image before training and after the last epoch",
+            lambda: correlation.confidence(result.arrays["confidence_untrained"], result.arrays["confidence_last"]),
         )
     }
     if any("bcubed_precision" in row for row in history):

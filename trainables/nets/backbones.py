@@ -8,17 +8,22 @@ small            three 3x3 convolutions for 8 px digits and 28 px MNIST on a CPU
 alexnet_dc       DeepCluster's AlexNet with batch norm; enlarges images to 224 px; from 64 px
 vit_b16          ViT-B/16 (Dosovitskiy et al. 2021), the class token after the last norm; 224 px
 
-alexnet_dc is 4,096 wide, resnet50 2,048, vit_b16 768, the others 512.
+alexnet_dc is 4,096 wide, resnet50 2,048, vit_b16 768, the others 512. Of one method alone, so no setting offers them:
+
+dccm_c4          what DCCM leaves (see ``nets.dccm``), 64 wide; from 32 px
+dccm_small       the same for small images; from 8 px
+
 Axes: B batch, C channels, H height, W width, D feature width.
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from ..interfaces import DataShape
-from . import alexnet
+from . import alexnet, dccm
 
 
 class Backbone(nn.Module):
@@ -27,7 +32,8 @@ class Backbone(nn.Module):
     Weights lie channels last in memory, and with them every map between the layers: pooling, batch norms and
     convolutions on a CPU are up to twice as quick so, and tensor cores want it.
 
-    name: one of BACKBONES. width: D. seed: what the weights were drawn from; heads on top draw from it too.
+    name: one of BACKBONES or of OF_ONE_METHOD. width: D. seed: what the weights were drawn from; heads on top draw from
+    it too.
     sobel: the layers see the two gradients of the gray image instead of its colors.
     """
 
@@ -52,7 +58,7 @@ def build(name: str, *, in_channels: int, image_size_px: int, seed: int, sobel: 
     """A fresh backbone on the CPU; the same seed gives the same weights, and PyTorch's own generator is not touched.
 
     Args:
-        name: one of BACKBONES.
+        name: one of BACKBONES or of OF_ONE_METHOD.
         in_channels: C, 1 for gray and 3 for color.
         image_size_px: side of the square images.
         seed: at least 0.
@@ -61,8 +67,11 @@ def build(name: str, *, in_channels: int, image_size_px: int, seed: int, sobel: 
     Raises:
         ValueError: an unknown name, or a size that this backbone cannot take.
     """
-    check_size(name, image_size_px)
-    _, _, width, make = BACKBONES[name]
+    if name in OF_ONE_METHOD:
+        width, make = OF_ONE_METHOD[name]
+    else:
+        check_size(name, image_size_px)
+        _, _, width, make = BACKBONES[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         layers = make(2 if sobel else in_channels, image_size_px)
@@ -206,6 +215,11 @@ BACKBONES: dict[str, tuple[int, int, int, Callable[[int, int], nn.Module]]] = {
     "small": (8, 32, 512, _small),
 }
 """Name: smallest and largest image in px, feature width, and how its layers are made from channels and size."""
+
+OF_ONE_METHOD: dict[str, tuple[int, Callable[[int, int], nn.Module]]] = {
+    name: (dccm.FEATURE_WIDTH, partial(dccm.layers, name, has_statistics=True)) for name in dccm.NETWORKS
+}
+"""Name: feature width, and how its layers are made; the method itself judges the size of the images."""
 
 AUTO = {32: "resnet18_cifar", 64: "resnet18_tiny", 96: "resnet18_stl", 224: "resnet50"}
 """What auto chooses for images of exactly this side in px."""

@@ -3,21 +3,28 @@
 dccm_c4      DCCM's four convolutions without padding, for 32 px and more
 dccm_small   four padded convolutions for 8 to 31 px, half as wide; ours
 
-Batch norms keep no running statistics, as in DCCM's code: a prediction always depends on the batch it is made in.
+Batch norms keep no running statistics, as in DCCM's code: a prediction always depends on the batch it is made in. What
+others build on, the backbone, has the statistics of all training images instead (see ``backbone_state``).
 Axes: B batch, C clusters, D feature width, F channels of the shallow map, H height, W width, P partners.
 """
 
+from collections import OrderedDict
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from ..interfaces import DataShape
+from ..interfaces import DataShape, State
 
 FEATURE_WIDTH = 64
 SMALLEST_C4_PX = 32
 NETWORKS = ("dccm_c4", "dccm_small")
 DISCRIMINATOR_WIDTH = {"dccm_c4": 512, "dccm_small": 64}
+
+
+_WIDTHS = {"dccm_c4": 64, "dccm_small": 32}
+"""Channels of the shallow map."""
 
 
 class Outputs(NamedTuple):
@@ -62,28 +69,12 @@ class CorrelationNetwork(nn.Module):
     def __init__(self, name: str, shape: DataShape, num_clusters: int, *, seed: int) -> None:
         super().__init__()
         self.name = name
-        width, padding = (64, 0) if name == "dccm_c4" else (32, 1)
-        # 28 px would keep maps of 28 x 28 through two convolutions, four times the work of 14 x 14.
-        stride = 2 if name == "dccm_small" and shape.image_size_px > 16 else 1
-        self.shallow_channels = width
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.shallow = nn.Sequential(
-                *_convolution(shape.num_channels, width, padding, stride),
-                *_convolution(width, width, padding),
-                nn.MaxPool2d(2),
-            )
-            self.deep = nn.Sequential(
-                *_convolution(width, 2 * width, padding),
-                nn.MaxPool2d(2),
-                *_convolution(2 * width, 4 * width, padding),
-                nn.AdaptiveAvgPool2d(1),
-                nn.Flatten(),
-                _truncated_identity(4 * width, FEATURE_WIDTH),
-                nn.BatchNorm1d(FEATURE_WIDTH, track_running_stats=False),
-                nn.ReLU(inplace=True),
-            )
+            features = layers(name, shape.num_channels, shape.image_size_px, has_statistics=False)
+            self.shallow, self.deep = features[0], features[1]
             self.clusters = _truncated_identity(FEATURE_WIDTH, num_clusters)
+        self.shallow_channels = _WIDTHS[name]
         self.last_norm = nn.BatchNorm1d(num_clusters, track_running_stats=False)
         self.to(memory_format=torch.channels_last)  # as backbones lie in memory
 
@@ -93,6 +84,10 @@ class CorrelationNetwork(nn.Module):
         features_BD = self.deep(shallow_BFHW)
         deep_BC = self.clusters(features_BD)
         return Outputs(self.last_norm(deep_BC).softmax(dim=1), deep_BC, shallow_BFHW, features_BD)
+
+    def shallow_and_deep(self) -> dict[str, Tensor]:
+        """The weights up to the features, by their names in ``layers``."""
+        return {key: value for key, value in self.state_dict().items() if key.startswith(("shallow.", "deep."))}
 
 
 class ClusterModel(nn.Module):
@@ -144,10 +139,80 @@ class Discriminator(nn.Module):
         return scores_Q1HW.view(*partner_PB.shape, *shallow_BFHW.shape[2:])  # type: ignore[no-any-return]
 
 
-def _convolution(in_channels: int, out_channels: int, padding: int, stride: int = 1) -> list[nn.Module]:
-    convolution = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=padding, bias=False)
-    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
-    return [convolution, nn.BatchNorm2d(out_channels, track_running_stats=False), nn.ReLU(inplace=True)]
+class Scored(nn.Module):
+    """Network and discriminator in one pass, on pairs as many as a training step has; to count what they put out."""
+
+    def __init__(self, name: str, shape: DataShape, num_clusters: int) -> None:
+        super().__init__()
+        self.network = CorrelationNetwork(name, shape, num_clusters, seed=0)
+        self.discriminator = Discriminator(name, self.network.shallow_channels, num_clusters, seed=0)
+
+    def forward(self, images_BCHW: Tensor) -> Tensor:
+        outputs: Outputs = self.network(images_BCHW)
+        itself_B = torch.arange(len(images_BCHW), device=images_BCHW.device)
+        scores: Tensor = self.discriminator(outputs.deep_BC, outputs.shallow_BFHW, itself_B.expand(4, -1))
+        return scores
+
+
+def layers(name: str, in_channels: int, image_size_px: int, *, has_statistics: bool) -> nn.Sequential:
+    """Images (B, in_channels, H, W) to features (B, FEATURE_WIDTH): ``shallow`` up to the shallow map, then ``deep``.
+
+    Weights are drawn from PyTorch's generator: convolutions N(0, 2 / fan in), as PyTorch's default for Kaiming's rule,
+    which DCCM's code takes.
+
+    Args:
+        name: one of NETWORKS.
+        has_statistics: whether batch norms keep running statistics, and use them in eval mode.
+    """
+    width, padding = _WIDTHS[name], 0 if name == "dccm_c4" else 1
+    # 28 px would keep maps of 28 x 28 through two convolutions, four times the work of 14 x 14.
+    stride = 2 if name == "dccm_small" and image_size_px > 16 else 1
+
+    def convolution(channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
+        layer = nn.Conv2d(channels, out_channels, 3, stride=stride, padding=padding, bias=False)
+        nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+        return [layer, nn.BatchNorm2d(out_channels, track_running_stats=has_statistics), nn.ReLU(inplace=True)]
+
+    shallow = nn.Sequential(
+        *convolution(in_channels, width, stride),
+        *convolution(width, width),
+        nn.MaxPool2d(2),
+    )
+    deep = nn.Sequential(
+        *convolution(width, 2 * width),
+        nn.MaxPool2d(2),
+        *convolution(2 * width, 4 * width),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        _truncated_identity(4 * width, FEATURE_WIDTH),
+        nn.BatchNorm1d(FEATURE_WIDTH, track_running_stats=has_statistics),
+        nn.ReLU(),  # not in place: the feature before it can be read too
+    )
+    return nn.Sequential(OrderedDict(shallow=shallow, deep=deep))
+
+
+@torch.no_grad()
+def backbone_state(network: CorrelationNetwork, shape: DataShape, batches: Iterable[Tensor]) -> State:
+    """The network up to its features as the state dict of the backbone of its name.
+
+    Its batch norms get the mean over the batches of the statistics that the network itself uses in each, so an image's
+    features no longer depend on the batch that it comes in.
+
+    Args:
+        network: trained; stays as it is.
+        shape: of the data set.
+        batches: images (B, C, H, W) as the network sees them; each at least two.
+    """
+    features = layers(network.name, shape.num_channels, shape.image_size_px, has_statistics=True)
+    features.load_state_dict(network.shallow_and_deep(), strict=False)  # running statistics are missing there
+    for module in features.modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.momentum = None  # the mean over all batches
+    device = next(network.parameters()).device
+    features.to(device).to(memory_format=torch.channels_last).train()
+    for images_BCHW in batches:
+        features(images_BCHW)
+    return {f"layers.{key}": value for key, value in features.state_dict().items()}
 
 
 def _truncated_identity(in_width: int, out_width: int) -> nn.Linear:

@@ -1,6 +1,7 @@
 """What flows inside a backbone, by the same names for every network.
 
-conv1 ... conv5   maps after each convolution's ReLU; of a ResNet, after its stem and its four stages; small has three
+conv1 ... conv5   maps after each convolution's ReLU; of a ResNet, after its stem and its four stages; small has three,
+                  DCCM's networks four
 pool1             after the first pooling; of a ResNet, after its first stage
 last_conv         maps of the last convolution;  last_pool: the same, pooled
 top               the feature before its last activation where there is one (AlexNet's fc7), else the output itself
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..interfaces import DataShape
-from .backbones import Backbone, build
+from .backbones import OF_ONE_METHOD, Backbone, build
 
 _ALEXNET = {f"conv{number}": f"conv{number}" for number in range(1, 6)} | {
     "pool1": "pool1", "last_conv": "conv5", "last_pool": "pool5", "top": "fc7",
@@ -26,6 +27,8 @@ _RESNET = {"conv1": "maxpool", "pool1": "layer1", "last_conv": "layer4", "last_p
     f"conv{number + 1}": f"layer{number}" for number in range(1, 5)
 }
 _SMALL = {"conv1": "2", "pool1": "3", "conv2": "6", "conv3": "10", "last_conv": "10", "last_pool": "11"}
+_DCCM = {"conv1": "shallow.2", "conv2": "shallow.5", "pool1": "shallow.6", "conv3": "deep.2", "conv4": "deep.6",
+         "last_conv": "deep.6", "last_pool": "deep.7", "top": "deep.10"}  # fmt: skip
 
 CONVOLUTIONS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
@@ -78,6 +81,8 @@ def _paths(backbone: Backbone) -> Mapping[str, str]:
         return _ALEXNET
     if backbone.name == "small":
         return _SMALL
+    if backbone.name in OF_ONE_METHOD:
+        return _DCCM
     return _RESNET if hasattr(backbone.layers, "layer4") else {}
 
 

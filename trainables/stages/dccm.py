@@ -4,10 +4,11 @@ Of each outer batch the plain images give targets (which pairs are alike, which 
 takes small batches of it several times. Three losses: pairs, labels, and the mutual information of deep and shallow
 features in triplets. Nothing is trained before; the last epoch is kept.
 
-Source: DCCM section 3 and Alg. 1, details from its code. As in the code only transformed images are trained on; the
-text's full objective is ``train_on_original: true``, and Table 3 is M1 to M4 in search_spaces/papers/dccm_table3.yaml.
+Source: DCCM section 3 and Alg. 1, details from its code. Code and text differ: the defaults are the code's, and the
+preset ``paper`` is the text's (see PRESETS). Table 3 is M1 to M4 in search_spaces/papers/dccm_table3.yaml.
 ``graph_threshold_schedule: falling`` and ``consistency_loss_weight`` make it DAC; DAC's unit length of predictions is
 left out, since cosines do not see it. Differs: DCCM's code keeps the epoch of the best NMI with the true labels.
+Probes judge the network up to its features, with the batch norms' statistics of the training images.
 
 Axes: N images, B inner batch, O outer batch, C clusters, D feature width.
 """
@@ -18,27 +19,27 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from .. import settings
 from ..data import augment, batches, view_batches
 from ..figures import of_results
-from ..interfaces import Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..interfaces import Batch, CaptionedFigure, DataShape, Epoch, ImageData, NetworkSize, Result, Runtime, Split
 from ..maths import correlation, metrics, mutual_information
-from ..nets import dccm, rmsprop
+from ..nets import dccm, rmsprop, sizes
 from ..nets.precision import ComputeConfig
 from ..training import clustering, loop
 from ..training.views import AffineConfig
 
 NAMESPACE = "dccm"
 INPUTS: tuple[str, ...] = ()
-VERSION = 3
+VERSION = 4
 METRICS = (
     "loss",
     "graph_loss",
     "label_loss",
     "mi_loss",
     "consistency_loss",
+    "invariance_loss",
     "graph_threshold",
     "confident_pairs",
     "confident_labels",
@@ -53,9 +54,9 @@ CRITERION = ("guarded_confidence", "max")
 """Not the loss: it changes with every weight and threshold, and is smallest where all images share one cluster."""
 
 TRAINS_ON_LABELS = False
-WEIGHTS = ("network", "discriminator")
-ARRAYS = ("probabilities_train", "probabilities_eval", "features_eval", "confidence_first", "confidence_last")
-FACTS = ("network", "num_clusters")
+WEIGHTS = ("backbone", "network", "discriminator")
+ARRAYS = ("probabilities_train", "probabilities_eval", "features_eval", "confidence_untrained", "confidence_last")
+FACTS = ("network", "num_clusters", "normalized")
 TINY: Mapping[str, settings.Plain] = {
     "augmentation": "affine",
     "train_on_original": True,
@@ -64,14 +65,41 @@ TINY: Mapping[str, settings.Plain] = {
     "inner_repeats": 1,
     "augment_passes": 1,
     "epochs": 1,
-    "optimizer.lr": 3e-5,
+    "optimizer.lr": 2e-5,
 }
 
 EVALUATION_BATCH = 1000
 """Images predicted together, as in DCCM's code; batch norms have no running statistics."""
 SMALLEST_SHARE = 0.25
 """Clusters below this share of their fair size void the confidence as a criterion: a collapsed model is sure too."""
-TERMS = ("loss", "graph_loss", "label_loss", "mi_loss", "consistency_loss")
+TERMS = ("loss", "graph_loss", "label_loss", "mi_loss", "consistency_loss", "invariance_loss")
+
+_DATA_SETS = (
+    "digits",
+    "mnist",
+    "cifar10",
+    "cifar20",
+    "cifar100",
+    "stl10",
+    "imagenet10",
+    "imagenet_dogs",
+    "tiny_imagenet",
+)
+PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
+    "paper": dict.fromkeys(
+        _DATA_SETS,
+        {
+            "train_on_original": True,
+            "label_loss": "ce",
+            "mi_loss_weight": 0.1,
+            "invariance_loss_weight": 1.0,
+        },
+    ),
+    "repo": {"cifar10": {"mi_loss_weight": 0.05}, "cifar20": {"mi_loss_weight": 0.05, "optimizer.lr": 1e-3}},
+}
+"""paper: the text of sections 3 and 4, the same for every set; it also asks for 96 px, the data set's ``image_size``.
+Eq. 15 leaves out the invariance loss L_r of section 3.3, whose weight is not published. repo: the code's two files.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +146,9 @@ class Config:
     consistency_loss_weight: float = settings.setting(
         0.0, "weight of the tie to the plain image's prediction; 10 in DAC, none in DCCM", low=0
     )
+    invariance_loss_weight: float = settings.setting(
+        0.0, "weight of the l2 distance to the plain image's prediction: L_r of the text", low=0
+    )
     train_on_original: bool = settings.setting(False, "train on plain images too: the losses without prime of the text")
     train_on_transformed: bool = settings.setting(True, "train on transformed images: local robustness")
     triplet_sampler: str = settings.setting(
@@ -153,9 +184,20 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
         yield "network", str(error)
 
 
+def sized(config: Config, shape: DataShape) -> NetworkSize:
+    """Network and discriminator, whose maps of pairs are the largest of all."""
+    name, num_clusters = dccm.resolve(config.network, shape), config.num_clusters or shape.num_classes
+    counts = sizes.count(lambda: dccm.Scored(name, shape, num_clusters), shape)
+    kinds = config.train_on_original + config.train_on_transformed
+    return NetworkSize(name, *counts, config.inner_batch * kinds)
+
+
 @dataclass(frozen=True)
 class _Setup:
-    """What an epoch needs. model: the bare one; trained and discriminator: wrapped for several ranks."""
+    """What an epoch needs. model: the bare one; trained and discriminator: wrapped for several ranks.
+
+    weights: of the TERMS after the loss.
+    """
 
     config: Config
     data: ImageData
@@ -165,6 +207,7 @@ class _Setup:
     discriminator: nn.Module
     optimizer: torch.optim.Optimizer
     runtime: Runtime
+    weights: Tensor
 
 
 @dataclass(frozen=True)
@@ -183,18 +226,21 @@ def train(
     """Train network and discriminator; see the module's docstring.
 
     Returns:
-        weights: network, discriminator. arrays, float32: probabilities_train, probabilities_eval (N, C),
-        features_eval (N, D), confidence_first, confidence_last (N,) largest probabilities of the evaluation images
-        after the first and the last epoch. facts: network, num_clusters.
+        weights: backbone, network, discriminator. arrays, float32: probabilities_train, probabilities_eval (N, C),
+        features_eval (N, D), confidence_untrained, confidence_last (N,) largest probabilities of the evaluation images
+        before training and after the last epoch. facts: network, num_clusters, normalized.
+
+    Raises:
+        FloatingPointError: the model has diverged.
     """
     setup = _set_up(config, data, runtime)
     first = loop.Values(confidence_N=torch.empty(0))
 
     def run(epoch: int) -> dict[str, float]:
+        if epoch == 0:
+            first["confidence_N"] = _outputs(setup, data.eval)[0].amax(dim=1)
         terms = _epoch(setup, epoch)
         eval_NC, _ = _outputs(setup, data.eval)
-        if epoch == 0:
-            first["confidence_N"] = eval_NC.amax(dim=1)
         return terms | _evaluate(setup, eval_NC, terms["graph_threshold"])
 
     parts: dict[str, loop.Stateful] = {
@@ -204,15 +250,19 @@ def train(
     eval_NC, features_ND = _outputs(setup, data.eval)
     train_NC = eval_NC if data.is_union else _outputs(setup, data.train)[0]
     return Result(
-        weights={"network": setup.model.state_dict(), "discriminator": setup.critic.state_dict()},
+        weights={
+            "backbone": dccm.backbone_state(setup.model, data.shape, _plain_batches(setup, data.train)),
+            "network": setup.model.state_dict(),
+            "discriminator": setup.critic.state_dict(),
+        },
         arrays={
             "probabilities_train": train_NC.numpy(),
             "probabilities_eval": eval_NC.numpy(),
             "features_eval": features_ND.numpy(),
-            "confidence_first": first["confidence_N"].numpy(),
+            "confidence_untrained": first["confidence_N"].numpy(),
             "confidence_last": eval_NC.amax(dim=1).numpy(),
         },
-        facts={"network": setup.model.name, "num_clusters": eval_NC.shape[1]},
+        facts={"network": setup.model.name, "num_clusters": eval_NC.shape[1], "normalized": False},
         metrics=last,
     )
 
@@ -224,7 +274,8 @@ def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
     parameters = [*model.parameters(), *critic.parameters()]
     optimizer = rmsprop.fused(parameters, lr=config.optimizer.lr, alpha=config.optimizer.rmsprop_decay)
     trained, trained_critic = (runtime.prepare(part, config.compute) for part in (model, critic))
-    return _Setup(config, data, model, critic, trained, trained_critic, optimizer, runtime)
+    weights = torch.tensor([getattr(config, f"{term}_weight") for term in TERMS[1:]], device=runtime.device)
+    return _Setup(config, data, model, critic, trained, trained_critic, optimizer, runtime, weights)
 
 
 def graph_threshold(config: Config, epoch: int) -> float:
@@ -248,14 +299,14 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     for batch in outer:
         plain_OCHW = data.train.images_NCHW[batch.rows_B]
         with torch.no_grad():
-            predictions_OC = setup.model(plain_OCHW.float() / 255).predictions_BC
+            predictions_OC = clustering.finite(setup.model(plain_OCHW.float() / 255).predictions_BC)
         linked_OO = correlation.pseudo_graph(predictions_OC, threshold)
         label_O, confident_O = correlation.pseudo_labels(predictions_OC, config.label_threshold)
         counts += torch.stack([linked_OO.triu(1).sum(), confident_O.sum()])
         for inner, images in _inner_steps(setup, plain_OCHW, generators):
             rows_B = runtime.gather(inner.rows_B)
             targets = _Targets(
-                linked_OO[rows_B][:, rows_B], label_O[rows_B], confident_O[rows_B], predictions_OC[rows_B]
+                linked_OO[rows_B[:, None], rows_B], label_O[rows_B], confident_O[rows_B], predictions_OC[rows_B]
             )
             sums += _step(setup, images, targets, generators["triplets"])
             steps += 1
@@ -265,7 +316,10 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
 
 
 def _inner_batches(setup: _Setup, num_rows: int, generator: torch.Generator) -> Iterator[Batch]:
-    """Each inner batch as often as it is augmented, over all passes."""
+    """Each inner batch as often as it is augmented, over all passes.
+
+    As in DCCM's code, what is left over of an outer batch makes no step: batch norms would see a handful of images.
+    """
     config, runtime = setup.config, setup.runtime
     for _ in range(config.inner_repeats):
         order = batches.batches(
@@ -274,7 +328,7 @@ def _inner_batches(setup: _Setup, num_rows: int, generator: torch.Generator) -> 
             generator,
             rank=runtime.rank,
             world_size=runtime.world_size,
-            drop_last=False,
+            drop_last=num_rows >= config.inner_batch,
         )
         for batch in order:
             for _ in range(config.augment_passes):
@@ -301,22 +355,21 @@ def _step(setup: _Setup, images: Sequence[Tensor], targets: _Targets, triplets: 
     """One optimizer step on each kind of images (B, C, H, W); the TERMS of it, detached."""
     config = setup.config
     outputs = [_outputs_of_batch(setup, images_BCHW) for images_BCHW in images]
-    terms = torch.stack([_supervised(config, each.predictions_BC, targets) for each in outputs]).sum(dim=0)
+    each_kind = [_terms(config, each.predictions_BC, targets) for each in outputs]
+    graph, label, consistent = (sum(kinds[1:], kinds[0]) for kinds in zip(*each_kind, strict=True))
     # The mutual information counts once, on the transformed images where there are any.
-    mi = terms.new_zeros(())
+    mi = graph.new_zeros(())
     if config.mi_loss_weight > 0:
         drawn = _triplets(config, targets.linked_BB, triplets)
         scores_PBHW = setup.discriminator(outputs[-1].deep_BC, outputs[-1].shallow_BFHW, drawn.partner_PB)
         mi = mutual_information.jsd_loss(scores_PBHW, drawn.usable_B)
-    graph, label, consistent = terms.unbind()
-    loss = (
-        config.graph_loss_weight * graph
-        + config.label_loss_weight * label
-        + config.mi_loss_weight * mi
-        + config.consistency_loss_weight * consistent
-    )
+    plain_BC = outputs[0].predictions_BC if len(outputs) > 1 else targets.predictions_BC
+    with torch.set_grad_enabled(config.invariance_loss_weight > 0):
+        invariance = correlation.invariance_loss(outputs[-1].predictions_BC, plain_BC)
+    terms = torch.stack([graph, label, mi, consistent, invariance])
+    loss = terms @ setup.weights
     loop.step(loss, setup.optimizer)
-    return torch.stack([loss, graph, label, mi, consistent]).detach()
+    return torch.cat([loss[None], terms]).detach()
 
 
 def _outputs_of_batch(setup: _Setup, images_BCHW: Tensor) -> dccm.Outputs:
@@ -324,17 +377,12 @@ def _outputs_of_batch(setup: _Setup, images_BCHW: Tensor) -> dccm.Outputs:
     return dccm.Outputs(*(setup.runtime.gather(part) for part in setup.trained(images_BCHW)))
 
 
-def _supervised(config: Config, predictions_BC: Tensor, targets: _Targets) -> Tensor:
+def _terms(config: Config, predictions_BC: Tensor, targets: _Targets) -> tuple[Tensor, Tensor, Tensor]:
     """Graph, label and consistency loss of one kind of images."""
     graph = correlation.graph_loss(predictions_BC, targets.linked_BB, normalize_similarity=config.normalize_similarity)
-    label = correlation.label_loss(
-        predictions_BC,
-        targets.label_B,
-        targets.confident_B,
-        form=config.label_loss,
-    )
-    consistent = functional.binary_cross_entropy(predictions_BC, targets.predictions_BC)
-    return torch.stack([graph, label, consistent])
+    label = correlation.label_loss(predictions_BC, targets.label_B, targets.confident_B, form=config.label_loss)
+    with torch.set_grad_enabled(config.consistency_loss_weight > 0):
+        return graph, label, correlation.consistency_loss(predictions_BC, targets.predictions_BC)
 
 
 def _triplets(config: Config, linked_BB: Tensor, generator: torch.Generator) -> mutual_information.Triplets:
@@ -351,14 +399,23 @@ def _outputs(setup: _Setup, split: Split) -> tuple[Tensor, Tensor]:
     Raises:
         FloatingPointError: the model has diverged.
     """
-    num, device = len(split), setup.runtime.device
-    order_N = torch.randperm(num, generator=setup.runtime.generator("evaluation"), device=device)
     parts = []
-    for rows in order_N.tensor_split(max(1, num // EVALUATION_BATCH)):
-        outputs = setup.model(split.images_NCHW[rows].float() / 255)
+    for images_BCHW in _plain_batches(setup, split):
+        outputs = setup.model(images_BCHW)
         parts.append((outputs.predictions_BC, outputs.features_BD))
+    order_N = _evaluation_order(setup, split)
     predictions_NC, features_ND = (torch.cat(each)[order_N.argsort()].cpu() for each in zip(*parts, strict=True))
     return clustering.finite(predictions_NC), features_ND
+
+
+def _evaluation_order(setup: _Setup, split: Split) -> Tensor:
+    return torch.randperm(len(split), generator=setup.runtime.generator("evaluation"), device=setup.runtime.device)
+
+
+def _plain_batches(setup: _Setup, split: Split) -> Iterator[Tensor]:
+    """All images as the network sees them, (B, C, H, W), in ``_evaluation_order``."""
+    for rows in _evaluation_order(setup, split).tensor_split(max(1, len(split) // EVALUATION_BATCH)):
+        yield split.images_NCHW[rows].float() / 255
 
 
 def _evaluate(setup: _Setup, eval_NC: Tensor, threshold: float) -> dict[str, float]:

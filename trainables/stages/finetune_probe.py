@@ -79,6 +79,7 @@ def train(
     Raises:
         ValueError: no backbone, or no labels.
     """
+    data = probing.as_trained(inputs["probed"], data)
     backbone = probing.frozen(inputs["probed"], data, runtime).requires_grad_(True)
     model = models.ClusteringModel(backbone, len(data.class_names), seed=runtime.seed).to(runtime.device)
     optimizer = torch.optim.SGD(

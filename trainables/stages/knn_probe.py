@@ -56,6 +56,7 @@ def train(
     Raises:
         ValueError: no backbone, or no labels.
     """
+    data = probing.as_trained(inputs["probed"], data)
     backbone = probing.frozen(inputs["probed"], data, runtime)
     probing.labeled_rows(data.train)
     probing.labeled_rows(data.eval)

@@ -76,6 +76,7 @@ def train(
     Raises:
         ValueError: no backbone, or no labels.
     """
+    data = probing.as_trained(inputs["probed"], data)
     backbone = probing.frozen(inputs["probed"], data, runtime)
     shapes = probing.known_layers(inputs["probed"], data.shape, LAYERS)
     with torch.random.fork_rng(devices=[]):

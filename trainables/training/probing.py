@@ -6,7 +6,7 @@ Axes: N images, B batch, C channels, Y classes, L layers.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -40,6 +40,14 @@ def frozen(probed: Result, data: ImageData, runtime: Runtime) -> backbones.Backb
     )
     backbone.load_state_dict(probed.weights["backbone"])
     return backbone.to(runtime.device).eval().requires_grad_(False)
+
+
+def as_trained(probed: Result, data: ImageData) -> ImageData:
+    """The same images with the mean and deviation by which the probed network saw them normalized: its own or none."""
+    if probed.facts.get("normalized", True):
+        return data
+    channels = data.shape.num_channels
+    return replace(data, mean=(0.0,) * channels, std=(1.0,) * channels)
 
 
 def labeled_rows(split: Split) -> Tensor:
