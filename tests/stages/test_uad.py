@@ -114,9 +114,38 @@ def test_standardized_blocks_weigh_the_same_in_the_pca(
     points = []
     for factor in (1.0, 1000.0):
         monkeypatch.setattr(fusing, "fuse", lambda low, high, factor=factor, **rest: fuse(factor * low, high, **rest))
-        points.append(Extractor(backbone, data, runtime, 50, settings, 4, incremental).points(0)[0])
+        points.append(Extractor(backbone, data, runtime, 50, settings, 4, incremental).points(0).train_NE)
     similarity_NN = [each @ each.T for each in points]
     np.testing.assert_allclose(similarity_NN[0], similarity_NN[1], atol=5e-3)
+
+
+@pytest.mark.parametrize("incremental", [False, True])
+@pytest.mark.parametrize("block_norm", ["none", "l2_each", "zscore_each"])
+def test_the_share_of_the_high_level_falls_as_the_low_level_drowns_it(
+    data: ImageData, incremental: bool, block_norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trainables.maths import fusion as fusing
+
+    fuse = fusing.fuse
+    backbone = backbones.build("small", in_channels=1, image_size_px=8, seed=0)
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "uad", 0, FaissSearch(1))
+    settings, shares = Fusion(4, "per_run", "pool1", "top", "concat", block_norm), []
+    for factor in (1e-3, 1.0, 1e3):
+        monkeypatch.setattr(fusing, "fuse", lambda low, high, factor=factor, **rest: fuse(factor * low, high, **rest))
+        shares.append(Extractor(backbone, data, runtime, 50, settings, 4, incremental).points(0).high_level_share)
+    if block_norm == "none":
+        assert shares[0] == pytest.approx(1, abs=1e-3) and 1e-3 < shares[1] < 1 - 1e-3 and shares[2] < 1e-3
+    else:
+        assert shares == pytest.approx([shares[0]] * 3, abs=5e-3) and 0.01 < shares[0] < 0.99
+
+
+def test_noise_is_the_same_in_every_pass_of_an_epoch_and_other_in_the_next(data: ImageData) -> None:
+    one, again, next_one = (fused(data, operation="gaussian_noise", epoch=epoch) for epoch in (0, 0, 1))
+    plain = fused(data)
+    np.testing.assert_array_equal(one, again)
+    assert np.abs(one - next_one).max() > 0
+    size_N = np.sqrt((plain**2).mean(axis=1, keepdims=True))
+    assert ((one - plain) / size_N).std() == pytest.approx(0.1, rel=0.02)
 
 
 def test_weights_are_those_of_the_clustering_s_own_distances(train: Train, data: ImageData) -> None:

@@ -42,12 +42,10 @@ class Moments:
         Raises:
             ValueError: rows are not finite, or all the same.
         """
-        mean_D = self._sum_D / self.count
-        covariance_DD = self._products_DD / self.count - torch.outer(mean_D, mean_D)
+        mean_D, covariance_DD = self._mean_and_covariance()
         if not bool(covariance_DD.isfinite().all()):
             raise ValueError("features hold nan or inf; the network that made them has diverged.")
-        variance_D = covariance_DD.diagonal()
-        scale_D = column_scale(variance_D, blocks) if blocks else torch.ones_like(mean_D)
+        scale_D = self.scale(blocks)
         values_D, vectors_DD = torch.linalg.eigh(covariance_DD * scale_D[:, None] * scale_D)
         values_E, vectors_DE = values_D[-dim:].flip(0), vectors_DD[:, -dim:].flip(1)
         if not float(values_E[0]) > 0:
@@ -57,6 +55,16 @@ class Moments:
         matrix_DE = torch.where(flat_E, torch.zeros_like(matrix_DE), matrix_DE)
         offset_E = -(mean_D @ matrix_DE)
         return Whitening(_float32(matrix_DE), _float32(offset_E), int(flat_E.sum()))
+
+    def scale(self, blocks: tuple[int, ...]) -> Tensor:
+        """(D,) factors by which ``whitening`` scales columns; 1 without blocks."""
+        if not blocks:
+            return torch.ones_like(self._sum_D)
+        return column_scale(self._mean_and_covariance()[1].diagonal(), blocks)
+
+    def _mean_and_covariance(self) -> tuple[Tensor, Tensor]:
+        mean_D = self._sum_D / self.count
+        return mean_D, self._products_DD / self.count - torch.outer(mean_D, mean_D)
 
 
 def column_scale(variance_D: Tensor, blocks: tuple[int, ...]) -> Tensor:

@@ -1,7 +1,8 @@
 """DeepCluster: k-means of the network's features gives pseudo-labels, which the network learns; and again.
 
 Source: Caron et al. 2018, "Deep clustering for unsupervised learning of visual features", sections 3 and 4.1. The
-defaults are those for AlexNet on ImageNet; how an epoch goes stands in ``training.deepcluster``.
+defaults are those for AlexNet on ImageNet, whose name is alexnet_dc (``network: auto`` goes by the image size); how an
+epoch goes stands in ``training.deepcluster``.
 The criterion, the agreement of the clusterings of two epochs, is ours; it is high as well where a network stands still,
 so it compares settings of the same learning rate and number of epochs.
 
@@ -84,6 +85,7 @@ def train(
     return (yield from deepcluster.train(config, data, runtime))
 
 
+sized = deepcluster.sized
 classifier = deepcluster_model.classifier
 
 

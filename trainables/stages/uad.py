@@ -15,11 +15,13 @@ Where the paper disagrees with itself or with the code it prints, a setting choo
 
     classifier_input          the high-level feature, as in the code; Eq. 13 prints the fused one
 
-Nothing is clustered twice: the distances are those of the clustering.
+Nothing is clustered twice: the distances are those of the clustering. ``high_level_share`` says how much of what is
+clustered is the high level (section 3.2: the low one must not drown it).
 
 Axes: N images.
 """
 
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -38,8 +40,8 @@ from ..training.views import AffineConfig
 
 NAMESPACE = "uad"
 INPUTS: tuple[str, ...] = ()
-VERSION = 4
-METRICS = (*deepcluster.METRICS, "weight_mean", "weight_std")
+VERSION = 5
+METRICS = (*deepcluster.METRICS, "weight_mean", "weight_std", "high_level_share")
 CRITERION = ("assignment_nmi", "max")
 
 TRAINS_ON_LABELS = False
@@ -108,7 +110,8 @@ class Config:
     )
     fusion_op: maths_fusion.Operation = settings.setting(
         "concat",
-        "how the blocks are joined; add and multiply project the low one to the high one's width first",
+        "how the blocks are joined: side by side, also with noise of a tenth of their size; added or multiplied, the"
+        " low one projected to the high one's width first; or each projected to 64 numbers and their matrix product",
         when=_FUSED,
     )
     fusion_block_norm: str = settings.setting(
@@ -165,8 +168,10 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
         yield "network", f"network {network} is not known to have low- and high-level maps to fuse; take another one"
         return
     channels, height, width = shapes[config.low_level_source]
-    low_width = config.low_level_channels * height * width if config.fusion_op == "concat" else 0
-    yield from deepcluster.limits(config, shape, _HIGH_LEVEL[config.high_level_source], low_width)
+    high_width = math.prod(shapes[_HIGH_LEVEL[config.high_level_source]])
+    fused_width = maths_fusion.width(config.fusion_op, config.low_level_channels * height * width, high_width)
+    further = fused_width - high_width
+    yield from deepcluster.limits(config, shape, _HIGH_LEVEL[config.high_level_source], further)
     if config.clustering.pca_dim == 0 and config.fusion_block_norm == "zscore_each":
         yield "fusion_block_norm", "fusion_block_norm zscore_each is part of the PCA, but pca_dim is 0"
     if config.low_level_channels > channels:
@@ -203,6 +208,7 @@ def train(
     return (yield from deepcluster.train(config, data, runtime, fusion, weighting))
 
 
+sized = deepcluster.sized
 classifier = deepcluster_model.classifier
 
 

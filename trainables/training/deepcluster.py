@@ -6,7 +6,9 @@ clustered, and weights each image's loss by how near it is to its centroid.
 
 Source: Caron et al. 2018 (DeepCluster) sections 3 and 4.1; UAD Eq. 7-15 and Alg. 1.
 Differs from DeepCluster's code: the top layer's outputs keep the clusters' numbers where some are empty; k-means starts
-from greedy k-means++ points; the features' order and all draws come from the seed.
+from greedy k-means++ points; directions of the PCA without spread become zero; the features' order and all draws come
+from the seed; of a large picture the middle square is kept at 256 px, and all crops are cut out of that, where the code
+cuts random crops out of the whole picture at full resolution, and ten crops out of the whole rectangle.
 
 Axes: N images, B batch, C clusters, D feature width, E width of a clustered point.
 """
@@ -22,11 +24,11 @@ from torch import Tensor
 
 from ..data import augment, batches
 from ..data.batch_random import BatchRandom
-from ..interfaces import Clustering, DataShape, Epoch, ImageData, Result, Runtime, State, Whitening
+from ..interfaces import Clustering, DataShape, Epoch, ImageData, NetworkSize, Result, Runtime, State, Whitening
 from ..maths import cluster_sampling, metrics, uncertainty
-from ..nets import alexnet, backbones, feature_maps
+from ..nets import alexnet, backbones, feature_maps, sizes
 from . import clustering, deepcluster_model, loop
-from .deepcluster_classifier import Learner
+from .deepcluster_classifier import Classifier, Learner
 from .deepcluster_features import Extractor, Fusion
 from .deepcluster_settings import DeepClusterConfig
 
@@ -62,7 +64,7 @@ class Weighting:
 
 @dataclass(frozen=True)
 class _Round:
-    """One clustering of all training images. points_NE: what was clustered."""
+    """One clustering of all training images. points_NE: what was clustered. high_level_share: see ``Points``."""
 
     clustering: Clustering
     labels_N: Tensor
@@ -71,6 +73,7 @@ class _Round:
     eval_points_NE: NDArray[np.float32] | None
     whitening: Whitening | None
     weighted: bool
+    high_level_share: float | None
 
     @property
     def num_clusters(self) -> int:
@@ -104,6 +107,24 @@ def limits(
     if config.clustering.pca_dim > most:
         rule = f"at most {most}, the smaller of the feature's width and the number of images"
         yield "clustering.pca_dim", f"pca_dim must be {rule}, but is {config.clustering.pca_dim}"
+
+
+def sized(config: DeepClusterConfig, shape: DataShape) -> NetworkSize:
+    """The backbone under its top layer; an image has one view."""
+    network = backbones.resolve(config.network, shape)
+    num_clusters = config.num_clusters or CLUSTERS_PER_CLASS * shape.num_classes
+
+    def model() -> Classifier:
+        backbone = backbones.build(
+            network,
+            in_channels=shape.num_channels,
+            image_size_px=shape.image_size_px,
+            seed=0,
+            sobel=config.sobel,
+        )
+        return Classifier(backbone, num_clusters)
+
+    return NetworkSize(network, *sizes.count(model, shape), config.batch_size)
 
 
 def train(
@@ -171,7 +192,8 @@ def _cluster(
         config.clustering.pca_dim,
         config.clustering.incremental_pca,
     )
-    points_NE, points_of, whitening = extractor.points(epoch)
+    points = extractor.points(epoch)
+    points_NE = points.train_NE
     if config.clustering.method == "pic":
         result = runtime.search.pic(
             points_NE, config.clustering.pic_neighbors, config.clustering.pic_sigma, config.clustering.pic_damping
@@ -191,8 +213,17 @@ def _cluster(
         weights_N = _weights(weighting, torch.tensor(result.distances_N, device=runtime.device), labels_N)
     eval_points_NE = None
     if with_eval:
-        eval_points_NE = points_NE if data.is_union else points_of(data.eval)
-    return _Round(result, labels_N, weights_N, points_NE, eval_points_NE, whitening, weighting is not None)
+        eval_points_NE = points_NE if data.is_union else points.of(data.eval)
+    return _Round(
+        result,
+        labels_N,
+        weights_N,
+        points_NE,
+        eval_points_NE,
+        points.whitening,
+        weighting is not None,
+        points.high_level_share,
+    )
 
 
 def _seed(runtime: Runtime, epoch: int) -> int:
@@ -274,6 +305,8 @@ def _description(clustered: _Round, before_N: Tensor | None, data: ImageData) ->
     if clustered.weighted:
         mean, std = torch.stack((clustered.weights_N.mean(), clustered.weights_N.std(correction=0))).tolist()
         numbers |= {"weight_mean": mean, "weight_std": std}
+    if clustered.high_level_share is not None:
+        numbers["high_level_share"] = clustered.high_level_share
     true_N = data.train.labels_N.cpu().numpy()
     if (true_N >= 0).any():
         counts_CY = metrics.contingency(labels_N, true_N, clustered.num_clusters, len(data.class_names))

@@ -39,6 +39,24 @@ class Fusion:
 
 
 @dataclass(frozen=True)
+class Points:
+    """What is clustered.
+
+    Attributes:
+        train_NE: of the training images, rows of length 1.
+        of: gives those of another split in the same way.
+        whitening: the PCA; None without one.
+        high_level_share: of the PCA's directions (see ``fusion.high_level_share``); None where no blocks stand side by
+            side.
+    """
+
+    train_NE: NDArray[np.float32]
+    of: Callable[[Split], NDArray[np.float32]]
+    whitening: Whitening | None = None
+    high_level_share: float | None = None
+
+
+@dataclass(frozen=True)
 class Extractor:
     """What turns a split into points. fusion: None clusters the high-level feature alone.
 
@@ -53,48 +71,63 @@ class Extractor:
     pca_dim: int
     incremental: bool
 
-    def points(
-        self, epoch: int
-    ) -> tuple[NDArray[np.float32], Callable[[Split], NDArray[np.float32]], Whitening | None]:
-        """Points of the training images, what does the same to another split, and the PCA; None without one.
+    def points(self, epoch: int) -> Points:
+        """Points of the training images, and what does the same to another split.
 
         Raises:
             FloatingPointError: features are not finite.
             ValueError: all features are the same.
         """
         if self.pca_dim == 0:
-            return self._mapped(self.data.train, None, epoch), lambda split: self._mapped(split, None, epoch), None
+            return Points(self._mapped(self.data.train, None, epoch), lambda split: self._mapped(split, None, epoch))
         if self.incremental:
             sums: streaming_pca.Moments | None = None
             for rows_BD in self._batches(self.data.train, epoch):
                 sums = sums or streaming_pca.Moments(rows_BD.shape[1], rows_BD.device)
                 sums.add(rows_BD)
             assert sums is not None
-            fitted = sums.whitening(self.pca_dim, self._blocks(sums.width))
+            blocks = self._blocks(sums.width)
+            fitted, scale_D = sums.whitening(self.pca_dim, blocks), sums.scale(blocks).float().cpu().numpy()
             train_NE = self._mapped(self.data.train, fitted, epoch)
         else:
             rows_ND = self._matrix(self.data.train, epoch)
-            fitted = self._fitted(rows_ND)
+            fitted, scale_D = self._fitted(rows_ND)
             train_NE = _unit(fitted.apply(rows_ND))
-        return train_NE, lambda split: self._mapped(split, fitted, epoch), fitted
+        return Points(
+            train_NE,
+            lambda split: self._mapped(split, fitted, epoch),
+            fitted,
+            self._high_level_share(fitted.matrix_DE / scale_D[:, None]),
+        )
 
-    def _fitted(self, rows_ND: NDArray[np.float32]) -> Whitening:
+    def _fitted(self, rows_ND: NDArray[np.float32]) -> tuple[Whitening, NDArray[np.float32]]:
+        """The PCA, and the factor by which each column was scaled before it."""
         blocks = self._blocks(rows_ND.shape[1])
         if not blocks:
-            return self.runtime.search.whiten(rows_ND, self.pca_dim)
+            return self.runtime.search.whiten(rows_ND, self.pca_dim), np.ones(rows_ND.shape[1], np.float32)
         variance_D = torch.from_numpy(rows_ND.var(axis=0, dtype=np.float64))
         scale_D = streaming_pca.column_scale(variance_D, blocks).float().numpy()
         fitted = self.runtime.search.whiten(rows_ND * scale_D, self.pca_dim)
-        return Whitening(scale_D[:, None] * fitted.matrix_DE, fitted.offset_E, fitted.num_flat)
+        return Whitening(scale_D[:, None] * fitted.matrix_DE, fitted.offset_E, fitted.num_flat), scale_D
+
+    def _high_level_share(self, directions_DE: NDArray[np.float32]) -> float | None:
+        if self.fusion is None or not fusion.has_blocks(self.fusion.operation):
+            return None
+        low_width = len(directions_DE) - self._high_width
+        return fusion.high_level_share(torch.from_numpy(directions_DE), low_width)
+
+    @property
+    def _high_width(self) -> int:
+        assert self.fusion is not None
+        return int(np.prod(self._shapes[self.fusion.high_level_source]))
 
     def _blocks(self, width: int) -> tuple[int, ...]:
         """Widths of the blocks that are standardized each; none where nothing is."""
         if self.fusion is None or self.fusion.block_norm != "zscore_each":
             return ()
-        if self.fusion.operation != "concat":
+        if not fusion.has_blocks(self.fusion.operation):
             return (width,)
-        high = int(np.prod(self._shapes[self.fusion.high_level_source]))
-        return (width - high, high)
+        return (width - self._high_width, self._high_width)
 
     @property
     def _shapes(self) -> feature_maps.Shapes:
@@ -122,7 +155,7 @@ class Extractor:
         """Features of consecutive images, in eval mode, the same rows on every rank."""
         runtime, device = self.runtime, self.runtime.device
         norm = augment.Norm(self.data.mean, self.data.std)
-        channels_of = self._channels(epoch)
+        channels_of, noise = self._channels(epoch), runtime.generator("fusion_noise", epoch)
         was_training = self.backbone.training
         self.backbone.eval()
         try:
@@ -131,9 +164,19 @@ class Extractor:
             for first, own_B in zip(range(0, len(split), self.batch_size), own, strict=True):
                 images_BCHW = split.images_NCHW[own_B.to(split.images_NCHW.device)].to(device)
                 rows_BD = self._features(augment.judged(images_BCHW, norm), channels_of)
+                if self.fusion is not None and self.fusion.operation == "gaussian_noise":
+                    rows_BD = self._noisy(rows_BD, noise)
                 yield _finite(runtime.gather(rows_BD)[: len(split) - first])
         finally:
             self.backbone.train(was_training)
+
+    def _noisy(self, rows_BD: Tensor, generator: torch.Generator) -> Tensor:
+        """Noise for the images of all ranks is drawn by each, so that it does not depend on their number."""
+        own, ranks = len(rows_BD), self.runtime.world_size
+        shape = (own * ranks, rows_BD.shape[1])
+        noise_BD = torch.randn(shape, generator=generator, device=generator.device)
+        rank = self.runtime.rank
+        return fusion.noisy(rows_BD, noise_BD[rank * own : (rank + 1) * own].to(rows_BD))
 
     def _own_rows(self, first: int, end: int) -> Tensor:
         """This rank's rows of the batch that begins at ``first``.
