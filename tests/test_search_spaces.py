@@ -1,6 +1,7 @@
 """Every study file in search_spaces/ can be run as it stands."""
 
 import gzip
+import re
 from pathlib import Path
 from platform import sweep
 from platform.study import resolved, smoke
@@ -89,6 +90,21 @@ def test_a_study_says_on_top_what_it_is_for(file: Path, word: str) -> None:
 @pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(FOLDER)) for file in FILES])
 def test_a_study_names_the_command_that_runs_it(file: Path) -> None:
     assert f"python -m platform.sweep {file.relative_to(ROOT)}" in file.read_text()
+
+
+@pytest.mark.parametrize("file", FILES, ids=[str(file.relative_to(FOLDER)) for file in FILES])
+def test_a_study_of_dccm_says_whose_objective_it_runs(file: Path) -> None:
+    study = load_study(file)
+    said = re.findall(r"Objective: the (text|code)'s", file.read_text())
+    wanted = "text" if study.preset == "paper" else "code"
+    assert said == ([wanted] if study.method == "dccm" else [])
+
+
+@pytest.mark.parametrize(("name", "count"), [("imagenet10", 10), ("imagenet_dogs", 15)])
+def test_a_list_of_classes_has_a_synset_and_its_name_in_each_line(name: str, count: int) -> None:
+    lines = (FOLDER / "classes" / f"{name}.txt").read_text().splitlines()
+    synsets = [re.fullmatch(r"(n\d{8}) [A-Za-z ]+", line) for line in lines]
+    assert all(synsets) and len({match[1] for match in synsets if match}) == len(lines) == count
 
 
 def addresses(name: str) -> dict[str, tuple[str, str]]:

@@ -160,6 +160,20 @@ def test_union_of_a_folder_joins_its_parts(tmp_path: Path) -> None:
     assert len(load(folder_spec(image_folder(tmp_path), protocol="union")).eval) == 12
 
 
+@pytest.mark.parametrize("parts", [("train",), ("train", "val")])
+def test_protocol_train_reads_the_training_part_alone(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    data = load(folder_spec(image_folder(tmp_path, parts), protocol="train"))
+    assert data.is_union and len(data.train) == 6
+
+
+def test_protocol_train_has_the_training_images_of_the_split() -> None:
+    split, train = load(Spec()), load(Spec(protocol="train"))
+    assert torch.equal(split.train.images_NCHW[:], train.train.images_NCHW[:]) and train.is_union
+    assert split.fingerprint != train.fingerprint
+    with pytest.raises(SettingsError, match="protocol must be one of split, union, train"):
+        Spec(protocol="test")
+
+
 def test_union_needs_no_second_part(tmp_path: Path) -> None:
     assert len(load(folder_spec(image_folder(tmp_path, ("train",)), protocol="union")).eval) == 6
 

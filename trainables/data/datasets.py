@@ -57,8 +57,9 @@ class Spec:
     )
     protocol: str = settings.setting(
         "split",
-        "split: train on the training part, judge on the other; union: train and judge on all images (DEC, DCCM)",
-        choices=("split", "union"),
+        "split: train on the training part, judge on the other; union: train and judge on all images (DEC, DCCM);"
+        " train: train and judge on the training part (DCCM's parts of ImageNet)",
+        choices=("split", "union", "train"),
     )
     train_limit: int = settings.setting(
         0, "training images to use, drawn once without a look at the labels; 0 is all", low=0, unit="images"
@@ -145,9 +146,9 @@ def load(spec: Spec, device: torch.device | None = None) -> ImageData:
             set in its files, for who wants to know its shape and fingerprint alone.
 
     Returns:
-        Images on the CPU, or still in files; ``to`` brings them to a device. Under ``union`` train and eval are one
-        and the same part. Mean and std are the published ones where there are some; otherwise they are computed from
-        the training pixels, of a large set from a sample.
+        Images on the CPU, or still in files; ``to`` brings them to a device. Under ``union`` and ``train``, train and
+        eval are one and the same part. Mean and std are the published ones where there are some; otherwise they are
+        computed from the training pixels, of a large set from a sample.
 
     Raises:
         DataError: files are missing, altered or no images, a limit exceeds the images there are, or a channel has only
@@ -156,6 +157,8 @@ def load(spec: Spec, device: torch.device | None = None) -> ImageData:
     raw = _named(_read(spec))
     if spec.protocol == "union":
         train = evaluation = limited(joined(raw.train, raw.eval), "train_limit", spec.train_limit)
+    elif spec.protocol == "train":
+        train = evaluation = limited(raw.train, "train_limit", spec.train_limit)
     else:
         train = limited(raw.train, "train_limit", spec.train_limit)
         evaluation = limited(raw.eval, "eval_limit", spec.eval_limit)
@@ -191,7 +194,7 @@ def load(spec: Spec, device: torch.device | None = None) -> ImageData:
 def _read(spec: Spec) -> Raw:
     root, union = Path(spec.root), spec.protocol == "union"
     if spec.name in _TREES:
-        return _tree(spec, root, union)
+        return _tree(spec, root, spec.protocol != "split")
     readers: Mapping[str, Callable[[], Raw]] = {
         "digits": public_sets.digits,
         "mnist": lambda: public_sets.mnist(root, spec.download),
@@ -199,7 +202,7 @@ def _read(spec: Spec) -> Raw:
         "cifar20": lambda: public_sets.cifar100(root, spec.download, grouped=True),
         "cifar100": lambda: public_sets.cifar100(root, spec.download),
         "stl10": lambda: public_sets.stl10(root, spec.download, union=union, unlabeled=spec.unlabeled),
-        "features": lambda: features.features(root, spec.labels, union),
+        "features": lambda: features.features(root, spec.labels, spec.protocol != "split"),
     }
     return readers[spec.name]()
 
@@ -209,13 +212,13 @@ def _named(raw: Raw) -> Raw:
     return replace(raw, train=named(raw.train, "train"), eval=named(raw.eval, "eval"), unlabeled=unlabeled)
 
 
-def _tree(spec: Spec, root: Path, union: bool) -> Raw:
+def _tree(spec: Spec, root: Path, one_part: bool) -> Raw:
     if spec.name == "imagenet":
         tree = folders.imagenet(root, spec.classes)
     elif spec.name == "tiny_imagenet":
         tree = folders.tiny_imagenet(root, spec.classes)
     else:
-        tree = folders.folder(root, union, spec.classes, spec.labels)
+        tree = folders.folder(root, one_part, spec.classes, spec.labels)
     decoders, folder = Decoders(spec.size_px), os.path.join(root, "")
     train, evaluation = (
         Split(FileImages(part.paths, decoders), part.labels_N, tuple(path.removeprefix(folder) for path in part.paths))

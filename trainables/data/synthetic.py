@@ -66,8 +66,8 @@ def instead(spec: Spec) -> Shown | None:
     if spec.name not in PUBLISHED:
         return None
     train, evaluation, classes, channels, kept_px = PUBLISHED[spec.name]
-    is_union, size_px = spec.protocol == "union", spec.image_size or kept_px
-    train = train + evaluation if is_union else train
+    is_union, size_px = spec.protocol != "split", spec.image_size or kept_px
+    train = train + evaluation if spec.protocol == "union" else train
     train = min(train, spec.train_limit or train)
     evaluation = train if is_union else min(evaluation, spec.eval_limit or evaluation)
     shape = DataShape(train, evaluation, classes, channels, WINDOWS_PX.get(size_px, size_px))
