@@ -137,7 +137,9 @@ def dry_run(study: Study, given: argparse.Namespace) -> int:
             f"{'probes':<10} {probed.shape.num_train:,} images to learn from, {probed.shape.num_eval:,} to judge"
         )
     if not shown.is_generated:
-        needs = [memory.need(configs(part, changes), shown.images, probed) for part, changes in study.bounds]
+        needs = [
+            memory.need(part.stages, configs(part, changes), shown.images, probed) for part, changes in study.bounds
+        ]
         lines += memory.rows(max(needs, key=lambda estimated: estimated.total), study.resources.trial.gpu)
     if not given.json:
         print("\n".join(lines), flush=True)

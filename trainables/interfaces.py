@@ -26,6 +26,9 @@ and, where there is something to say,
                       (B, clusters). The best one of a sweep is logged; LookupError says why there is none
     figures(result, data, history)
                       file name -> CaptionedFigure; history has a row per epoch
+    sized(config, shape) -> NetworkSize
+                      what it trains, for the estimate of memory, where that is more than ``config.network`` with two
+                      views of ``config.batch_size`` images
     SEEDED_BY = "pretext"
                       for a stage outside of the slot "pretext" that the pretext's seed decides
     SPACES            of a pretext: which features it leaves, "head" and "backbone"
@@ -46,6 +49,7 @@ What others read from a Result
              head_train, ...      a pretext's features of each space, by ``<space>_train`` and ``<space>_eval``
              refined_eval         (N, C): probabilities after alternating normalization, for figures alone
     facts    network              the backbone's name;  sobel: whether gradients of the image go into it
+             normalized           false where the network saw plain pixels of 0 to 1; true where this is missing
              num_clusters         C
              space                of a stage that clustered another one's features: which of its spaces
              mining_space         of a pretext: the space in which neighbors are mined
@@ -222,7 +226,7 @@ class ImageData:
 
     @property
     def is_union(self) -> bool:
-        """Whether the images that are judged are those that are trained on (protocol: union)."""
+        """Whether the images that are judged are those that are trained on (protocol: union or train)."""
         return self.eval is self.train
 
 
@@ -390,6 +394,23 @@ class CaptionedFigure:
 
     caption: str
     draw: Callable[[], "Figure"]
+
+
+@dataclass(frozen=True)
+class NetworkSize:
+    """How large the networks of a stage are, for the estimate of memory.
+
+    Attributes:
+        name: of the network.
+        parameters: values that are trained.
+        outputs: values that all layers put out for one image.
+        images: of the largest step, every view counted.
+    """
+
+    name: str
+    parameters: int
+    outputs: int
+    images: int
 
 
 class Stage(Protocol):

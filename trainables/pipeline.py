@@ -129,6 +129,7 @@ def limits(
                 f"{slot}.num_clusters is 0, as many as there are classes, but the data set has no labels; set a number",
             )
     yield from _missing_spaces(method, pretext, by_slot)
+    yield from _lost_sobel(method, pretext, by_slot)
     if "neighbors" in by_slot and "scan" in by_slot:
         mined, wanted = by_slot["neighbors"].num_neighbors, by_slot["scan"].num_neighbors
         if wanted > mined:
@@ -149,4 +150,17 @@ def _missing_spaces(method: str, pretext: str, by_slot: Mapping[str, Any]) -> It
                 f"{slot}.{name}",
                 f"{slot}.{name} is {wanted}, but the pretext {name_of(stage)} leaves features of "
                 f"{' and '.join(spaces)}; write auto",
+            )
+
+
+def _lost_sobel(method: str, pretext: str, by_slot: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """A pretext behind a Sobel filter, and a later stage that goes on training its network without one."""
+    if not getattr(by_slot.get("pretext"), "sobel", False):
+        return
+    for slot, stage in stages(method, pretext).items():
+        if "pretext" in stage.INPUTS and "backbone" in stage.WEIGHTS:
+            yield (
+                "pretext.sobel",
+                f"pretext.sobel is true, but {slot} trains the network on colors; write false, or take method: kmeans,"
+                " which clusters its features",
             )

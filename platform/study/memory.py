@@ -3,10 +3,12 @@
     data         all images as uint8 and their labels as int64, as they lie on the device
     parameters   4 bytes x (value + gradient + 2 moments, as Adam keeps them)
     activations  4 bytes x 2 (value and gradient) x outputs of all layers for one image x images in the largest step,
-                 of which each has two views
+                 of which each has two views where a stage says nothing else
 
-Not counted: the CUDA context (about 0.5 GiB), cuDNN's workspace, what FAISS takes for a search (its own share of a
-GPU's memory, about 1.5 GiB at most), and buffers that a method keeps. The network is that of the pretext.
+Of the stages of a pipeline the one that needs most counts: a stage that knows its networks says their size itself
+(``sized``), any other trains the backbone of its setting ``network``. Not counted: the CUDA context (about 0.5 GiB),
+cuDNN's workspace, what FAISS takes for a search (its own share of a GPU's memory, about 1.5 GiB at most), and buffers
+that a method keeps.
 """
 
 from collections.abc import Mapping
@@ -14,10 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
-from trainables.interfaces import DataShape, ImageData
-from trainables.nets import backbones
+from trainables.interfaces import DataShape, ImageData, NetworkSize, Stage
+from trainables.nets import backbones, sizes
 
 _FLOAT_BYTES = 4
 _COPIES = 4  # value, gradient and Adam's two moments
@@ -54,23 +55,44 @@ def data_bytes(data: ImageData) -> int:
     return image_bytes + sum(split.labels_N.nbytes for split in splits)
 
 
-def need(configs: Mapping[str, Any], data: ImageData, probed: ImageData | None = None) -> Need:
+def need(
+    stages: Mapping[str, Stage], configs: Mapping[str, Any], data: ImageData, probed: ImageData | None = None
+) -> Need:
     """Estimate the memory that one configuration needs.
 
     Args:
+        stages: slot -> stage.
         configs: slot -> Config.
         data: the study's images.
         probed: the probes' images, if they are others.
     """
     lying = data_bytes(data) + (0 if probed is None else data_bytes(probed))
-    names = [config.network for config in configs.values() if hasattr(config, "network")]
-    if not names:
+    networks = [
+        _size(stages[slot], config, data.shape) for slot, config in configs.items() if hasattr(config, "network")
+    ]
+    if not networks:
         return Need("", lying, 0, 0)
-    network = backbones.resolve(names[0], data.shape)
-    parameters, outputs = measured(network, data.shape)
     images = max(getattr(config, "batch_size", 0) for config in configs.values())
-    activations = _FLOAT_BYTES * 2 * outputs * images * _VIEWS
-    return Need(network, lying, _FLOAT_BYTES * _COPIES * parameters, activations)
+    needs = [
+        Need(
+            each.name,
+            lying,
+            _FLOAT_BYTES * _COPIES * each.parameters,
+            _FLOAT_BYTES * 2 * each.outputs * (each.images or images * _VIEWS),
+        )
+        for each in networks
+    ]
+    return max(needs, key=lambda estimated: estimated.total)
+
+
+def _size(stage: Stage, config: Any, shape: DataShape) -> NetworkSize:
+    """The size that a stage gives; else that of its backbone, with 0 images for the largest batch of all stages."""
+    sized = getattr(stage, "sized", None)
+    if sized is not None:
+        known: NetworkSize = sized(config, shape)
+        return known
+    network = backbones.resolve(config.network, shape)
+    return NetworkSize(network, *measured(network, shape), 0)
 
 
 def measured(network: str, shape: DataShape) -> tuple[int, int]:
@@ -83,20 +105,10 @@ def measured(network: str, shape: DataShape) -> tuple[int, int]:
     Returns:
         The number of parameters, and the number of outputs of all layers for one image.
     """
-    with torch.device("meta"):
-        model = backbones.build(network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=0)
-    outputs = 0
-
-    def count(module: nn.Module, given: Any, output: torch.Tensor) -> None:
-        nonlocal outputs
-        outputs += output.numel() // len(output)
-
-    for module in model.modules():
-        if not list(module.children()) and not isinstance(module, nn.Identity):
-            module.register_forward_hook(count)
-    size = (2, shape.num_channels, shape.image_size_px, shape.image_size_px)
-    model(torch.empty(size, device="meta"))
-    return sum(parameter.numel() for parameter in model.parameters()), outputs
+    return sizes.count(
+        lambda: backbones.build(network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=0),
+        shape,
+    )
 
 
 def rows(needs: Need, gpu_share: float) -> list[str]:
@@ -110,7 +122,7 @@ def rows(needs: Need, gpu_share: float) -> list[str]:
         lines.append(
             f"memory     about {size(needs.total)} a process: {size(needs.data)} data + {size(needs.parameters)} "
             f"parameters of {needs.network} (value, gradient, Adam's moments) + {size(needs.activations)} activations "
-            "(layers' outputs x 2 x images x 2 views x 4 B); CUDA's own 0.5 GiB and FAISS come on top"
+            "(layers' outputs x 2 x images and their views x 4 B); CUDA's own 0.5 GiB and FAISS come on top"
         )
     if 0 < gpu_share < 1:
         together = int(1 / gpu_share + 1e-9)

@@ -163,3 +163,53 @@ def test_a_list_and_a_text_file_are_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cannot be read: No such file"):
         checkpoints.digest(tmp_path / "none.pt")
+
+
+def deepcluster_s_alexnet() -> torch.nn.ModuleDict:
+    """The layout of DeepCluster's released files: two sequences by number, a filter and a top layer."""
+    layers: list[torch.nn.Module] = []
+    channels = 2
+    for width, kernel, stride, padding, pooled in (
+        (96, 11, 4, 2, True), (256, 5, 1, 2, True), (384, 3, 1, 1, False), (384, 3, 1, 1, False), (256, 3, 1, 1, True)
+    ):  # fmt: skip
+        layers += [torch.nn.Conv2d(channels, width, kernel, stride, padding), torch.nn.BatchNorm2d(width)]
+        layers += [torch.nn.ReLU(), *([torch.nn.MaxPool2d(3, 2)] if pooled else [])]
+        channels = width
+    classifier = [torch.nn.Dropout(), torch.nn.Linear(9216, 4096), torch.nn.ReLU()]
+    classifier += [torch.nn.Dropout(), torch.nn.Linear(4096, 4096), torch.nn.ReLU()]
+    gray, edges = torch.nn.Conv2d(3, 1, 1), torch.nn.Conv2d(1, 2, 3, padding=1)
+    with torch.no_grad():
+        gray.weight.fill_(1 / 3)
+        edges.weight[0, 0] = torch.tensor([[1.0, 0, -1], [2, 0, -2], [1, 0, -1]])
+        edges.weight[1, 0] = torch.tensor([[1.0, 2, 1], [0, 0, 0], [-1, -2, -1]])
+        for each in (gray, edges):
+            assert each.bias is not None
+            each.bias.zero_()
+    return torch.nn.ModuleDict(
+        {"features": torch.nn.Sequential(*layers), "classifier": torch.nn.Sequential(*classifier),
+         "sobel": torch.nn.Sequential(gray, edges), "top_layer": torch.nn.Linear(4096, 7)}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("prefix", ["features.", "features.module.", "module.features."])
+def test_deepcluster_s_released_alexnet_gives_its_own_features(tmp_path: Path, prefix: str) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        released = deepcluster_s_alexnet().eval()
+        images_BCHW = torch.randn(2, 3, 224, 224)
+        with torch.no_grad():
+            for module in released.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.running_mean.normal_(std=0.1)  # type: ignore[union-attr, operator]
+                    module.running_var.uniform_(0.5, 2)  # type: ignore[union-attr, operator]
+    keys = {key.replace("features.", prefix, 1): value for key, value in released.state_dict().items()}
+    file, shape = saved(tmp_path, {"epoch": 200, "arch": "alexnet", "state_dict": keys}), DataShape(9, 9, 10, 3, 224)
+    with pytest.raises(checkpoints.SobelError, match="looks at image gradients, but sobel is false; write pretext.sob"):
+        checkpoints.backbone_weights(file, "alexnet_dc", shape)
+    backbone = backbones.build("alexnet_dc", in_channels=3, image_size_px=224, seed=1, sobel=True)
+    backbone.load_state_dict(checkpoints.backbone_weights(file, "alexnet_dc", shape, sobel=True))
+    with torch.no_grad():
+        maps_BCHW = released["features"](released["sobel"](images_BCHW))
+        expected_BD = released["classifier"](maps_BCHW.flatten(1))
+        found_BD = backbone.eval()(images_BCHW)
+    torch.testing.assert_close(found_BD, expected_BD, atol=1e-5, rtol=1e-5)

@@ -52,7 +52,7 @@ def test_the_backbone_is_that_of_the_file(train: Callable[..., Any], data: Image
     sha256 = checkpoints.digest(file)
     result = train(checkpoint, Config(path=str(file), sha256=sha256), data, seed=9).result
     assert all(torch.equal(value, weights()[key]) for key, value in result.weights["backbone"].items())
-    assert result.facts == {"network": "small", "mining_space": "backbone", "checkpoint_sha256": sha256}
+    assert result.facts == {"network": "small", "mining_space": "backbone", "sobel": False, "checkpoint_sha256": sha256}
     backbone = backbones.build("small", in_channels=1, image_size_px=8, seed=5)
     rows_ND = models.predict(backbone, data.eval.images_NCHW, data.mean, data.std)
     expected = torch.nn.functional.normalize(rows_ND).numpy()

@@ -17,7 +17,8 @@ import torch
 from trainables.data import datasets
 from trainables.interfaces import DataShape
 from trainables.nets import backbones
-from trainables.stages import simclr
+from trainables.settings import build
+from trainables.stages import dccm, simclr, uad
 
 Write = Callable[..., Path]
 SMALL, LARGE = Node(4, 1), Node(16, 2)
@@ -64,11 +65,11 @@ def test_parameters_and_outputs_are_those_of_the_network() -> None:
 
 def test_memory_is_data_and_network_and_activations() -> None:
     data = datasets.load(datasets.Spec(name="digits", train_limit=100, eval_limit=50))
-    need = memory.need({"pretext": simclr.Config(batch_size=20)}, data)
+    need = memory.need({"pretext": simclr}, {"pretext": simclr.Config(batch_size=20)}, data)
     parameters, outputs = memory.measured("small", data.shape)
     assert need.data == memory.data_bytes(data)
     assert (need.parameters, need.activations) == (16 * parameters, 16 * outputs * 20)
-    assert memory.need({}, data).total == need.data
+    assert memory.need({}, {}, data).total == need.data
     both = replace(data, eval=data.train)
     assert memory.data_bytes(both) == 100 * (64 + 8)
     assert not torch.cuda.is_initialized()
@@ -92,3 +93,20 @@ def test_machines_of_the_command_line_are_number_cpus_and_gpus() -> None:
 def test_machines_that_are_none_are_refused_with_what_was_written(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=f"but here is '{text}'"):
         machines(text)
+
+
+def test_dccm_and_deepcluster_count_their_own_networks() -> None:
+    shape = DataShape(60000, 10000, 10, 3, 32)
+    found = dccm.sized(build(dccm.Config, {"train_on_original": True}), shape)
+    # Discriminator: 1 x 1 convolutions from 64 maps, from 10 values, 512 to 512 and 512 to 1, no biases.
+    discriminator = 64 * 512 + 10 * 512 + 512 * 512 + 512
+    convolutions = 9 * (3 * 64 + 64 * 64 + 64 * 128 + 128 * 256)
+    others = 256 * 64 + 64 + 64 * 10 + 10 + 2 * (64 + 64 + 128 + 256 + 64 + 10)
+    assert (found.name, found.images) == ("dccm_c4", 64)
+    assert found.parameters == discriminator + convolutions + others
+    # Its hidden maps of four partners are the largest: 512 x 14 x 14 each.
+    assert found.outputs > 4 * 512 * 14 * 14
+    large = DataShape(1000, 100, 10, 3, 224)
+    found = uad.sized(uad.Config(network="alexnet_dc", num_clusters=10000), large)
+    # The released network on two channels of gradients, and a top layer.
+    assert found.parameters == 58_272_480 + 10000 * 4097 and found.images == 256

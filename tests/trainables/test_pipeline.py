@@ -215,3 +215,18 @@ def test_too_few_evaluation_images_for_the_selection_loss_are_refused() -> None:
 
 def test_a_network_that_cannot_take_the_image_size_is_refused() -> None:
     assert "pretext.network" in limits(DIGITS, pretext__network="resnet18_stl")
+
+
+@pytest.mark.parametrize("method", sorted(pipeline.METHODS))
+def test_a_network_behind_a_sobel_filter_is_not_trained_on_without_it(method: str) -> None:
+    by_slot = pipeline.stages(method)
+    if pipeline.name_of(by_slot.get("pretext", next(iter(by_slot.values())))) not in registry.pretexts():
+        return
+    changes = {"pretext.sobel": True}
+    shape = DataShape(1000, 100, 10, 1, 8)
+    configs = pipeline.configs(method, "untrained", changes)
+    said = [
+        sentence for name, sentence in pipeline.limits(method, "untrained", configs, shape) if name.endswith("sobel")
+    ]
+    assert bool(said) == (method != "kmeans")
+    assert all("trains the network on colors; write false, or take method: kmeans" in each for each in said)

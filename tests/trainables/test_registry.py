@@ -142,10 +142,10 @@ def test_a_broken_stage_ends_the_command_with_2_before_anything_starts(tmp_path:
 
 def test_the_lists_are_what_the_stages_say() -> None:
     assert registry.probes() == ("finetune_probe", "knn_probe", "linear_probe", "mlp_probe")
-    assert registry.pretexts() == ("checkpoint", "instdisc", "moco", "rotnet", "simclr")
+    assert registry.pretexts() == ("checkpoint", "instdisc", "moco", "rotnet", "simclr", "untrained")
     assert registry.pretext_seeded_slots() == {"pretext", "neighbors"}
     assert [method for method in pipeline.METHODS if pipeline.trains_on_labels(method)] == ["simgcd"]
-    assert not registry.leaves_backbone("dccm")
+    assert registry.leaves_backbone("dccm") and not registry.leaves_backbone("dec")
     assert pipeline.is_probe(knn_probe)  # type: ignore[arg-type]
 
 

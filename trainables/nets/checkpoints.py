@@ -4,6 +4,8 @@ Layouts that are understood, each with or without a "state_dict" around it:
     torchvision          conv1.weight, layer1.0.conv1.weight, ..., fc.weight or heads.head.weight (left out)
     MoCo, as published   module.encoder_q.conv1.weight, ...; everything else in the file is left out
     DINO's ViT           cls_token, blocks.0.attn.qkv.weight, ...: the names of its public code and of timm
+    DeepCluster's        features.0.weight or features.module.0.weight, ..., classifier.1.weight of its AlexNet; its
+                         top_layer and sobel are left out
     ours                 layers.conv1.weight, ...: the state dict of a ``Backbone``
 
 A file is opened with ``weights_only``: it can hold tensors and plain values, and run no code.
@@ -33,11 +35,23 @@ _VIT_BLOCK_PARTS = {
     "norm1": "ln_1", "norm2": "ln_2", "attn.proj": "self_attention.out_proj", "mlp.fc1": "mlp.0", "mlp.fc2": "mlp.3",
     "attn.qkv.weight": "self_attention.in_proj_weight", "attn.qkv.bias": "self_attention.in_proj_bias",
 }  # fmt: skip
+_SOBEL = "sobel."
+_ALEXNET_PARTS = {
+    "features": {0: "conv1.0", 1: "conv1.1", 4: "conv2.0", 5: "conv2.1", 8: "conv3.0", 9: "conv3.1", 11: "conv4.0",
+                 12: "conv4.1", 14: "conv5.0", 15: "conv5.1"},
+    "classifier": {1: "fc6", 4: "fc7"},
+}  # fmt: skip
+"""Place of a layer in DeepCluster's two sequences -> its name here; ReLU, pooling and dropout have no weights."""
+_ALEXNET_KEY = re.compile(r"(features|classifier)\.(?:module\.)?(\d+)\.(.+)")
 _PIECE_BYTES = 1 << 20
 
 
 class CheckpointError(ValueError):
     """A checkpoint cannot be used; the text names file, key, what was expected and what was found."""
+
+
+class SobelError(CheckpointError):
+    """The file's network looks at image gradients, and the setting says that it does not."""
 
 
 def digest(path: Path) -> str:
@@ -56,15 +70,24 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def backbone_weights(path: Path, network: str, shape: DataShape) -> dict[str, Tensor]:
+def backbone_weights(path: Path, network: str, shape: DataShape, *, sobel: bool = False) -> dict[str, Tensor]:
     """The state dict of backbone ``network`` for images of this shape, on the CPU.
+
+    Args:
+        sobel: whether a Sobel filter stands in front of it.
 
     Raises:
         CheckpointError: the file cannot be read, holds more than tensors and plain values, or does not fit the network.
+        SobelError: the file has a Sobel filter, and ``sobel`` is false.
     """
-    found = _of_backbone(_opened(path))
+    content = _opened(path)
+    if not sobel and any(key.removeprefix("module.").startswith(_SOBEL) for key in content):
+        raise SobelError(f"{path}: its network looks at image gradients, but sobel is false; write pretext.sobel: true")
+    found = _of_backbone(content)
     with torch.device("meta"):
-        fresh = backbones.build(network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=0)
+        fresh = backbones.build(
+            network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=0, sobel=sobel
+        )
     weights = {}
     for key, expected in fresh.state_dict().items():
         value = found.get(key.removeprefix(_OURS))
@@ -111,9 +134,24 @@ def _of_backbone(content: Mapping[str, Any]) -> dict[str, Tensor]:
     for prefix in (_QUERY_ENCODER, _OURS):
         if any(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    if any(_ALEXNET_KEY.fullmatch(key.removeprefix("module.")) for key in tensors):
+        tensors = _of_alexnet(tensors)
     if _CLASS_TOKEN in tensors:
         tensors = {_of_vit(key): value for key, value in tensors.items()}
     return {key: value for key, value in tensors.items() if not key.startswith(_CLASSIFIERS)}
+
+
+def _of_alexnet(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our names of the weights of DeepCluster's AlexNet, without its top layer and filter; others keep their names."""
+    renamed = {}
+    for key, value in tensors.items():
+        key = key.removeprefix("module.")
+        if key.startswith((_SOBEL, "top_layer.")):
+            continue
+        match = _ALEXNET_KEY.fullmatch(key)
+        name = _ALEXNET_PARTS[match[1]].get(int(match[2])) if match else None
+        renamed[f"{name}.{match[3]}" if match and name else key] = value
+    return renamed
 
 
 def _of_vit(key: str) -> str:

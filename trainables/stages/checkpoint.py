@@ -18,14 +18,14 @@ from ..training import pretext
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 2
+VERSION = 3
 METRICS = ("knn_acc",)
 CRITERION = None  # Nothing is trained.
 
 TRAINS_ON_LABELS = False
 WEIGHTS = ("backbone",)
 ARRAYS = ("backbone_train", "backbone_eval")
-FACTS = ("network", "mining_space", "checkpoint_sha256")
+FACTS = ("network", "mining_space", "sobel", "checkpoint_sha256")
 TINY: Mapping[str, settings.Plain] = {}
 SPACES = ("backbone",)
 
@@ -40,6 +40,9 @@ class Config:
         "auto",
         "backbone whose weights the file holds; auto picks by image size",
         choices=("auto", *backbones.BACKBONES),
+    )
+    sobel: bool = settings.setting(
+        False, "the network was trained on image gradients instead of colors, as DeepCluster's released AlexNet"
     )
 
     def __post_init__(self) -> None:
@@ -57,9 +60,9 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
         yield "network", str(error)
         return
     try:
-        checkpoints.backbone_weights(Path(config.path), network, shape)
+        checkpoints.backbone_weights(Path(config.path), network, shape, sobel=config.sobel)
     except checkpoints.CheckpointError as error:
-        yield "path", str(error)
+        yield ("sobel" if isinstance(error, checkpoints.SobelError) else "path"), str(error)
 
 
 def train(
@@ -69,7 +72,7 @@ def train(
 
     Returns:
         weights: backbone. arrays, float32, rows of length 1: backbone_train, backbone_eval (N, D).
-        facts: network, mining_space ("backbone"), checkpoint_sha256.
+        facts: network, mining_space ("backbone"), sobel, checkpoint_sha256.
 
     Raises:
         CheckpointError: the file is not the one that was pinned, or does not fit.
@@ -82,14 +85,14 @@ def train(
             "give every node the same file"
         )
     network = backbones.resolve(config.network, data.shape)
-    backbone = pretext.backbone(network, data.shape, runtime.seed)
-    backbone.load_state_dict(checkpoints.backbone_weights(path, network, data.shape))
+    backbone = pretext.backbone(network, data.shape, runtime.seed, sobel=config.sobel)
+    backbone.load_state_dict(checkpoints.backbone_weights(path, network, data.shape, sobel=config.sobel))
     backbone = backbone.to(runtime.device)
     arrays = pretext.features(backbone, data, {"backbone": "features"})
     return Result(
         weights={"backbone": backbone.state_dict()},
         arrays=arrays,
-        facts={"network": network, "mining_space": "backbone", "checkpoint_sha256": digest},
+        facts={"network": network, "mining_space": "backbone", "sobel": config.sobel, "checkpoint_sha256": digest},
         metrics=pretext.monitor(arrays, "backbone", MONITOR_TEMPERATURE, data, runtime),
     )
     yield  # a generator without epochs

@@ -68,9 +68,11 @@ def limits(config: _Sized, shape: DataShape) -> Iterator[tuple[str, str]]:
         yield "network", str(error)
 
 
-def backbone(network: str, shape: DataShape, seed: int) -> backbones.Backbone:
-    """An untrained backbone for images of this shape."""
-    return backbones.build(network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=seed)
+def backbone(network: str, shape: DataShape, seed: int, *, sobel: bool = False) -> backbones.Backbone:
+    """A fresh backbone for images of this shape."""
+    return backbones.build(
+        network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=seed, sobel=sobel
+    )
 
 
 def contrastive_model(config: Contrastive, network: str, data: ImageData, runtime: Runtime) -> models.ContrastiveModel:
