@@ -101,7 +101,7 @@ def reported(names: Sequence[str], place: Storage) -> str:
             if name not in newest:
                 raise Unknown(f"study {name!r} is not in {where}. {did_you_mean(name, sorted(newest))}")
             method = newest[name].resolved["method"]
-            if method not in pipeline.METHODS:
+            if not pipeline.is_method(method):
                 raise Unknown(f"study {name!r} used method {method!r}. {did_you_mean(method, list(pipeline.METHODS))}")
         summaries = [summarize(ledger, newest[name].id) for name in names]
         if len(summaries) > 1:

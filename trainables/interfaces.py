@@ -296,6 +296,13 @@ class Whitening:
         return points_NE
 
 
+class EndsTrial(RuntimeError):
+    """A stage has nothing to go on with, and would have nothing at another attempt either.
+
+    The trial ends there, with the reason and with the numbers of the stages before.
+    """
+
+
 class Search(Protocol):
     """Neighbor search, clustering and PCA, in this process or in an actor that all trials share."""
 

@@ -4,6 +4,8 @@ LABEL_METRICS: frozenset[str] = frozenset(
     {
         "acc",
         "acc_majority",
+        "nmi_majority",
+        "ari_majority",
         "acc_old",
         "acc_new",
         "nmi",

@@ -18,15 +18,59 @@ METHODS: Mapping[str, tuple[str, ...]] = {
     "cc": ("cc",),
     "dccm": ("dccm",),
     "kmeans": ("simclr", "kmeans"),
-    "scan": ("simclr", "neighbors", "scan", "selflabel"),
-    "scan_loss": ("simclr", "neighbors", "scan"),  # SCAN without self-labeling
-    "spc": ("simclr", "neighbors", "scan", "spc"),
+    # k-means is their baseline: what the later stages add to it is read off every trial.
+    "scan": ("simclr", "neighbors", "kmeans", "scan", "selflabel"),
+    "scan_loss": ("simclr", "neighbors", "kmeans", "scan"),  # SCAN without self-labeling
+    "spc": ("simclr", "neighbors", "kmeans", "scan", "spc"),
     "deepcluster": ("deepcluster",),
     "uad": ("uad",),
     "dec": ("autoencoder", "dec"),
     "swav": ("swav",),
     "simgcd": ("simclr", "simgcd"),
 }
+
+
+UNTIL = " until "
+"""In the name of a method that ends earlier: "scan until scan" leaves out what comes after the slot "scan"."""
+
+
+def stage_names(method: str) -> tuple[str, ...]:
+    """The names of a method's stages, in order.
+
+    Raises:
+        KeyError: there is no such method, or it has no slot of that name to end with.
+    """
+    whole, _, until = method.partition(UNTIL)
+    names = METHODS[whole]
+    if not until:
+        return names
+    slots = [registry.slot_of(name) for name in names]
+    if until not in slots:
+        raise KeyError(method)
+    return names[: slots.index(until) + 1]
+
+
+def is_method(method: str) -> bool:
+    """Whether there is a method of this name, whole or ended earlier."""
+    try:
+        return bool(stage_names(method))
+    except KeyError:
+        return False
+
+
+def whole(method: str) -> str:
+    """The method of which this is a part, or itself."""
+    return method.partition(UNTIL)[0]
+
+
+def ended(method: str, until: str) -> str:
+    """The name of a whole method that ends with the slot ``until``; its own name if that is its last one.
+
+    Raises:
+        KeyError: as ``stage_names``.
+    """
+    name = f"{method}{UNTIL}{until}"
+    return method if stage_names(name) == METHODS[method] else name
 
 
 def load(name: str) -> "Stage":
@@ -58,19 +102,19 @@ def trains_on_labels(method: str) -> bool:
     """Whether a method by definition trains on the labels of some images; its plans and reports say so.
 
     Raises:
-        KeyError: the method is not in METHODS.
+        KeyError: there is no such method.
     """
-    return any(map(registry.trains_on_labels, METHODS[method]))
+    return any(map(registry.trains_on_labels, stage_names(method)))
 
 
 def stages(method: str, pretext: str = "", probes: Sequence[str] = ()) -> "dict[str, Stage]":
     """Slot -> stage of a method, in the order in which they run. ``pretext`` swaps the stage of that slot.
 
     Raises:
-        KeyError: the method is not in METHODS.
+        KeyError: there is no such method.
     """
     by_slot = {}
-    for name in METHODS[method]:
+    for name in stage_names(method):
         stage = load(name)
         by_slot[stage.NAMESPACE] = load(pretext) if pretext and stage.NAMESPACE == "pretext" else stage
     return by_slot | {stage.NAMESPACE: stage for stage in map(load, probes)}
@@ -103,6 +147,9 @@ def configs(
     for key, value in changes.items():
         slot, _, name = key.partition(".")
         values[slot][name] = value
+    if {"kmeans", "scan"} <= set(by_slot) and not values["kmeans"].get("num_clusters"):
+        # The baseline of a clustering has as many clusters, unless the study says otherwise.
+        values["kmeans"]["num_clusters"] = values["scan"].get("num_clusters", 0)
     return {slot: settings.build(stage.Config, values[slot]) for slot, stage in by_slot.items()}
 
 
@@ -118,11 +165,17 @@ def limits(
 
     probe_shape: of the data set that the probes learn and judge on, where it is another one.
     """
+    is_scan_s = "scan" in by_slot and by_slot.get("kmeans") is not None
+    is_scan_s = is_scan_s and by_slot["kmeans"].num_clusters in (0, by_slot["scan"].num_clusters)
     for slot, stage in stages(method, pretext, probes).items():
+        if slot == "kmeans" and is_scan_s:
+            continue  # its one setting that could be too large is SCAN's, see ``configs``
         met = probe_shape if probe_shape is not None and is_probe(stage) else shape
         for name, sentence in stage.limits(by_slot[slot], met):
             yield f"{slot}.{name}", sentence
     for slot, config in by_slot.items():
+        if slot == "kmeans" and is_scan_s:
+            continue
         if shape.num_classes == 0 and getattr(config, "num_clusters", None) == 0:
             yield (
                 f"{slot}.num_clusters",

@@ -124,7 +124,7 @@ def trains_on_labels(name: str) -> bool:
 @cache
 def pretexts() -> tuple[str, ...]:
     """Stages that may take each other's place in the slot "pretext": those of that slot that leave a backbone."""
-    return tuple(each for each in names() if _slot(each) == PRETEXT_SLOT and leaves_backbone(each))
+    return tuple(each for each in names() if slot_of(each) == PRETEXT_SLOT and leaves_backbone(each))
 
 
 @cache
@@ -136,11 +136,12 @@ def probes() -> tuple[str, ...]:
 @cache
 def pretext_seeded_slots() -> frozenset[str]:
     """Slots that the pretext's seed decides: its own, and those of stages that say ``SEEDED_BY = "pretext"``."""
-    own = {_slot(each) for each in names() if literals(each).get("SEEDED_BY") == PRETEXT_SLOT}
+    own = {slot_of(each) for each in names() if literals(each).get("SEEDED_BY") == PRETEXT_SLOT}
     return frozenset({PRETEXT_SLOT, *own})
 
 
-def _slot(name: str) -> str:
+def slot_of(name: str) -> str:
+    """The slot of a stage: its NAMESPACE."""
     return str(literals(name).get("NAMESPACE", ""))
 
 

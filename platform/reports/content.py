@@ -10,9 +10,10 @@ from ..ledger.aggregate import Spread
 from ..ledger.formatting import format_number, format_seconds, format_spread, format_value, param_labels
 from ..ledger.outcomes import status
 from ..ledger.rows import COLLAPSED, DONE, PRUNED
+from ..study.resolved_types import selection_split
 from . import flat_regions, importance, label_free_selection, pareto
-from .comparisons import differences, published, significance
-from .summary import ACCURACY, ConfigurationRow, Summary
+from .comparisons import differences, ladder, published, significance
+from .summary import ACCURACY, MERGED, ConfigurationRow, Summary
 from .table import MISSING, Cell, Table, as_table
 
 LABEL_METRICS = ("acc", "nmi", "ari")
@@ -107,7 +108,7 @@ def all_tables(summary: Summary) -> list[Table]:
     else:
         main = [ranking(summary, by_param=True), pareto.table(summary), flat_regions.table(summary)]
         main += [importance.table(summary), label_free_selection.table(summary)]
-    main.append(published.table(summary))
+    main += [ladder.table(summary), published.table(summary)]
     return [table for table in (*main, prepare(summary), failures(summary), stopped(summary)) if table.rows]
 
 
@@ -122,7 +123,7 @@ def headline(summary: Summary) -> list[str]:
         none = "No setting has a result that counts yet." if ends else "No setting has a result yet."
         return [*lines, none, *ends]
     lines.append(f"Best by {criterion(summary)}: {_with_metrics(summary.best, summary.objective.metric)}.")
-    lines += _few_seeds(summary, summary.best) + _use_of_labels(summary)
+    lines += [*ladder.sentences(summary), *_few_seeds(summary, summary.best), *_use_of_labels(summary)]
     lines += [*published.sentences(summary), *differences.note(summary)]
     return [*lines, *_split(summary), *ends]
 
@@ -187,7 +188,10 @@ def cost(summary: Summary) -> str:
 def criterion(summary: Summary) -> str:
     """ "spc/selection_loss (min, label-free)"."""
     first, *rest = summary.objectives
-    shown = f"{first.metric} ({first.mode}, {'looks at labels' if summary.looks_at_labels else 'label-free'})"
+    how = "looks at labels" if summary.looks_at_labels else "label-free"
+    split = selection_split(summary.launch.resolved)
+    images = f", of {split} images" if split else ""
+    shown = f"{first.metric} ({first.mode}, {how}{images})"
     others = [f"{objective.metric} ({objective.mode})" for objective in rest]
     return f"Pareto rank in {' and '.join([shown, *others])}" if others else shown
 
@@ -251,16 +255,16 @@ def _checkpoint(summary: Summary) -> str:
 def _cost_of_no_labels(summary: Summary, oracle: ConfigurationRow, regret: float) -> list[str]:
     assert summary.best is not None
     if oracle.number == summary.best.number:
-        return [f"Labels would have picked the same setting: choosing without them cost no {ACCURACY}."]
+        return [f"Labels would have picked the same setting: choosing without them cost no {summary.accuracy}."]
     return [
-        f"Best by {ACCURACY} (looks at labels): {_with_metrics(oracle, ACCURACY)}.",
-        f"Choosing without labels cost {format_number(regret)} {ACCURACY}.",
+        f"Best by {summary.accuracy} (looks at labels): {_with_metrics(oracle, summary.accuracy)}.",
+        f"Choosing without labels cost {format_number(regret)} {summary.accuracy}.",
     ]
 
 
 def _with_metrics(row: ConfigurationRow, metric: str) -> str:
     """The configuration's label, with a metric and the accuracy."""
-    names = dict.fromkeys((metric, ACCURACY))
+    names = dict.fromkeys((metric, ACCURACY, *([ACCURACY + MERGED] if row.is_overclustered else [])))
     values = [f"{name} {spread_cell(row.metrics[name]).text}" for name in names if name in row.metrics]
     return ", ".join([row.label, *values])
 
@@ -278,7 +282,9 @@ def _count_done(summary: Summary) -> int:
 def _table_metrics(summary: Summary) -> list[str]:
     present = {metric for row in summary.configurations for metric in row.metrics}
     names = [objective.metric for objective in summary.objectives]
-    return list(dict.fromkeys([*names, *(metric for metric in LABEL_METRICS if metric in present)]))
+    # Behind each metric that of the clusters merged into classes, where some row has more clusters than classes.
+    of_labels = [each for metric in LABEL_METRICS for each in (metric, metric + MERGED)]
+    return list(dict.fromkeys([*names, *(metric for metric in of_labels if metric in present)]))
 
 
 def _param_names(summary: Summary) -> dict[str, str]:

@@ -73,14 +73,16 @@ def advice(summary: Summary) -> list[str]:
 
 def _result(summary: Summary, criterion: Objective) -> CriterionResult | None:
     name = criterion.metric
-    rows = [row for row in summary.configurations if name in row.metrics and ACCURACY in row.metrics]
+    accuracy_name = summary.accuracy
+    rows = [row for row in summary.configurations if name in row.metrics and accuracy_name in row.metrics]
+    rows = [row for row in rows if accuracy_name != ACCURACY or not row.is_overclustered]
     values = [row.metrics[name].mean for row in rows]
     # A stage that all configurations share has one value: it cannot choose.
     if len(set(values)) < 2:
         return None
-    accuracies = [row.metrics[ACCURACY].mean for row in rows]
+    accuracies = [row.metrics[accuracy_name].mean for row in rows]
     picked = ranked([(row, row.metrics[name]) for row in rows], criterion)[0]
-    accuracy = picked.metrics[ACCURACY].mean
+    accuracy = picked.metrics[accuracy_name].mean
     goodness = [-criterion.sign * value for value in values]
     correlation = float(stats.spearmanr(goodness, accuracies).statistic) if len(set(accuracies)) > 1 else None
     return CriterionResult(criterion, correlation, len(rows), picked, accuracy, max(accuracies) - accuracy)

@@ -2,7 +2,7 @@
 
 from ..ledger.formatting import format_spread
 from .ranking import fronts
-from .summary import ACCURACY, ConfigurationRow, Summary
+from .summary import ConfigurationRow, Summary
 from .table import MISSING, Cell, Table, as_table
 
 
@@ -18,7 +18,8 @@ def front(summary: Summary) -> list[ConfigurationRow]:
 def table(summary: Summary) -> Table:
     """The front with every objective, and the accuracy where there is one."""
     names = [objective.metric for objective in summary.objectives]
-    shown = [*names, *([ACCURACY] if any(ACCURACY in row.metrics for row in summary.configurations) else [])]
+    accuracy = summary.accuracy
+    shown = [*names, *([accuracy] if any(accuracy in row.metrics for row in summary.configurations) else [])]
     heads = [f"{objective.metric} ({objective.mode})" for objective in summary.objectives]
     columns = ("setting", *heads, *shown[len(names) :], "seeds")
     rows = []

@@ -21,7 +21,7 @@ from ..study import pipelines
 from ..study.errors import redacted
 from ..study.published import values_of
 from .ranking import by_front, ranked
-from .summary import ACCURACY, AblationRow, ConfigurationRow, Cost, Failure, PrepareRow, Summary
+from .summary import ACCURACY, AblationRow, ConfigurationRow, Cost, Failure, PrepareRow, Summary, accuracy_metric
 
 _STOPPED = (PRUNED, COLLAPSED)
 
@@ -58,7 +58,7 @@ def summarize(ledger: Ledger, launch_id: int) -> Summary:
         published=_on_our_scale(resolved.get("published", {})),
         best=best,
         oracle=oracle,
-        regret=_regret(best, oracle),
+        regret=_regret(best, oracle, accuracy_metric(configurations)),
         failures=_failures(prepare, configurations),
         cost=_cost(trials),
         trials=trials,
@@ -84,8 +84,13 @@ def _ranking(
 
 def _oracle(configurations: Sequence[ConfigurationRow]) -> ConfigurationRow | None:
     """Of the configurations that have an objective, the one with the best mean accuracy."""
-    candidates = [(row, row.metrics.get(ACCURACY)) for row in configurations if row.objective is not None]
-    return next(iter(ranked(candidates, Objective(ACCURACY, "max"))), None)
+    accuracy = accuracy_metric(configurations)
+    candidates = [
+        (row, row.metrics.get(accuracy))
+        for row in configurations
+        if row.objective is not None and (accuracy != ACCURACY or not row.is_overclustered)
+    ]
+    return next(iter(ranked(candidates, Objective(accuracy, "max"))), None)
 
 
 def _failures(prepare: Sequence[PrepareRow], configurations: Sequence[ConfigurationRow]) -> tuple[Failure, ...]:
@@ -174,10 +179,12 @@ def _prepare_row(trial: Trial) -> PrepareRow:
     return PrepareRow(trial.seed, trial.state, tuple(trial.stages), trial.seconds, _one_line(trial.error))
 
 
-def _regret(best: ConfigurationRow | None, oracle: ConfigurationRow | None) -> float | None:
-    if best is None or oracle is None or ACCURACY not in best.metrics:
+def _regret(best: ConfigurationRow | None, oracle: ConfigurationRow | None, accuracy: str) -> float | None:
+    if best is None or oracle is None or accuracy not in best.metrics:
         return None
-    return oracle.metrics[ACCURACY].mean - best.metrics[ACCURACY].mean
+    if accuracy == ACCURACY and best.is_overclustered:
+        return None
+    return oracle.metrics[accuracy].mean - best.metrics[accuracy].mean
 
 
 def _cost(trials: Sequence[Trial]) -> Cost:

@@ -3,7 +3,7 @@
 Standard deviations divide by n - 1 and always carry their n.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,8 @@ from ..ledger.outcomes import status
 from ..ledger.rows import Launch, Trial
 
 ACCURACY = "acc"
+MERGED = "_majority"
+"""Behind the name of a label metric: of clusters merged into classes, where they outnumber these."""
 
 Exclusion = Literal["", "pruned", "collapsed"]
 
@@ -59,6 +61,11 @@ class ConfigurationRow:
     def missing(self) -> int:
         """How many seeds have no result, failed ones included."""
         return self.wanted - self.done
+
+    @property
+    def is_overclustered(self) -> bool:
+        """Whether it has more clusters than there are classes: its one-to-one accuracy compares with no other."""
+        return ACCURACY + MERGED in self.metrics
 
     @property
     def exclusion(self) -> Exclusion:
@@ -161,13 +168,18 @@ class Summary:
         return self.objectives[0]
 
     @property
+    def accuracy(self) -> str:
+        """The accuracy that configurations are compared by; see ``accuracy_metric``."""
+        return accuracy_metric(self.configurations)
+
+    @property
     def figure_metrics(self) -> list[str]:
         """The metrics that figures and their tables show: accuracy, then the objective.
 
         Each only if every configuration with a result has it; empty without a result.
         """
         rows = [row for row in self.configurations if row.metrics]
-        names = dict.fromkeys((ACCURACY, self.objective.metric))
+        names = dict.fromkeys((self.accuracy, self.objective.metric))
         return [name for name in names if rows and all(name in row.metrics for row in rows)]
 
     @property
@@ -176,16 +188,30 @@ class Summary:
         return next(iter(self.figure_metrics), "")
 
     def comparable(self, metric: str) -> list[ConfigurationRow]:
-        """The configurations that have the metric and no exclusion, by number."""
-        return [row for row in self.configurations if metric in row.metrics and not row.exclusion]
+        """The configurations that have the metric and no exclusion, by number.
+
+        One with more clusters than classes has no one-to-one accuracy that compares.
+        """
+        rows = [row for row in self.configurations if metric in row.metrics and not row.exclusion]
+        return [row for row in rows if metric != ACCURACY or not row.is_overclustered]
 
     def objective_of(self, metric: str) -> Objective:
         """The metric with its good end: the study's word for its objective; any other metric is better higher.
 
         Accuracy is better higher, whatever a study asks for.
         """
-        is_own = metric == self.objective.metric and metric != ACCURACY
+        is_own = metric == self.objective.metric and metric != self.accuracy
         return self.objective if is_own else Objective(metric, "max")
+
+
+def accuracy_metric(rows: Sequence[ConfigurationRow]) -> str:
+    """The accuracy that configurations are compared by.
+
+    One to one, and those with more clusters than classes take no part. Where all have more, it is that of the clusters
+    merged into classes, which grows with the number of clusters.
+    """
+    with_result = [row for row in rows if row.metrics]
+    return ACCURACY + MERGED if with_result and all(row.is_overclustered for row in with_result) else ACCURACY
 
 
 def metrics_of_best(summary: Summary) -> dict[str, float]:

@@ -104,7 +104,7 @@ def _base_value(document: Document, name: str, fixed: Mapping[str, Any]) -> Any:
     if name in fixed:
         return fixed[name]
     method, pretext = document.data.get("method"), document.data.get("pretext") or ""
-    if not isinstance(method, str) or method not in pipeline.METHODS or pretext not in ("", *registry.pretexts()):
+    if not isinstance(method, str) or not pipeline.is_method(method) or pretext not in ("", *registry.pretexts()):
         return None
     slot, _, field = name.partition(".")
     stage = pipeline.stages(method, pretext).get(slot)

@@ -5,6 +5,7 @@ from typing import Any
 
 from trainables import settings
 from trainables.maths import metrics
+from trainables.pipeline import is_probe
 from trainables.settings import Plain
 
 from .domains import Domain, grid_size
@@ -103,22 +104,36 @@ def _objective_error(reading: Reading, objective: Objective, swept: Sequence[str
     views = [reading, *for_pipelines(reading)]
     names = (f"{slot}/{name}" for view in views for slot, stage in view.stages.items() for name in stage.METRICS)
     known = list(dict.fromkeys(names))
+    if "/" not in metric and metric in _of_last_stages(reading):
+        return None if oracle or not metrics.looks_at_labels(metric) else _looks_at_labels(metric, "")
     if metric not in known:
         return f"metric {metric!r} does not exist in this pipeline. {did_you_mean(metric, known)}"
     slot, looks = metric.partition("/")[0], metrics.looks_at_labels(metric)
     if looks and not oracle:
         free = [name for name in known if name.startswith(f"{slot}/") and not metrics.looks_at_labels(name)]
-        others = f"Take one of {', '.join(free)}" if free else "Take a metric of the method's own stages"
-        return (
-            f"objective.metric must be label-free, but {metric!r} looks at labels, so the answers would choose. "
-            f"{others}, or write oracle: true to have the study called an oracle."
-        )
+        return _looks_at_labels(metric, ", ".join(free))
     if swept and slot in shared_prefix(reading.stages, swept):
         return (
             f"{metric!r} is the same in every trial, because nothing under search touches its stage. "
             "Choose a metric of a later stage."
         )
     return None
+
+
+def _of_last_stages(reading: Reading) -> set[str]:
+    """Metrics that an ablation may rank by without naming a stage: each row then has that of its own last stage."""
+    if not reading.page.ablate:
+        return set()
+    closing = [[stage for stage in view.stages.values() if not is_probe(stage)][-1] for view in for_pipelines(reading)]
+    return {name for stage in closing for name in stage.METRICS}
+
+
+def _looks_at_labels(metric: str, free: str) -> str:
+    others = f"Take one of {free}" if free else "Take a metric of the method's own stages"
+    return (
+        f"objective.metric must be label-free, but {metric!r} looks at labels, so the answers would choose. "
+        f"{others}, or write oracle: true to have the study called an oracle."
+    )
 
 
 def read_trials(reading: Reading, search: Mapping[str, Domain], grid: Mapping[str, Domain]) -> int:

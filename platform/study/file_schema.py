@@ -236,6 +236,7 @@ class Page(_Part):
     name: str = ""
     question: str = ""
     method: str
+    until: str = ""
     pretext: str = ""
     preset: str = ""
     probes: list[str] = []

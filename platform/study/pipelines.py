@@ -1,5 +1,8 @@
 """Which pipeline a study names, and which one each row of its ablation.
 
+``until: SLOT`` ends a pipeline there. It becomes a part of the method's name ("scan until scan", see ``pipeline``), so
+that whatever asks a method for its stages gets those that run.
+
 A row may write ``method`` and ``pretext`` beside its settings. One that changes only the method keeps the study's
 pretext where the new method starts from an exchangeable one, and has the method's own where not. Settings under
 ``fixed`` hold for every row whose pipeline knows them and are left out of the others; a setting that the row itself
@@ -39,9 +42,37 @@ def chosen(method: str, pretext: str, row: Mapping[str, Any]) -> tuple[str, str]
 
 
 def identity(method: str, pretext: str) -> tuple[str, ...]:
-    """The method and the names of its stages: equal for two ways of writing the same pipeline."""
-    slots = zip(pipeline.stages(method), pipeline.METHODS[method], strict=True)
-    return (method, *(pretext if pretext and slot == "pretext" else name for slot, name in slots))
+    """The names of its stages: equal for two ways of writing the same pipeline."""
+    slots = zip(pipeline.stages(method), pipeline.stage_names(method), strict=True)
+    return tuple(pretext if pretext and slot == "pretext" else name for slot, name in slots)
+
+
+def with_until(document: Document, page: Any) -> tuple[Any, list[StudyError]]:
+    """The page with every ``until`` written into the method that it ends, that of the page or of a row.
+
+    A row's ``until`` is of its own method, or else of the page's whole one; it may lie after the page's.
+    """
+    errors: list[StudyError] = []
+
+    def ended(method: Any, until: Any, where: Where) -> Any:
+        if not isinstance(method, str) or pipeline.whole(method) not in pipeline.METHODS:
+            return method  # said where the method is judged
+        method = pipeline.whole(method)
+        slots = list(pipeline.stages(method))
+        if until in slots:
+            return pipeline.ended(method, until)
+        sentence = f"until must be a stage of {method!r}, but is {until!r}. {did_you_mean(str(until), slots)}"
+        errors.append(document.error((*where, "until"), sentence))
+        return method
+
+    method = ended(page.method, page.until, ()) if page.until else page.method
+    rows = dict(page.ablate)
+    for label, row in page.ablate.items():
+        if "until" in row:
+            others = {key: value for key, value in row.items() if key not in ("method", "until")}
+            own = ended(row.get("method", page.method), row["until"], ("ablate", label))
+            rows[label] = {"method": own, **others}
+    return page.model_copy(update={"method": method, "until": "", "ablate": rows}), errors
 
 
 def settings_of(stages: Stages, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +93,7 @@ def pipeline_errors(document: Document, method: Any, pretext: Any, where: Where 
         The errors, which point at the keys under ``where``.
     """
     methods = list(pipeline.METHODS)
-    if method not in methods:
+    if not isinstance(method, str) or not pipeline.is_method(method):
         sentence = f"method {method!r} does not exist. {did_you_mean(str(method), methods)}"
         return [document.error((*where, "method"), sentence)]
     if sentence := _pretext_error(method, pretext) if pretext else "":
@@ -84,18 +115,15 @@ def row_errors(document: Document, page: Any, label: str) -> list[StudyError]:
     if row.get("pretext") == "checkpoint":
         sentence = "a checkpoint is the whole study's. Write pretext: {checkpoint: FILE} on top, and not in a row."
         return [document.error((*where, "pretext"), sentence)]
-    if page.preset and any(key in row for key in KEYS):
-        sentence = "a preset is for one pipeline, but this row has another. Write its settings out instead of preset."
-        return [document.error((*where, next(key for key in KEYS if key in row)), sentence)]
     method = row.get("method", page.method)
-    if method not in pipeline.METHODS:
+    if not pipeline.is_method(method):
         return pipeline_errors(document, method, "", where)
     method, pretext = chosen(page.method, page.pretext, row)
     return pipeline_errors(document, method, pretext, where)
 
 
 def _own_pretext(method: str) -> str:
-    slots = dict(zip(pipeline.stages(method), pipeline.METHODS[method], strict=True))
+    slots = dict(zip(pipeline.stages(method), pipeline.stage_names(method), strict=True))
     return slots.get("pretext", "")
 
 

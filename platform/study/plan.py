@@ -11,7 +11,8 @@ from trainables.seeds import is_crossed, label, of_slot
 from . import domains
 from .file_schema import Share
 from .hyperparameters import shared_prefix
-from .resolved import stopping
+from .resolved import resolved, stopping
+from .resolved_types import selection_split
 from .study import Study
 
 
@@ -65,7 +66,7 @@ def rows(study: Study) -> list[str]:
         ("seeds", ", ".join(map(label, study.seeds)) + (" (pretext/method)" if is_crossed(study.seeds[0]) else "")),
         ("trials", f"{_count(study.num_settings, 'setting')} x {_count(seeds, 'seed')} = {trials:,}"),
         *(_pipelines(study) if len(study.parts) > 1 else work),
-        ("objective", " and ".join(f"{each.metric}, {each.mode}" for each in study.objectives) + _oracle(study)),
+        ("objective", _objectives(study)),
         ("prepare", _share(study.resources.prepare)),
         ("trial", _share(study.resources.trial)),
         ("tracking", study.tracking.uri or "the storage's own MLflow database"),
@@ -116,6 +117,14 @@ def _settings(study: Study) -> str:
     if sampler.name == "grid":
         return f"all {study.trials:,} of the grid{each}"
     return f"{study.trials:,} by {sampler.name} (seed {sampler.seed})" + (f" out of {size:,}" if size else "") + each
+
+
+def _objectives(study: Study) -> str:
+    named = " and ".join(f"{each.metric}, {each.mode}" for each in study.objectives)
+    split = selection_split(resolved(study))
+    images = f", chosen by the {split} images" if split else ""
+    sees_test = split == "eval" and study.dataset.get("protocol") == "split"
+    return named + _oracle(study) + images + (": those that it is judged on" if sees_test else "")
 
 
 def _oracle(study: Study) -> str:

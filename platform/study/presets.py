@@ -8,7 +8,7 @@ from trainables.interfaces import Stage
 from trainables.settings import Plain
 
 from .errors import did_you_mean
-from .sections import Reading
+from .sections import Reading, for_pipelines
 
 Recipes = Mapping[str, Mapping[str, Mapping[str, Plain]]]
 """Preset -> data set -> setting -> value."""
@@ -16,6 +16,8 @@ Recipes = Mapping[str, Mapping[str, Mapping[str, Plain]]]
 
 def read_preset(reading: Reading) -> dict[str, Plain]:
     """Read the settings of the page's preset for its data set; the page's own ``fixed`` overrides them.
+
+    Rows with another pipeline have its recipe too: what the stages of all pipelines declare is put together.
 
     Returns:
         Full name -> value, without the settings that the page sweeps; empty if there is no preset, or if it has an
@@ -26,20 +28,24 @@ def read_preset(reading: Reading) -> dict[str, Plain]:
     page = reading.page
     if not page.preset:
         return {}
-    declared = {slot: _declared(stage) for slot, stage in reading.stages.items()}
-    known = list(dict.fromkeys(name for recipes in declared.values() for name in recipes))
+    views = for_pipelines(reading)
+    declared = [(slot, _declared(stage)) for view in views for slot, stage in view.stages.items()]
+    known = list(dict.fromkeys(name for _, recipes in declared for name in recipes))
     if page.preset not in known:
         way_out = did_you_mean(page.preset, known) if known else "Take the line out."
         reading.note(("preset",), f"preset {page.preset!r} does not exist for method {page.method!r}. {way_out}")
         return {}
-    data_set = _data_set(page.dataset)
-    recipe = {
-        f"{slot}.{name}": value
-        for slot, recipes in declared.items()
-        for name, value in recipes.get(page.preset, {}).get(data_set, {}).items()
-    }
+    data_set, recipe = _data_set(page.dataset), dict[str, Plain]()
+    for slot, recipes in declared:
+        for name, value in recipes.get(page.preset, {}).get(data_set, {}).items():
+            full = f"{slot}.{name}"
+            if recipe.setdefault(full, value) != value and full not in page.fixed:
+                sentence = (
+                    f"the preset has two values for {full} in the rows' pipelines, {recipe[full]!r} and {value!r}."
+                )
+                reading.note(("preset",), f"{sentence} Write the one you mean under fixed.")
     if not recipe:
-        served = dict.fromkeys(each for recipes in declared.values() for each in recipes.get(page.preset, {}))
+        served = dict.fromkeys(each for _, recipes in declared for each in recipes.get(page.preset, {}))
         sentence = (
             f"preset {page.preset!r} of method {page.method!r} says nothing about data set {data_set!r}, only about "
             f"{', '.join(served)}. Take the line out, or take one of these."

@@ -123,7 +123,7 @@ def stopping(study: Study) -> Stopping:
 
 
 def _stage_names(study: Study) -> dict[str, str]:
-    own = dict(zip(study.stages, (*pipeline.METHODS[study.method], *study.probes), strict=True))
+    own = dict(zip(study.stages, (*pipeline.stage_names(study.method), *study.probes), strict=True))
     return own | ({"pretext": study.pretext} if study.pretext else {})
 
 

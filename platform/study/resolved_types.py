@@ -58,6 +58,20 @@ class Resolved(Stopping):
     published: Mapping[str, Any]
 
 
+def selection_split(resolved: Mapping[str, Any]) -> str:
+    """By which images configurations are chosen: "train", "eval", or "" where the objective's stage says nothing.
+
+    Args:
+        resolved: a Resolved, or what has its ``objective`` and ``fixed``.
+    """
+    written = resolved["objective"]
+    metric = (written[0] if isinstance(written, list) else written)["metric"]
+    slot = metric.partition("/")[0] if "/" in metric else ""
+    names = [name for name in resolved.get("fixed", {}) if name.endswith(".selection_split")]
+    splits = {str(resolved["fixed"][name]) for name in names if not slot or name == f"{slot}.selection_split"}
+    return " and ".join(sorted(splits))
+
+
 def objectives_of(resolved: Resolved) -> list[ObjectiveFields]:
     """The objectives of a study, of which the first one ranks."""
     written = resolved["objective"]

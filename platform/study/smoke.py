@@ -71,7 +71,7 @@ def _trained(study: Study, notes: list[str]) -> Study:
     """A pretext that is trained, in the place of a checkpoint: its weights are made for images of another shape."""
     if study.pretext != checkpoints.STAGE:
         return study
-    pretext = pipeline.METHODS[study.method][0]
+    pretext = pipeline.stage_names(study.method)[0]
     notes.append(f"pretext: {pretext} instead of the checkpoint, which need not fit digits")
     fixed = {name: value for name, value in study.fixed.items() if not name.startswith("pretext.")}
     return replace(study, pretext="", fixed=fixed)

@@ -184,6 +184,10 @@ def load_study(path: Path, overrides: Sequence[str] = (), best_of: ablation.Best
     name = page.name or path.stem
     if sentence := name_error(name):
         errors.append(document.error(("name",), sentence))
+    page, misplaced = pipelines.with_until(document, page)
+    errors += misplaced
+    if misplaced:
+        raise StudyErrors(errors)
     unusable = _pipeline_errors(document, page)
     errors += unusable
     if unusable or any(error.key.partition(".")[0] in ("method", "pretext", "probes") for error in errors):
@@ -215,7 +219,7 @@ def _probe_errors(document: Document, page: Page) -> list[StudyError]:
         elif name in page.probes[:index]:
             errors.append(document.error(("probes", index), f"probe {name!r} stands twice. Take one out."))
     for method, where in _probed_methods(page).items() if not errors else ():
-        if not any(map(registry.leaves_backbone, pipeline.METHODS[method])):
+        if not any(map(registry.leaves_backbone, pipeline.stage_names(method))):
             sentence = f"no stage of {method!r} leaves a backbone for a probe to judge. Take probes out."
             errors.append(document.error(where, sentence))
     return errors
@@ -228,7 +232,7 @@ def _probed_methods(page: Page) -> dict[str, Where]:
     places: dict[str, Where] = {} if page.ablate else {page.method: ("probes",)}
     for label, row in page.ablate.items():
         method = row.get("method", page.method)
-        if method in pipeline.METHODS:
+        if pipeline.is_method(method):
             places.setdefault(method, ("ablate", label, "method") if "method" in row else ("probes",))
     return places
 

@@ -21,6 +21,7 @@ from ..ledger.formatting import configuration_label
 from ..ledger.outcomes import closing_stages, status
 from ..ledger.rows import COLLAPSED, DONE, ENDED, FAILED, PRUNED, Configuration, EpochRow, Launch, Trial
 from ..study.errors import redacted
+from ..study.resolved_types import selection_split
 
 PREFIX = "clustersweep."
 KEY, LAUNCH_ID, KIND = f"{PREFIX}key", f"{PREFIX}launch_id", f"{PREFIX}kind"
@@ -53,6 +54,7 @@ def launch_tags(launch: Launch) -> dict[str, str]:
         "launch": str(launch.number),
         "method": launch.resolved["method"],
         "objective": ", ".join(f"{each.metric} {each.mode}" for each in study_objectives(launch.resolved)),
+        "selection_split": selection_split(launch.resolved),
         "oracle": _text(bool(launch.resolved.get("oracle"))),
         "smoke": _text(bool(facts.get("smoke"))),
         "commit": facts.get("commit", ""),

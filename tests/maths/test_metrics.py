@@ -192,6 +192,9 @@ def test_evaluate_reports_a_perfect_clustering_of_two_classes() -> None:
         "nmi": pytest.approx(1.0),
         "ari": 1.0,
         "confident_fraction": 0.75,
+        "confident_90": 0.25,
+        "confident_95": 0.25,
+        "confident_99": 0.25,
         "cluster_share_min": 0.5,
         "cluster_share_max": 0.5,
         "num_empty_clusters": 0.0,
@@ -205,10 +208,48 @@ def test_evaluate_adds_majority_accuracy_and_top5_where_they_mean_something() ->
     assert tuple(found) == metrics.EVALUATION_METRICS
 
 
+def test_more_clusters_than_classes_are_merged_into_classes_before_they_are_judged() -> None:
+    # 20 clusters of 250 images each, two to a class, all right. ARI of the raw clusters, with pairs as shares of all:
+    # (0.05 - 0.005) / ((0.05 + 0.1) / 2 - 0.005) = 0.643 for many images.
+    labels_N = np.repeat(np.arange(10), 500)
+    found = metrics.evaluate_labels(np.repeat(np.arange(20), 250), labels_N, 20, 10)
+    assert found["ari"] == pytest.approx(0.642, abs=1e-3) and found["acc"] == 0.5
+    assert (found["acc_majority"], found["nmi_majority"], found["ari_majority"]) == (1.0, pytest.approx(1.0), 1.0)
+
+
+@pytest.mark.parametrize("num_clusters", [2, 3, 4])
+def test_merged_numbers_are_of_more_clusters_than_classes_alone(num_clusters: int) -> None:
+    found = metrics.evaluate_labels(np.array([0, 1, 1, 0]), np.array([0, 1, 2, 2]), num_clusters, 3)
+    assert {name for name in found if name.endswith("_majority")} == (
+        {"acc_majority", "nmi_majority", "ari_majority"} if num_clusters > 3 else set()
+    )
+
+
+def test_merging_keeps_every_image_and_takes_the_smaller_of_two_equal_classes() -> None:
+    counts_CY = np.array([[2, 2, 0], [0, 1, 5], [0, 3, 0], [0, 0, 0]])
+    assert metrics.merged(counts_CY).tolist() == [[2, 2, 0], [0, 3, 0], [0, 1, 5]]
+
+
+def test_groups_of_images_are_judged_under_the_map_of_all() -> None:
+    # Cluster 0 is class 0 by three images of four; alone, the last two images would make it class 1.
+    predicted_N, labels_N = np.array([0, 0, 0, 0, 1, 1]), np.array([0, 0, 0, 1, 1, -1])
+    groups = {"last": np.array([0, 0, 0, 1, 0, 1], dtype=bool), "none": np.array([0, 0, 0, 0, 0, 1], dtype=bool)}
+    assert metrics.accuracies_within(predicted_N, labels_N, groups, 2, 2) == {"last": 0.0}
+
+
+def test_a_confidence_curve_has_fewer_and_righter_images_at_higher_thresholds() -> None:
+    rows_NC = torch.tensor([[0.99, 0.01], [0.9, 0.1], [0.6, 0.4], [0.2, 0.8]])
+    points = metrics.confidence_curve(rows_NC, torch.tensor([0, 0, 1, 1]), (0.5, 0.85, 0.999), num_classes=2)
+    assert points[:2] == [(1.0, 0.75), (0.5, 1.0)] and points[2][0] == 0.0 and np.isnan(points[2][1])
+
+
 def test_evaluate_without_labels_reports_label_free_metrics_alone() -> None:
     found = metrics.evaluate(torch.eye(3), torch.tensor([-1, -1, -1]), 0.9)
     assert set(found) == {
         "confident_fraction",
+        "confident_90",
+        "confident_95",
+        "confident_99",
         "cluster_share_min",
         "cluster_share_max",
         "num_empty_clusters",
@@ -237,7 +278,18 @@ def test_evaluate_refuses_an_empty_data_set() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["acc", "spc/acc", "scan/acc_majority", "top5", "purity_20", "simclr/knn_acc", "lp_acc", "bcubed_f"]
+    "name",
+    [
+        "acc",
+        "spc/acc",
+        "scan/acc_majority",
+        "nmi_majority",
+        "top5",
+        "purity_20",
+        "simclr/knn_acc",
+        "lp_acc",
+        "bcubed_f",
+    ],
 )
 def test_metrics_that_needed_labels_are_known_by_name(name: str) -> None:
     assert metrics.looks_at_labels(name)
@@ -249,7 +301,12 @@ def test_label_free_metrics_are_known_by_name(name: str) -> None:
 
 
 def test_every_evaluation_metric_is_on_its_side() -> None:
-    free = {"confident_fraction", "cluster_share_min", "cluster_share_max", "num_empty_clusters", "cluster_entropy"}
+    free = {"confident_fraction", "confident_90", "confident_95", "confident_99"} | {
+        "cluster_share_min",
+        "cluster_share_max",
+        "num_empty_clusters",
+        "cluster_entropy",
+    }
     assert {name for name in metrics.EVALUATION_METRICS if not metrics.looks_at_labels(name)} == free
 
 

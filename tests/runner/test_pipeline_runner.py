@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-from trainables import registry
+from trainables import pipeline, registry
 from trainables.data import datasets
 from trainables.figures import clusters
 from trainables.interfaces import Epoch, Result
 from trainables.runner import pipeline_runner
+from trainables.runner.guards import Collapsed
 from trainables.runner.messages import Done, StageRecord
 from trainables.runner.pipeline_runner import DataChanged, Diverged, PipelineRunner, addresses
 from trainables.runner.runtime import SingleProcess, local
@@ -257,6 +258,7 @@ def test_the_first_walk_computes_every_stage(undisturbed: Callable[[str], Walked
     assert [(record.slot, record.cached) for record in records] == [
         ("pretext", False),
         ("neighbors", False),
+        ("kmeans", False),
         ("scan", False),
         ("spc", False),
     ]
@@ -276,12 +278,38 @@ def test_a_setting_of_the_last_stage_leaves_the_others_cached(
 ) -> None:
     copied(undisturbed("spc"), tmp_path)
     outcome = runner(tmp_path).walk(trial_spec(tmp_path, changes={"spc.epochs": 1}), silent)
-    assert [record.cached for record in outcome.stages] == [True, True, True, False]
+    assert [record.cached for record in outcome.stages] == [True, True, True, True, False]
+
+
+def test_a_stage_with_nothing_to_go_on_with_ends_its_trial_and_the_stages_before_keep_their_numbers(
+    undisturbed: Callable[[str], Walked], tmp_path: Path
+) -> None:
+    whole = undisturbed("scan")
+    copied(whole, tmp_path)
+    unsure = trial_spec(tmp_path, "scan", changes={"selflabel.confidence_threshold": 0.999999})
+    with pytest.raises(Collapsed, match="selflabel: self-labeling epoch 1: no image is confident") as end:
+        runner(tmp_path).walk(unsure, silent)
+    before = {name: value for name, value in whole.outcome.metrics.items() if name.startswith(("kmeans/", "scan/"))}
+    assert before and before.items() <= end.value.metrics.items()
+    assert not any(name.startswith("selflabel/") or "/" not in name for name in end.value.metrics)
+
+
+def test_a_metric_that_ranks_without_a_stage_is_the_last_stage_s(
+    undisturbed: Callable[[str], Walked], tmp_path: Path
+) -> None:
+    copied(undisturbed("spc"), tmp_path)
+    for method, last in (("spc", "spc"), ("spc until scan", "scan"), ("spc until kmeans", "kmeans")):
+        spec = {**trial_spec(tmp_path), "method": method, "objectives": ["selection_loss"]}
+        slots = pipeline.stages(method)
+        spec["changes"] = {key: value for key, value in spec["changes"].items() if key.partition(".")[0] in slots}
+        metrics = runner(tmp_path).walk(spec, silent).metrics
+        assert metrics.get("selection_loss") == metrics.get(f"{last}/selection_loss")
+        assert metrics["acc"] == metrics[f"{last}/acc"]
 
 
 def test_two_methods_share_the_stages_they_have_in_common(tmp_path: Path) -> None:
     first, second = (addresses(trial_spec(tmp_path, method)) for method in ("scan", "spc"))
-    assert {slot for slot in first if first[slot] == second.get(slot)} == {"pretext", "neighbors", "scan"}
+    assert {slot for slot in first if first[slot] == second.get(slot)} == {"pretext", "neighbors", "kmeans", "scan"}
 
 
 def test_a_setting_that_does_not_count_changes_no_address(tmp_path: Path) -> None:
@@ -393,7 +421,7 @@ def test_a_result_of_other_code_without_the_objective_is_computed_again(
     of_other_code(tmp_path, name, metrics=kept)
     own = trial_spec(tmp_path, objectives=["spc/strong_fraction"])
     outcome = runner(tmp_path).walk(own, silent)
-    assert [each.cached for each in outcome.stages] == [True, True, True, False]
+    assert [each.cached for each in outcome.stages] == [True, True, True, True, False]
     assert outcome.metrics["spc/strong_fraction"] == alone.outcome.metrics["spc/strong_fraction"]
     assert all(each.cached and not each.notes for each in runner(tmp_path).walk(own, silent).stages)
 

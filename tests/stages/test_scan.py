@@ -46,7 +46,7 @@ def test_the_epoch_of_the_smallest_selection_loss_is_kept(
 def test_the_kept_probabilities_have_the_reported_selection_loss(
     train: Callable[..., Any], data: ImageData, finished: dict[str, Result]
 ) -> None:
-    done = trained(train, data, finished, num_heads=3, **{"optimizer.lr": 0.05})
+    done = trained(train, data, finished, num_heads=3, selection_split="eval", **{"optimizer.lr": 0.05})
     rows_NC = torch.tensor(done.result.arrays["probabilities_eval"])
     table_NK = torch.tensor(finished["neighbors"].arrays["neighbors_eval"])
     assert float(scan_loss.selection_loss(rows_NC, table_NK)) == pytest.approx(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainables.interfaces import ImageData, Result
+from trainables.interfaces import EndsTrial, ImageData, Result
 from trainables.settings import build
 from trainables.stages import selflabel
 from trainables.stages.selflabel import Config
@@ -14,7 +14,7 @@ from trainables.stages.selflabel import Config
 
 def trained(train: Callable[..., Any], data: ImageData, finished: dict[str, Result], **changes: Any) -> Any:
     small = {"augmentation": "affine", "batch_size": 60, "epochs": 2, "confidence_threshold": 0.5, **changes}
-    return train(selflabel, build(Config, small), data, {"scan": finished["scan"]})
+    return train(selflabel, build(Config, small), data, {slot: finished[slot] for slot in selflabel.INPUTS})
 
 
 def parameters(result: Result) -> dict[str, torch.Tensor]:
@@ -34,7 +34,7 @@ def test_a_stage_without_a_confident_image_says_what_to_change(
         "self-labeling epoch 1: no image is confident above 0.999999; lower selflabel.confidence_threshold or train "
         "scan longer"
     )
-    with pytest.raises(RuntimeError, match=text):
+    with pytest.raises(EndsTrial, match=text):
         trained(train, data, finished, confidence_threshold=0.999999)
 
 
@@ -93,7 +93,7 @@ def test_a_collapsed_model_gets_no_credit_for_being_sure(
     head = {"weight": torch.zeros(3, 512), "bias": torch.tensor([9.0, 0.0, 0.0])}
     scan = finished["scan"]
     collapsed = Result(weights={**scan.weights, "head": head}, facts=scan.facts)
-    done = trained(train, data, {"scan": collapsed}, **{"optimizer.lr": 1e-9}, epochs=1)
+    done = trained(train, data, {**finished, "scan": collapsed}, **{"optimizer.lr": 1e-9}, epochs=1)
     assert done.metrics[0]["train_confident_fraction"] == 1.0
     assert done.metrics[0]["guarded_confidence"] == 0.0
 

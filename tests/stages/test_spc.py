@@ -1,15 +1,22 @@
 """SPC refinement on made-up patterns."""
 
+import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from trainables.interfaces import ImageData, Result
+from trainables.maths import scan_loss
+from trainables.runner.runtime import SingleProcess, StageRuntime
 from trainables.settings import build
 from trainables.stages import spc
 from trainables.stages.spc import Config
+from trainables.training import spc_mixing
+from trainables.vector_search.faiss_search import FaissSearch
 
 SMALL = {
     "strong_threshold": 0.4,
@@ -80,6 +87,38 @@ def test_the_code_s_mixing_has_no_loss_of_the_strong_alone(
 ) -> None:
     for each in trained(train, data, finished, mix="code").metrics:
         assert (each["loss_strong"], each["loss_mixed"]) == (0.0, each["loss"])
+
+
+def test_strong_images_come_in_whole_passes_one_after_another() -> None:
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "spc", 0, FaissSearch(1), None)
+    batches = spc_mixing.strong_batches(torch.arange(10, 17), 5, torch.Generator().manual_seed(0), runtime)
+    rows = [row for batch in itertools.islice(batches, 7) for row in batch.rows_B.tolist()]
+    # 7 batches of 5 are 5 passes over 7 images; a batch may lie in two of them.
+    assert [sorted(rows[start : start + 7]) for start in range(0, 35, 7)] == [list(range(10, 17))] * 5
+    assert rows[:7] != rows[7:14]
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+def test_the_selection_loss_is_that_of_the_split_that_chooses(
+    train: Callable[..., Any], data: ImageData, finished: dict[str, Result], split: str
+) -> None:
+    done = trained(train, data, finished, selection_split=split)
+    rows_NC = torch.tensor(done.result.arrays[f"probabilities_{split}"])
+    table_NK = torch.tensor(finished["neighbors"].arrays[f"neighbors_{split}"][:, :6])
+    assert done.result.metrics["selection_loss"] == pytest.approx(scan_loss.selection_loss(rows_NC, table_NK), abs=1e-6)
+
+
+def test_the_labels_of_each_epoch_are_held_against_scan_s(
+    train: Callable[..., Any], data: ImageData, finished: dict[str, Result]
+) -> None:
+    # The last third of the images bears a wrong true label, so two thirds of SCAN's labels are right.
+    wrong_N = data.train.labels_N.clone()
+    wrong_N[80:] = (wrong_N[80:] + 1) % 3
+    labeled = replace(data, train=replace(data.train, labels_N=wrong_N))
+    for epoch in trained(train, labeled, finished).metrics:
+        assert epoch["scan_label_acc"] == epoch["label_acc"] == pytest.approx(2 / 3)
+        strong, weak = epoch["strong_fraction"], 1 - epoch["strong_fraction"]
+        assert strong * epoch["strong_acc"] + weak * epoch["weak_acc"] == pytest.approx(epoch["label_acc"])
 
 
 def test_too_few_weak_images_are_named_with_the_settings_that_make_them(

@@ -71,11 +71,11 @@ def test_a_sweep_is_its_shared_stages_per_seed_and_its_trials(
 ) -> None:
     found = estimate.forecast(study(tmp_path, PAGE + SEARCH), shown, price_per_hour=3600.0)
     assert [(each.measured.slot, each.runs) for each in found.stages] == [
-        ("pretext", 2), ("neighbors", 2), ("scan", 2), ("selflabel", 6),
+        ("pretext", 2), ("neighbors", 2), ("kmeans", 2), ("scan", 2), ("selflabel", 6),
     ]  # fmt: skip
-    # Two at once. Shared: 2 x (10 + 2 + 2 of the search + 5 + 2); trials: 6 x (4 + 2).
-    assert (found.prepare_s, found.trials_s) == pytest.approx((21.0, 18.0))
-    assert found.cost == pytest.approx(39.0)
+    # Two at once. Shared: 2 x (10 + 2 + 2 of the search + 2 of k-means + 5 + 2); trials: 6 x (4 + 2).
+    assert (found.prepare_s, found.trials_s) == pytest.approx((23.0, 18.0))
+    assert found.cost == pytest.approx(41.0)
     assert (found.peak_bytes, found.fit, found.at_once) == (2**30, 5, 2)
     assert found.stages[0].share_of_peak == pytest.approx(0.5)
 
@@ -88,7 +88,7 @@ def test_rows_of_an_ablation_count_equal_stages_once(
     for each in found.stages:
         runs[each.measured.slot] = runs.get(each.measured.slot, 0) + each.runs
     # One pretext and one table of neighbors per seed for all rows, SCAN and self-labeling for two of them.
-    assert runs == {"pretext": 2, "neighbors": 2, "scan": 4, "selflabel": 4, "kmeans": 2}
+    assert runs == {"pretext": 2, "neighbors": 2, "scan": 4, "selflabel": 4, "kmeans": 4}
     assert found.cost is None
 
 
@@ -123,7 +123,7 @@ def test_images_that_are_only_generated_count_as_if_all_lay_there(
     assert found.peak_bytes / 2**30 == pytest.approx(2.0, abs=0.001)
     assert "generated images of the data set's shape" in estimate.rows(found)[0]
     # The pretext alone trains on so many.
-    assert found.stages[0].seconds / found.stages[2].seconds == pytest.approx((2**24 - 360) / 1437 * 12 / 7)
+    assert found.stages[0].seconds / found.stages[3].seconds == pytest.approx((2**24 - 360) / 1437 * 12 / 7)
 
 
 def test_a_dry_run_profiles_generated_images_where_files_are_missing(

@@ -131,7 +131,7 @@ def test_pipelines_of_one_row_share_their_pretext(write: Write) -> None:
 def test_a_pipeline_of_several_rows_shares_what_they_leave_alone(write: Write) -> None:
     text = PAGE + "  e: {selflabel.epochs: 3}\n"
     shared = {part.ablate[0].name: slots for part, slots in shared_parts(load_study(write(text)))}
-    assert shared["d"] == ("pretext", "neighbors", "scan")
+    assert shared["d"] == ("pretext", "neighbors", "kmeans", "scan")
 
 
 def test_smoke_shortens_every_pipeline(write: Write) -> None:

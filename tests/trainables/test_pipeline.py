@@ -106,7 +106,7 @@ def test_a_probe_s_settings_and_limits_carry_its_slot() -> None:
 
 
 def test_slots_are_in_the_order_of_the_method() -> None:
-    assert list(pipeline.stages("spc")) == ["pretext", "neighbors", "scan", "spc"]
+    assert list(pipeline.stages("spc")) == ["pretext", "neighbors", "kmeans", "scan", "spc"]
 
 
 def test_changes_reach_the_config_of_their_slot_alone() -> None:

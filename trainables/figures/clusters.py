@@ -146,6 +146,18 @@ def epochs(rows: Sequence[Mapping[str, float]]) -> Figure:
     return figure
 
 
+def confidence_curve(thresholds: Sequence[float], points: Sequence[tuple[float, float]]) -> Figure:
+    """The share of images above each threshold and the accuracy among them, from ``metrics.confidence_curve``."""
+    figure, axes = framed(5.6, 3.0, left=0.7, right=0.2, top=0.2, bottom=0.6)
+    shares, accuracies = zip(*points, strict=True)
+    axes.plot(thresholds, accuracies, color=BLUE, marker="o", label="accuracy of the confident images")
+    axes.plot(thresholds, shares, color=ORANGE, marker="s", linestyle="--", label="confident images")
+    axes.set(xlabel="confidence above", ylabel="share of the images", ylim=(0.0, 1.02))
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower left")
+    return figure
+
+
 def save(figures: Mapping[str, Figure], folder: Path) -> list[Path]:
     """Write each figure as ``<name>.png`` into a folder, which is made where it is missing.
 

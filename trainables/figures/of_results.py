@@ -94,6 +94,20 @@ def refinement(result: Result, data: ImageData, features: Features | None = None
     return found
 
 
+CONFIDENCES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.999)
+
+
+def confidence(result: Result, data: ImageData) -> Figures:
+    """Of the array probabilities_train (N, C): how many labels a threshold would give, and how many were right."""
+    labels_N = data.train.labels_N.cpu()
+    if not bool((labels_N >= 0).any()):
+        return {}
+    rows_NC = torch.tensor(np.asarray(result.arrays["probabilities_train"]))
+    points = metrics.confidence_curve(rows_NC, labels_N, CONFIDENCES, num_classes=len(data.class_names))
+    caption = "Training images above each confidence, and how many of them are right (by labels)"
+    return {"confidence": CaptionedFigure(caption, lambda: clusters.confidence_curve(CONFIDENCES, points))}
+
+
 def neighbors(result: Result, data: ImageData) -> Figures:
     """Of the array neighbors_train (N, K + 1)."""
     if data.shape.is_features:

@@ -6,7 +6,7 @@ Axes: N images, M query images, C clusters, Y classes, K neighbors. Labels are i
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -26,15 +26,25 @@ EVALUATION_METRICS: tuple[str, ...] = (
     "acc",
     "acc_majority",
     "nmi",
+    "nmi_majority",
     "ari",
+    "ari_majority",
     "top5",
     "confident_fraction",
+    "confident_90",
+    "confident_95",
+    "confident_99",
     "cluster_share_min",
     "cluster_share_max",
     "num_empty_clusters",
     "cluster_entropy",
 )
 """Every name that ``evaluate`` may report."""
+
+CONFIDENCE = 0.99
+"""A prediction above it counts as confident where a stage has no threshold of its own."""
+CONFIDENCES = (0.9, 0.95, 0.99)
+"""All of them are reported at once, so that no stage is trained anew for another one."""
 
 
 def contingency(predicted_N: Labels, labels_N: Labels, num_clusters: int, num_classes: int) -> Counts:
@@ -75,6 +85,23 @@ def accuracy(counts_CY: Counts) -> float:
     return float(counts_CY[used, class_C[used]].sum() / counts_CY.sum())
 
 
+def accuracies_within(
+    predicted_N: Labels, labels_N: Labels, groups: Mapping[str, NDArray[np.bool_]], num_clusters: int, num_classes: int
+) -> dict[str, float]:
+    """Accuracy within groups of images, all under one map of clusters to classes: that of all images together.
+
+    The map is one to one, or each cluster's largest class where clusters outnumber classes.
+
+    Args:
+        groups: name -> bool (N,). One without a labeled image is left out of what comes back.
+    """
+    counts_CY = contingency(predicted_N, labels_N, num_clusters, num_classes)
+    class_C = counts_CY.argmax(axis=1) if num_clusters > num_classes else hungarian_map(counts_CY)
+    right_N, known_N = class_C[predicted_N] == labels_N, labels_N >= 0
+    known = {name: group_N & known_N for name, group_N in groups.items()}
+    return {name: float(right_N[group_N].mean()) for name, group_N in known.items() if group_N.any()}
+
+
 def old_and_new_accuracy(counts_CY: Counts, num_known: int) -> dict[str, float]:
     """acc_old and acc_new: ``accuracy`` of the images of classes below ``num_known``, and of the others.
 
@@ -95,6 +122,18 @@ def old_and_new_accuracy(counts_CY: Counts, num_known: int) -> dict[str, float]:
 def majority_accuracy(counts_CY: Counts) -> float:
     """Share of images that belong to their cluster's largest class, in [0, 1]. It grows with the number of clusters."""
     return float(counts_CY.max(axis=1).sum() / counts_CY.sum())
+
+
+def merged(counts_CY: Counts) -> Counts:
+    """The counts after each cluster was merged into its largest class (the smallest of equal ones): shape (Y, Y).
+
+    Where clusters outnumber classes, this is how SCAN's authors judge over-clustering: ACC, NMI and ARI are taken of
+    the classes that the clusters stand for. ARI of a perfect clustering is then 1, and below it without merging.
+    """
+    class_C = counts_CY.argmax(axis=1)
+    merged_YY = np.zeros((counts_CY.shape[1],) * 2, dtype=counts_CY.dtype)
+    np.add.at(merged_YY, class_C, counts_CY)
+    return merged_YY
 
 
 def nmi(counts_CY: Counts, average: Literal["arithmetic", "geometric"] = "arithmetic") -> float:
@@ -176,6 +215,21 @@ def confident_count(probabilities_NC: Tensor, threshold: float) -> int:
 def confident_fraction(probabilities_NC: Tensor, threshold: float) -> float:
     """``confident_count`` as a share of the images, in [0, 1]."""
     return confident_count(probabilities_NC, threshold) / len(probabilities_NC)
+
+
+def confidence_curve(
+    probabilities_NC: Tensor, labels_N: Tensor, thresholds: Sequence[float], *, num_classes: int
+) -> list[tuple[float, float]]:
+    """For each threshold the share of images that are surer, and the accuracy among those of them with a label.
+
+    One map of clusters to classes serves all thresholds, see ``accuracies_within``. The accuracy is NaN where no such
+    image is left. Source: SPC, figure 1.
+    """
+    confidence_N, predicted_N = probabilities_NC.max(dim=1)
+    surer = {f"{threshold}": (confidence_N > threshold).numpy() for threshold in thresholds}
+    sizes = (probabilities_NC.shape[1], num_classes)
+    right = accuracies_within(predicted_N.numpy(), labels_N.numpy(), surer, *sizes)
+    return [(float(surer_N.mean()), right.get(name, math.nan)) for name, surer_N in surer.items()]
 
 
 def cluster_sizes(predicted_N: Labels, num_clusters: int) -> dict[str, float]:
@@ -276,8 +330,10 @@ def bcubed_of_predictions(
 
 
 def evaluate_labels(predicted_N: Labels, labels_N: Labels, num_clusters: int, num_classes: int) -> dict[str, float]:
-    """What hard assignments alone allow: acc, acc_majority (only where C is not Y), nmi, ari, and the cluster sizes.
+    """What hard assignments alone allow: acc, nmi, ari, and the cluster sizes.
 
+    Where clusters outnumber classes also acc_majority, nmi_majority and ari_majority, of the clusters ``merged`` into
+    classes: there acc leaves whole clusters without a class, and compares with no clustering of fewer clusters.
     Without a single labeled image only the cluster sizes come back.
 
     Raises:
@@ -289,14 +345,20 @@ def evaluate_labels(predicted_N: Labels, labels_N: Labels, num_clusters: int, nu
     metrics: dict[str, float] = {}
     if counts_CY.any():
         metrics["acc"] = accuracy(counts_CY)
-        if num_clusters != num_classes:
-            metrics["acc_majority"] = majority_accuracy(counts_CY)
         metrics |= {"nmi": nmi(counts_CY), "ari": ari(counts_CY)}
+        if num_clusters > num_classes:
+            merged_YY = merged(counts_CY)
+            metrics["acc_majority"] = majority_accuracy(counts_CY)
+            metrics |= {"nmi_majority": nmi(merged_YY), "ari_majority": ari(merged_YY)}
     return metrics | cluster_sizes(predicted_N, num_clusters)
 
 
 def evaluate(
-    probabilities_NC: Tensor, labels_N: Tensor, confidence_threshold: float, *, num_classes: int | None = None
+    probabilities_NC: Tensor,
+    labels_N: Tensor,
+    confidence_threshold: float = CONFIDENCE,
+    *,
+    num_classes: int | None = None,
 ) -> dict[str, float]:
     """Everything an epoch reports about a soft clustering; names are those of EVALUATION_METRICS.
 
@@ -307,7 +369,8 @@ def evaluate(
         num_classes: Y; None reads it off the labels.
 
     Returns:
-        As ``evaluate_labels``, with confident_fraction, and top5 where there are labels and at least five clusters.
+        As ``evaluate_labels``, with confident_fraction and the shares above CONFIDENCES; with top5 where there are
+        labels and at least five clusters.
 
     Raises:
         ValueError: no images, a NaN among the probabilities, or as ``contingency``.
@@ -328,6 +391,8 @@ def evaluate(
         share = top5(probabilities_NC, labels_N, hungarian_map(counts_CY))
         metrics |= {} if share is None else {"top5": share}
     metrics["confident_fraction"] = float((confidence_N > confidence_threshold).double().mean())
+    for threshold in CONFIDENCES:
+        metrics[f"confident_{100 * threshold:.0f}"] = float((confidence_N > threshold).double().mean())
     return _in_order(metrics)
 
 

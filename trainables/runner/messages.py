@@ -32,7 +32,7 @@ class TrialSpec(TypedDict):
     storage: a folder or a URI. threads: for torch and FAISS.
     probes: the stages that evaluate the last backbone with labels.
     probe_dataset, probe_fingerprint: the data set of the probes, where it is another one.
-    objectives: full names of the metrics by which trials are ranked.
+    objectives: names of the metrics by which trials are ranked; one without a slot is the method's last stage's.
     collapse, time_limit_s: what stops the trial from inside; the limit is of one attempt, in seconds.
     watched_slot: the slot of which each epoch is reported at once, because the driver may stop the trial there.
     report_every_s: seconds between two reports of all other epochs.
@@ -106,7 +106,8 @@ class WorkerInfo(TypedDict, total=False):
 class Done:
     """A finished trial.
 
-    metrics: the final ones, prefixed by slot, and the label metrics of the method's last stage also bare.
+    metrics: the final ones, prefixed by slot; of the method's last stage the label metrics, and what trials are ranked
+    by without a slot, also bare.
     seconds: of this attempt.
     """
 

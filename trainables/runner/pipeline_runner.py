@@ -17,7 +17,7 @@ import torch
 from .. import event_log, pipeline, registry, seeds, settings
 from ..data import datasets
 from ..figures import clusters
-from ..interfaces import CaptionedFigure, Epoch, ImageData, Result, Search, Stage
+from ..interfaces import CaptionedFigure, EndsTrial, Epoch, ImageData, Result, Search, Stage
 from ..maths import metrics
 from ..store import artifacts
 from .guards import Collapsed, Guards, TimeLimit
@@ -96,8 +96,9 @@ class PipelineRunner:
         """Run one trial; ``on_epoch(slot, epoch)`` is called for every epoch computed here.
 
         Raises:
-            Diverged: a loss became infinite or NaN. DataChanged: see there. Collapsed, TimeLimit: the trial's guards.
-            Whatever a stage raises.
+            Diverged: a loss became infinite or NaN. DataChanged: see there. TimeLimit: the trial's guard.
+            Collapsed: the trial's guard, or a stage that has nothing to go on with; it carries the numbers of the
+            stages before. Whatever else a stage raises.
         """
         started = time.perf_counter()
         if self._process_group.rank == 0 and event_log.is_kept():
@@ -125,12 +126,18 @@ class PipelineRunner:
                 guards,
                 _ranked(trial_spec, slot),
             )
-            results[slot], cached = self._once(job, data, on_epoch)
+            try:
+                results[slot], cached = self._once(job, data, on_epoch)
+            except Collapsed as collapsed:
+                raise Collapsed(str(collapsed), {**_final_metrics(results), **collapsed.metrics}) from collapsed
+            except EndsTrial as end:
+                raise Collapsed(f"{slot}: {end}", _final_metrics(results)) from end
             _refuse_unranked(job, results[slot])
             records.append(StageRecord(slot, name, address, cached, time.perf_counter() - began, tuple(job.notes)))
-        found = {f"{slot}/{key}": value for slot, result in results.items() for key, value in result.metrics.items()}
+        found = _final_metrics(results)
         last = [result.metrics for slot, result in results.items() if not slot.endswith(metrics.PROBE_SUFFIX)][-1]
-        found |= {key: value for key, value in last.items() if metrics.looks_at_labels(key)}
+        bare = set(trial_spec.get("objectives", ()))  # a name without a slot is the last stage's
+        found |= {key: value for key, value in last.items() if key in bare or metrics.looks_at_labels(key)}
         return Done(found, records, time.perf_counter() - started)
 
     def _load(self, trial_spec: TrialSpec, stage: str) -> ImageData:
@@ -225,6 +232,11 @@ class PipelineRunner:
             raise Collapsed(where, {f"{job.slot}/{name}": value for name, value in epoch.metrics.items()})
         if what == "time" and epoch.number < epoch.total:
             raise TimeLimit(where)
+
+
+def _final_metrics(results: Mapping[str, Result]) -> dict[str, float]:
+    """Full name -> value of everything that the finished stages report."""
+    return {f"{slot}/{key}": value for slot, result in results.items() for key, value in result.metrics.items()}
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from ..training.views import ViewsConfig
 
 NAMESPACE = "cc"
 INPUTS: tuple[str, ...] = ()
-VERSION = 1
+VERSION = 2
 TERMS = ("loss", "instance_loss", "cluster_loss", "assignment_entropy")
 METRICS = (*TERMS, "view_agreement", "epoch_seconds", *metrics.EVALUATION_METRICS)
 CRITERION = ("view_agreement", "max")
@@ -69,9 +69,6 @@ class Config:
     )
     views: ViewsConfig = settings.group(ViewsConfig)
     compute: ComputeConfig = settings.group(ComputeConfig)
-    confidence_threshold: float = settings.setting(
-        0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
-    )
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -220,7 +217,7 @@ def _predicted(setup: _Setup, split: Split) -> tuple[Tensor, Tensor]:
 def _evaluate(setup: _Setup) -> dict[str, float]:
     """The metrics of an epoch on the evaluation images."""
     eval_NC, _ = _predicted(setup, setup.data.eval)
-    evaluated = clustering.evaluate(eval_NC, setup.data, setup.config.confidence_threshold)
+    evaluated = clustering.evaluate(eval_NC, setup.data)
     return evaluated | {"view_agreement": _agreement(setup, eval_NC.argmax(1))}
 
 

@@ -31,7 +31,7 @@ from ..training.optimizers import AdamOrSgdConfig, adam_or_sgd
 
 NAMESPACE = "dec"
 INPUTS = ("pretext",)
-VERSION = 3
+VERSION = 4
 METRICS = (
     "loss",
     "divergence",
@@ -87,9 +87,6 @@ class Config:
     )
     an_batch_size: int = settings.setting(
         256, "images normalized together", low=2, unit="images", when={"an.mode": _AN}
-    )
-    confidence_threshold: float = settings.setting(
-        0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
     )
 
     def __post_init__(self) -> None:
@@ -292,7 +289,7 @@ def _loss(setup: _Setup, progress: _Progress, batch: Batch, epoch: int) -> Tenso
 def _evaluate(setup: _Setup, q_NC: Tensor, progress: _Progress) -> dict[str, float]:
     """The evaluation's metrics, and what chooses: how far assignments are from their own target, and how unsettled."""
     own = float(soft_assignment.divergence(soft_assignment.target(q_NC), q_NC).mean())
-    evaluated = clustering.evaluate(q_NC.float().cpu(), setup.data, setup.config.confidence_threshold)
+    evaluated = clustering.evaluate(q_NC.float().cpu(), setup.data)
     return evaluated | {"label_change": progress.label_change, "selection_loss": own + progress.label_change}
 
 

@@ -24,7 +24,7 @@ from ..training.views import AffineConfig
 
 NAMESPACE = "deepcluster"
 INPUTS: tuple[str, ...] = ()
-VERSION = 4
+VERSION = 5
 METRICS = deepcluster.METRICS
 CRITERION = ("assignment_nmi", "max")
 

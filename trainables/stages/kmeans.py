@@ -19,7 +19,7 @@ from ..training import clustering
 
 NAMESPACE = "kmeans"
 INPUTS = ("pretext",)
-VERSION = 2
+VERSION = 3
 METRICS = ("mean_squared_distance", "num_empty_train_clusters", *metrics.EVALUATION_METRICS)
 CRITERION = ("mean_squared_distance", "min")  # Comparable within one feature space only.
 
@@ -32,7 +32,9 @@ TINY: Mapping[str, settings.Plain] = {}
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    num_clusters: int = settings.setting(0, "clusters; 0 means as many as there are classes", low=0, symbol="C")
+    num_clusters: int = settings.setting(
+        0, "clusters; 0 means as many as SCAN has, or as there are classes", low=0, symbol="C"
+    )
     restarts: int = settings.setting(10, "runs from other seeds; the one of least inertia is kept", low=1, high=1000)
     iterations: int = settings.setting(300, "Lloyd iterations at most", low=1, high=10000)
     feature_space: str = settings.setting(
@@ -75,7 +77,7 @@ def train(
     probabilities = {
         part: clustering.closeness(points_ND, clustered.centroids_CD) for part, points_ND in features.items()
     }
-    scores = clustering.evaluate(probabilities["eval"], data, confidence_threshold=0.99)
+    scores = clustering.evaluate(probabilities["eval"], data)
     scores |= {
         "mean_squared_distance": clustered.inertia / len(features["train"]),
         "num_empty_train_clusters": float(clustered.num_empty),

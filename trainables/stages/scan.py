@@ -2,7 +2,8 @@
 
 Source: SCAN Eq. 2 and §3.1. The equation sums over all neighbors; like SCAN's code we draw one of K + 1 (the image
 itself included) per image and epoch (``neighbor_sampling``). The kept epoch and head are those of the smallest
-selection loss: the same two terms, entropy weight 1, on mined neighbors of the evaluation images, without labels.
+selection loss: the same two terms, entropy weight 1, on mined neighbors of the training images, without labels; with
+``selection_split: eval``, as in SCAN's code, on those of the images that it is judged on.
 
 With a frozen backbone and ``augmentation: eval`` an image has the same features in every epoch: they are computed once
 and the heads train on them, with the losses that the whole network would have had.
@@ -18,8 +19,10 @@ import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import settings
@@ -36,11 +39,13 @@ from ..training.optimizers import AdamOrSgdConfig, adam_or_sgd
 
 NAMESPACE = "scan"
 INPUTS = ("pretext", "neighbors")
-VERSION = 4
+VERSION = 5
 LOSSES = ("loss", "consistency", "entropy")
 METRICS = (
     *LOSSES,
     "selection_loss",
+    *(f"train_confident_{100 * threshold:.0f}" for threshold in metrics.CONFIDENCES),
+    *(f"train_confident_{100 * threshold:.0f}_acc" for threshold in metrics.CONFIDENCES),
     "epoch_seconds",
     *alternating_normalization.METRICS,
     *metrics.EVALUATION_METRICS,
@@ -147,13 +152,8 @@ class Config:
         "how a prediction is held against a corrected one: -log of the dot product, or cross entropy",
         when={"an.mode": ("correction", "both")},
     )
-    selection_split: str = settings.setting(
-        "eval", "images whose neighbors select epoch and head", choices=("eval", "train")
-    )
+    selection_split: str = clustering.selection_split_setting()
     selection_entropy_weight: float = settings.setting(1.0, "entropy weight of the selection loss", low=0)
-    confidence_threshold: float = settings.setting(
-        0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
-    )
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -238,14 +238,14 @@ def train(
         if selection < best.value:
             best.keep(epoch + 1, selection, head=head)
         reports = [normalizer.report() for normalizer in setup.normalizers]
-        evaluated = clustering.evaluate(eval_HNC[head], data, config.confidence_threshold)
+        evaluated = clustering.evaluate(eval_HNC[head], data)
         return evaluated | losses | reports[head] | {"selection_loss": selection}
 
     last = yield from loop.epochs(config.epochs, runtime, setup.parts() | {"best": best}, run)
     best.restore()
     head, losses = best.facts["head"], {name: last[name] for name in LOSSES}
     arrays, normalizer = clustering.of_both_splits(setup.model, data, head), setup.normalizers[head]
-    evaluated = clustering.evaluate(arrays["probabilities_eval"], data, config.confidence_threshold)
+    evaluated = clustering.evaluate(arrays["probabilities_eval"], data)
     return Result(
         weights=clustering.parts(setup.model, head),
         arrays=arrays | normalizer.arrays(torch.tensor(arrays["probabilities_eval"])),
@@ -256,8 +256,25 @@ def train(
             "best_head": head,
             "looks_at_labels": _is_oracle(config),
         },
-        metrics=evaluated | losses | normalizer.report() | {"selection_loss": best.value},
+        metrics=evaluated
+        | losses
+        | normalizer.report()
+        | {"selection_loss": best.value}
+        | _confidence(arrays["probabilities_train"], data),
     )
+
+
+def _confidence(train_NC: NDArray[Any], data: ImageData) -> dict[str, float]:
+    """How many training images a later stage would take for labeled at a threshold, and how many of those rightly."""
+    found: dict[str, float] = {}
+    labels_N = data.train.labels_N.cpu()
+    points = metrics.confidence_curve(
+        torch.tensor(train_NC), labels_N, metrics.CONFIDENCES, num_classes=len(data.class_names)
+    )
+    for threshold, (share, right) in zip(metrics.CONFIDENCES, points, strict=True):
+        name = f"train_confident_{100 * threshold:.0f}"
+        found |= {name: share} if math.isnan(right) else {name: share, f"{name}_acc": right}
+    return found
 
 
 def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime) -> _Setup:
@@ -396,15 +413,14 @@ def _probabilities(setup: _Setup, split: Split, features_ND: Tensor | None) -> T
 
 def _selection(setup: _Setup) -> tuple[Tensor, Tensor]:
     """(H,) selection losses and the (H, N, C) probabilities of the evaluation images, both on the CPU."""
-    data, tables = setup.data, setup.neighbors.arrays
+    data, config = setup.data, setup.config
     eval_HNC = _probabilities(setup, data.eval, setup.eval_ND)
-    selecting_HNC, table_NK = eval_HNC, tables["neighbors_eval"]
-    if setup.config.selection_split == "train":
-        selecting_HNC = _probabilities(setup, data.train, setup.train_ND)
-        table_NK = tables["neighbors_train"][:, : table_NK.shape[1]]
-    rows_NK = torch.tensor(table_NK)
-    weight = setup.config.selection_entropy_weight
-    losses = [scan_loss.selection_loss(rows_NC, rows_NK, entropy_weight=weight) for rows_NC in selecting_HNC]
+    is_other = config.selection_split == "train" and not data.is_union
+    selecting_HNC = _probabilities(setup, data.train, setup.train_ND) if is_other else eval_HNC
+    losses = [
+        clustering.selection_loss(rows_NC, setup.neighbors, config.selection_split, config.selection_entropy_weight)
+        for rows_NC in selecting_HNC
+    ]
     return torch.tensor(losses), eval_HNC
 
 
@@ -413,4 +429,5 @@ classifier = clustering.classifier
 
 def figures(result: Result, data: ImageData, history: Sequence[Mapping[str, float]]) -> dict[str, CaptionedFigure]:
     features = clustering.features(result, data)
-    return of_results.clustering(result, data, history, features) | of_results.refinement(result, data, features)
+    found = of_results.clustering(result, data, history, features) | of_results.confidence(result, data)
+    return found | of_results.refinement(result, data, features)

@@ -3,7 +3,8 @@
 Source: SCAN §2.3 and §3.1. As in SCAN's code the plain view is predicted in train mode without gradient
 (``pseudo_label_bn``), and with ``ema_mode: overwrite`` the average replaces the student after every step, which equals
 a smaller learning rate. The last epoch is kept, or with ``stop_rule: plateau`` the one after which the number of
-confident images no longer grew.
+confident images no longer grew. Settings are compared by the confidence in the images of ``selection_split``; the
+selection loss is SCAN's, so that what this stage added to SCAN is seen without labels too.
 
 With alternating normalization (AN, see ``training.alternating_normalization``) corrected rows replace the predictions
 on plain images before they are held against the threshold; weights by uncertainty multiply the class weights, so that
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 from .. import settings
 from ..data import augment, view_batches
 from ..figures import of_results
-from ..interfaces import CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime
+from ..interfaces import CaptionedFigure, DataShape, EndsTrial, Epoch, ImageData, Result, Runtime
 from ..maths import metrics, selflabel
 from ..nets import models
 from ..nets.precision import ComputeConfig
@@ -33,13 +34,14 @@ from ..training.optimizers import AdamOrSgdConfig, adam_or_sgd
 from ..training.views import AffineConfig
 
 NAMESPACE = "selflabel"
-INPUTS = ("scan",)
-VERSION = 3
+INPUTS = ("neighbors", "scan")
+VERSION = 4
 METRICS = (
     "loss",
     "skipped_batches",
     "train_confident_fraction",
     "guarded_confidence",
+    "selection_loss",
     "epoch_seconds",
     *alternating_normalization.METRICS,
     *metrics.EVALUATION_METRICS,
@@ -119,6 +121,7 @@ class Config:
         10, "epochs without gain before the plateau rule stops", low=1, unit="epochs", when={"stop_rule": ("plateau",)}
     )
     an: AnConfig = settings.group(AnConfig)
+    selection_split: str = clustering.selection_split_setting()
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -134,6 +137,7 @@ class _Setup:
 
     config: Config
     data: ImageData
+    neighbors: Result
     model: models.ClusteringModel
     trained: nn.Module
     average: models.ClusteringModel | None
@@ -163,10 +167,10 @@ def train(
         were corrected also refined_eval (N, C). facts: network, num_clusters, kept_epoch.
 
     Raises:
-        RuntimeError: no image of a whole epoch was confident.
+        EndsTrial: no image of a whole epoch was confident.
     """
     start = inputs["scan"]
-    setup = _set_up(config, data, start, runtime)
+    setup = _set_up(config, data, inputs, runtime)
     normalizer = setup.normalizer
     stops = config.stop_rule == "plateau"
     best = loop.Best(setup.evaluated if stops else None, -1.0)
@@ -199,7 +203,8 @@ def train(
     )
 
 
-def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) -> _Setup:
+def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runtime: Runtime) -> _Setup:
+    start = inputs["scan"]
     model = clustering.restored(start, data.shape, runtime.seed).to(runtime.device)
     average = None if config.ema_mode == "off" else copy.deepcopy(model)
     optimizer = adam_or_sgd(config.optimizer, list(model.parameters()))
@@ -207,7 +212,8 @@ def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) ->
     normalizer = alternating_normalization.Normalizer(
         config.an, num_clusters, len(data.class_names), config.batch_size, runtime.device
     )
-    return _Setup(config, data, model, runtime.prepare(model, config.compute), average, optimizer, normalizer, runtime)
+    trained = runtime.prepare(model, config.compute)
+    return _Setup(config, data, inputs["neighbors"], model, trained, average, optimizer, normalizer, runtime)
 
 
 def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
@@ -246,7 +252,7 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
         loss_sum += loss.detach()
         steps += 1
     if steps == 0:
-        raise RuntimeError(
+        raise EndsTrial(
             f"self-labeling epoch {epoch + 1}: no image is confident above {config.confidence_threshold}; "
             "lower selflabel.confidence_threshold or train scan longer"
         )
@@ -284,12 +290,17 @@ def _average(setup: _Setup) -> None:
 
 
 def _evaluate(setup: _Setup) -> dict[str, float]:
-    data, threshold = setup.data, setup.config.confidence_threshold
+    config, data, threshold = setup.config, setup.data, setup.config.confidence_threshold
     eval_NC = clustering.probabilities(setup.evaluated, data.eval, data)[0]
     train_NC = eval_NC if data.is_union else clustering.probabilities(setup.evaluated, data.train, data)[0]
     confident = float((train_NC.max(1).values > threshold).float().mean())
-    evaluated = clustering.evaluate(eval_NC, data, threshold)
-    return evaluated | {"train_confident_fraction": confident, "guarded_confidence": _guarded(confident, train_NC)}
+    selecting_NC = eval_NC if config.selection_split == "eval" else train_NC
+    chosen_by = confident if config.selection_split == "train" else metrics.confident_fraction(eval_NC, threshold)
+    return clustering.evaluate(eval_NC, data, threshold) | {
+        "train_confident_fraction": confident,
+        "guarded_confidence": _guarded(chosen_by, selecting_NC),
+        "selection_loss": clustering.selection_loss(selecting_NC, setup.neighbors, config.selection_split),
+    }
 
 
 def _guarded(confident: float, probabilities_NC: Tensor) -> float:

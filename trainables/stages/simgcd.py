@@ -48,7 +48,7 @@ from ..training.views import ViewsConfig
 
 NAMESPACE = "simgcd"
 INPUTS = ("pretext",)
-VERSION = 2
+VERSION = 3
 TERMS = ("loss", "distillation", "mean_entropy_gap", "contrast", "labeled_cross_entropy", "labeled_contrast")
 METRICS = (
     *TERMS, "lr", "view_agreement", "acc_old", "acc_new", "epoch_seconds",
@@ -139,9 +139,6 @@ class Config:
     )
     views: ViewsConfig = settings.group(ViewsConfig)
     an: AnConfig = settings.group(AnConfig)
-    confidence_threshold: float = settings.setting(
-        0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
-    )
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -379,7 +376,7 @@ def _evaluate(setup: _Setup) -> dict[str, float]:
     rows_U = (~setup.labeled_N).nonzero().squeeze(1).cpu()
     unlabeled_UC, labels_U = train_NC[rows_U], data.train.labels_N.cpu()[rows_U]
     num_classes = len(data.class_names)
-    evaluated = metrics.evaluate(unlabeled_UC, labels_U, setup.config.confidence_threshold, num_classes=num_classes)
+    evaluated = metrics.evaluate(unlabeled_UC, labels_U, num_classes=num_classes)
     counts_CY = metrics.contingency(
         unlabeled_UC.argmax(1).numpy(), labels_U.numpy(), unlabeled_UC.shape[1], num_classes
     )

@@ -19,13 +19,14 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from .. import settings
 from ..figures import of_results
 from ..interfaces import Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime
-from ..maths import metrics, propagation, scan_loss, schedules, spc_labels
+from ..maths import metrics, propagation, schedules, spc_labels
 from ..nets import models
 from ..nets.precision import ComputeConfig
 from ..training import alternating_normalization, clustering, loop, spc_mixing
@@ -34,7 +35,7 @@ from ..training.optimizers import SgdConfig
 
 NAMESPACE = "spc"
 INPUTS = ("neighbors", "scan")
-VERSION = 2
+VERSION = 3
 METRICS = (
     "loss",
     "loss_strong",
@@ -45,6 +46,9 @@ METRICS = (
     "delta_effective",
     "selection_loss",
     "strong_acc",
+    "weak_acc",
+    "label_acc",
+    "scan_label_acc",
     "epoch_seconds",
     *alternating_normalization.METRICS,
     *metrics.EVALUATION_METRICS,
@@ -127,7 +131,7 @@ class Config:
         symbol="B",
     )
     labeled_batch_size: int = settings.setting(
-        48, "strong images within the batch", low=1, unit="images", when={"mix": ("code",)}
+        32, "strong images within the batch", low=1, unit="images", when={"mix": ("code",)}
     )
     strong_augmentation: str = settings.setting(
         "spc_weak", "how images of the strong set are drawn (weakly)", choices=("spc_weak", "eval", "affine")
@@ -168,9 +172,7 @@ class Config:
     an_batch_size: int = settings.setting(
         256, "images normalized together", low=2, unit="images", when={"an.mode": _AN}
     )
-    confidence_threshold: float = settings.setting(
-        0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
-    )
+    selection_split: str = clustering.selection_split_setting()
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -243,7 +245,7 @@ class _Setup:
     normalizer: alternating_normalization.Normalizer
     runtime: Runtime
     scan_NC: Tensor
-    neighbors_eval_NK: Tensor
+    neighbors: Result
 
 
 def train(
@@ -294,12 +296,11 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
         fused=True,
     )
     scan_NC = torch.tensor(start.arrays["probabilities_train"])
-    neighbors_eval_NK = torch.tensor(inputs["neighbors"].arrays["neighbors_eval"])
     normalizer = alternating_normalization.Normalizer(
         config.an, scan_NC.shape[1], len(data.class_names), config.an_batch_size, torch.device("cpu")
     )
     trained = runtime.prepare(model, config.compute)
-    return _Setup(config, data, model, trained, optimizer, normalizer, runtime, scan_NC, neighbors_eval_NK)
+    return _Setup(config, data, model, trained, optimizer, normalizer, runtime, scan_NC, inputs["neighbors"])
 
 
 def _sort(setup: _Setup, before: _Labels | None, epoch: int) -> tuple[_Labels, dict[str, float]]:
@@ -327,13 +328,23 @@ def _sort(setup: _Setup, before: _Labels | None, epoch: int) -> tuple[_Labels, d
         "cg_iterations": float(report.iterations),
         "delta_effective": strong.threshold,
     }
-    true_N = setup.data.train.labels_N.cpu()
-    known_N = strong.mask_N & (true_N >= 0)
-    if bool(known_N.any()):
-        sizes = (scan_NC.shape[1], len(setup.data.class_names))
-        strong_labels = hard_N[known_N].numpy(), true_N[known_N].numpy()
-        sorting["strong_acc"] = metrics.evaluate_labels(*strong_labels, *sizes)["acc"]
+    sorting |= _label_accuracies(setup, strong.mask_N, hard_N)
     return _Labels(strong, targets_NC, hard_N, entropy_N), sorting | setup.normalizer.report()
+
+
+def _label_accuracies(setup: _Setup, strong_N: Tensor, hard_N: Tensor) -> dict[str, float]:
+    """How many training images bear the right label, by true labels: for people to read, and to choose by never.
+
+    Of the strong images, of the weak ones, of both, and of SCAN's own predictions for all, which the labels should
+    better: otherwise what the network is trained towards is worse than what it started from.
+    """
+    true_N = setup.data.train.labels_N.cpu().numpy()
+    sizes = (setup.scan_NC.shape[1], len(setup.data.class_names))
+    everyone_N = np.ones(len(true_N), dtype=bool)
+    groups = {"strong_acc": strong_N.numpy(), "weak_acc": ~strong_N.numpy(), "label_acc": everyone_N}
+    own = metrics.accuracies_within(hard_N.numpy(), true_N, groups, *sizes)
+    scan_N = setup.scan_NC.argmax(1).numpy()
+    return own | metrics.accuracies_within(scan_N, true_N, {"scan_label_acc": everyone_N}, *sizes)
 
 
 def _normalized(setup: _Setup, propagated_NC: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -387,6 +398,7 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
     mixer = spc_mixing.Mixer(config, setup.data, setup.trained, runtime)
     mix = mixer.hierarchical if hierarchical else mixer.within_batch
     order = runtime.batches(len(weak_W), num_weak, epoch)
+    strong_batches = spc_mixing.strong_batches(strong_S, num_strong, draws["strong"], runtime)
     setup.trained.train()
     sums, steps, num_steps = torch.zeros(3, device=runtime.device), 0, len(weak_W) // num_weak
     for batch in order:
@@ -397,7 +409,7 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
                 batch.start : batch.start + len(batch.rows_B)
             ]
             targets_NC[weak.rows_B] *= weights_B[:, None]
-        strong = spc_mixing.strong_batch(strong_S, num_strong, draws["strong"], runtime)
+        strong = next(strong_batches)
         lr = schedules.cosine_rampdown_spc(
             config.optimizer.lr, epoch, steps, epochs=config.epochs, iterations=num_steps
         )
@@ -415,9 +427,12 @@ def _epoch(setup: _Setup, labels: _Labels, epoch: int) -> dict[str, float]:
 
 def _evaluate(setup: _Setup) -> dict[str, float]:
     """Label metrics, and SCAN's selection loss: its neighbors are the pretext's, so every setting has one scale."""
-    eval_NC = clustering.probabilities(setup.model, setup.data.eval, setup.data)[0]
-    evaluated = clustering.evaluate(eval_NC, setup.data, setup.config.confidence_threshold)
-    return evaluated | {"selection_loss": float(scan_loss.selection_loss(eval_NC, setup.neighbors_eval_NK))}
+    data, split = setup.data, setup.config.selection_split
+    eval_NC = clustering.probabilities(setup.model, data.eval, data)[0]
+    is_other = split == "train" and not data.is_union
+    selecting_NC = clustering.probabilities(setup.model, data.train, data)[0] if is_other else eval_NC
+    selection = clustering.selection_loss(selecting_NC, setup.neighbors, split)
+    return clustering.evaluate(eval_NC, data) | {"selection_loss": selection}
 
 
 classifier = clustering.classifier

@@ -37,7 +37,7 @@ from ..training.alternating_normalization import AnConfig
 
 NAMESPACE = "swav"
 INPUTS: tuple[str, ...] = ()
-VERSION = 4
+VERSION = 5
 METRICS = (
     "loss",
     "lr",
@@ -188,9 +188,6 @@ class Config:
     views: ViewsConfig = settings.group(ViewsConfig)
     compute: ComputeConfig = settings.group(ComputeConfig)
     an: AnConfig = settings.group(AnConfig)
-    confidence_threshold: float = settings.setting(
-        0.99, "a prediction above it is counted as confident; counts only", above=0, below=1
-    )
 
     def __post_init__(self) -> None:
         settings.check(self)
@@ -395,7 +392,7 @@ def _targets(
 def _evaluate(setup: _Setup) -> dict[str, float]:
     """The metrics of an epoch on the evaluation images."""
     _, eval_NK = _predicted(setup)
-    evaluated = clustering.evaluate(eval_NK, setup.data, setup.config.confidence_threshold)
+    evaluated = clustering.evaluate(eval_NK, setup.data)
     return evaluated | {"view_agreement": _agreement(setup, eval_NK.argmax(1))} | setup.normalizer.report()
 
 

@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from .. import settings
 from ..interfaces import DataShape, ImageData, Result, Split, State
-from ..maths import metrics
+from ..maths import metrics, scan_loss
 from ..nets import backbones, models
 
 
@@ -82,11 +83,38 @@ def of_both_splits(model: models.ClusteringModel, data: ImageData, head: int = 0
     return {"probabilities_train": train_NC, "probabilities_eval": eval_NC}
 
 
-def evaluate(eval_NC: Tensor | NDArray[np.float32], data: ImageData, confidence_threshold: float) -> dict[str, float]:
+def evaluate(
+    eval_NC: Tensor | NDArray[np.float32], data: ImageData, confidence_threshold: float = metrics.CONFIDENCE
+) -> dict[str, float]:
     """The metrics of ``metrics.evaluate`` on the evaluation split."""
     return metrics.evaluate(
         torch.as_tensor(eval_NC), data.eval.labels_N.cpu(), confidence_threshold, num_classes=len(data.class_names)
     )
+
+
+def selection_split_setting() -> Any:
+    """The field ``selection_split`` of every stage whose criterion can be taken of either split."""
+    return settings.setting(
+        "train",
+        "images that choose epochs, heads and settings, without labels: the training ones, so that what is judged stays"
+        " unseen, or the evaluation ones, as SCAN's code has it",
+        choices=("train", "eval"),
+    )
+
+
+def selection_loss(
+    probabilities_NC: Tensor, neighbors: Result, selection_split: str, entropy_weight: float = 1.0
+) -> float:
+    """``scan_loss.selection_loss`` on as many mined neighbors in each split: the pretext's, so it has one scale.
+
+    Args:
+        probabilities_NC: of the images of ``selection_split``, on the CPU.
+        neighbors: result of the stage of that name.
+        selection_split: "train" or "eval".
+    """
+    num_columns = neighbors.arrays["neighbors_eval"].shape[1]
+    table_NK = torch.tensor(neighbors.arrays[f"neighbors_{selection_split}"][:, :num_columns])
+    return float(scan_loss.selection_loss(probabilities_NC, table_NK, entropy_weight=entropy_weight))
 
 
 def closeness(points_ND: NDArray[np.float32], centroids_CD: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -349,5 +349,5 @@ def _evaluate(
     return (
         final.centroids_CD,
         arrays,
-        clustering.evaluate(arrays["probabilities_eval"], data, confidence_threshold=0.99),
+        clustering.evaluate(arrays["probabilities_eval"], data),
     )

@@ -5,7 +5,7 @@ Source: SPC Eq. 11-16 (``hierarchical``), and its printed code (``within_batch``
 Axes: N images, B batch, T the batch of all ranks, C clusters, S strong.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -37,16 +37,20 @@ class Settings(Protocol):
     def lambda_scope(self) -> str: ...
 
 
-def strong_batch(strong_S: Tensor, count: int, generator: torch.Generator, runtime: Runtime) -> Batch:
-    """This rank's part of ``count`` strong images: shuffled passes over the set, begun anew where it is too small."""
+def strong_batches(strong_S: Tensor, count: int, generator: torch.Generator, runtime: Runtime) -> Iterator[Batch]:
+    """This rank's parts of batches of ``count`` strong images, without end.
+
+    The images come in shuffled passes, one after another, so that each is met once before any is met again. A batch
+    may begin in one pass and end in the next. Source: SPC, the printed code of section 4.3.3.
+    """
     total = max(count - count % runtime.world_size, runtime.world_size)
-    passes = [
-        torch.randperm(len(strong_S), generator=generator, device=strong_S.device)
-        for _ in range(-(-total // len(strong_S)))
-    ]
-    rows_T = strong_S[torch.cat(passes)[:total]]
-    share = total // runtime.world_size
-    return Batch(rows_T[runtime.rank * share :][:share], runtime.rank * share, total)
+    share, waiting = total // runtime.world_size, strong_S[:0]
+    while True:
+        while len(waiting) < total:
+            order_S = torch.randperm(len(strong_S), generator=generator, device=strong_S.device)
+            waiting = torch.cat((waiting, strong_S[order_S]))
+        rows_T, waiting = waiting[:total], waiting[total:]
+        yield Batch(rows_T[runtime.rank * share :][:share], runtime.rank * share, total)
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ COLUMNS = ("row", "seeds", "difference", "95 % interval", "p", "p exact", "effec
 
 def metric(summary: Summary) -> str:
     """What rows are compared by: the accuracy where there is one, or else the objective."""
-    has_accuracy = any(ACCURACY in row.metrics for row in summary.configurations)
-    return ACCURACY if has_accuracy else summary.objective.metric
+    has_accuracy = any(summary.accuracy in row.metrics for row in summary.configurations)
+    return summary.accuracy if has_accuracy else summary.objective.metric
 
 
 def differences(summary: Summary) -> Table:
@@ -28,10 +28,20 @@ def differences(summary: Summary) -> Table:
     if len(summary.ablation) < 2:
         return as_table(title, COLUMNS, [])
     base, *rest = [each.row for each in summary.ablation]
-    pairs = significance.compare_to_base([by_seed(row, name) for row in rest], by_seed(base, name))
+    unlike = [row.is_overclustered != base.is_overclustered and name.startswith(ACCURACY) for row in rest]
+    values = [{} if other else by_seed(row, name) for row, other in zip(rest, unlike, strict=True)]
+    pairs = significance.compare_to_base(values, by_seed(base, name))
     is_higher_better = summary.objective_of(name).mode == "max"
-    rows = [cells(row.label, pair, is_higher_better) for row, pair in zip(rest, pairs, strict=True)]
+    rows = [
+        _not_compared(row.label) if other else cells(row.label, pair, is_higher_better)
+        for row, pair, other in zip(rest, pairs, unlike, strict=True)
+    ]
     return as_table(title, COLUMNS, rows)
+
+
+def _not_compared(label: str) -> tuple[Cell, ...]:
+    verdict = "clusters outnumber the classes in one of the two rows: not compared"
+    return (Cell(label), *[Cell(MISSING)] * (len(COLUMNS) - 2), Cell(verdict))
 
 
 def note(summary: Summary) -> list[str]:

@@ -140,11 +140,15 @@ def compare_to_base(rows: Sequence[Mapping[int, float]], base: Mapping[int, floa
     Returns:
         In the order of ``rows``; None for a row that shares no seed with the base.
     """
-    pairs = [paired(row, base) for row in rows]
+    return corrected([paired(row, base) for row in rows])
+
+
+def corrected(pairs: Sequence[Paired | None]) -> list[Paired | None]:
+    """The same comparisons with p after Holm's correction over all that can be tested."""
     tested = [(index, pair.p) for index, pair in enumerate(pairs) if pair is not None and pair.p is not None]
-    corrected = dict(zip((index for index, _ in tested), holm([p for _, p in tested]), strict=True))
+    adjusted = dict(zip((index for index, _ in tested), holm([p for _, p in tested]), strict=True))
     return [
-        replace(pair, p_adjusted=corrected[index]) if pair is not None and index in corrected else pair
+        replace(pair, p_adjusted=adjusted[index]) if pair is not None and index in adjusted else pair
         for index, pair in enumerate(pairs)
     ]
 

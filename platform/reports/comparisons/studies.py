@@ -49,7 +49,7 @@ def matrix(summaries: Sequence[Summary]) -> Table:
     rows = []
     for name in methods:
         row = [by_place.get((name, each)) for each in data]
-        spreads = [each.best.metrics.get(ACCURACY) if each and each.best else None for each in row]
+        spreads = [_accuracy(each) if each else None for each in row]
         rows.append((Cell(name), *map(content.spread_cell, spreads)))
     return as_table(f"{ACCURACY} by method and data set", ("method", *data), rows)
 
@@ -134,7 +134,7 @@ def device_hours(summary: Summary) -> tuple[float, str]:
 
 def method(summary: Summary) -> str:
     """The method, and its pretext where it is another than the one of its own."""
-    own = pipeline.METHODS.get(summary.method, ("",))[0]
+    own = pipeline.stage_names(summary.method)[0] if pipeline.is_method(summary.method) else ""
     return summary.method + (f" ({summary.pretext})" if summary.pretext not in ("", own) else "")
 
 
@@ -155,8 +155,16 @@ def _budget_sentences(summaries: Sequence[Summary]) -> list[str]:
     return lines or ["Budgets are equal: as many settings and seeds, and about as many device hours, for each study."]
 
 
+def _accuracy(summary: Summary) -> Spread | None:
+    """Of the best setting, one to one; None where it has more clusters than there are classes."""
+    best = summary.best
+    return None if best is None or best.is_overclustered else best.metrics.get(ACCURACY)
+
+
 def _accuracies(summary: Summary) -> Mapping[int, float]:
     assert summary.best is not None
+    if summary.best.is_overclustered:
+        return {}
     return differences.by_seed(summary.best, ACCURACY)
 
 

@@ -9,7 +9,7 @@ from trainables.palette import BLUE, GRAY, ORANGE
 
 from ...ledger.formatting import format_number
 from ..parameters import searched_parameters
-from ..summary import ACCURACY, ConfigurationRow, Summary
+from ..summary import ConfigurationRow, Summary
 from .axes import LEAST_CONFIGURATIONS, TEXT_PT, TINY_PT, add_legend, new_figure
 from .plot import PlotFigure, Section
 
@@ -34,13 +34,14 @@ def figure(summary: Summary) -> Figure:
     """
     objective = summary.objective
     done = summary.comparable(objective.metric)
-    has_accuracy = ACCURACY != objective.metric and all(ACCURACY in row.metrics for row in done)
+    accuracy, comparing = summary.accuracy, summary.comparable(summary.accuracy)
+    has_accuracy = accuracy != objective.metric and all(row in comparing for row in done)
     drawn = new_figure(height_in=1.7 * (1 + has_accuracy) + 0.7)
     panels = drawn.subplots(1 + has_accuracy, 1, sharex=True, squeeze=False)[:, 0]
     lowest, best = panels[-1], _best_so_far(summary, done)
     _draw_metric(lowest, objective.metric, f"{objective.metric} ({objective.mode})", done, best)
     if has_accuracy:
-        _draw_metric(panels[0], ACCURACY, ACCURACY, done, best)
+        _draw_metric(panels[0], accuracy, accuracy, done, best)
     _mark_excluded(lowest, summary)
     lowest.set_xlabel("setting, in the order of the search", fontsize=TEXT_PT)
     lowest.xaxis.get_major_locator().set_params(integer=True)
