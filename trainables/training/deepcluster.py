@@ -73,7 +73,7 @@ class _Round:
     eval_points_NE: NDArray[np.float32] | None
     whitening: Whitening | None
     weighted: bool
-    high_level_share: float | None
+    high_level_share: float | None = None
 
     @property
     def num_clusters(self) -> int:
