@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, identity
+from scipy.sparse import csr_matrix, diags, identity
 from scipy.sparse.linalg import cg
 
-from trainables.maths import propagation
+from trainables.maths import propagation, spc_labels
 from trainables.maths.propagation import knn_graph, propagate, propagate_dense
 
 POINTS_ND = np.array([[1, 0], [0.9, 0.1], [0.1, 0.9], [0, 1], [0.6, 0.5]])
@@ -172,3 +172,53 @@ def test_a_table_that_is_no_neighbor_table_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=text):
         knn_graph(np.array(similarities), np.array(neighbors))
+
+
+def listing_of_the_paper(
+    similarities_NK: NDArray[np.float64], neighbors_NK: NDArray[np.int64], labels_NC: NDArray[np.float64], share: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """SPC, the listing of section 4.3.2, in SciPy: propagated rows, and which images lead some class.
+
+    Differs: neighbors stand in rows as the text says, where the listing swaps rows and columns; the maximum undoes it.
+    """
+    num_images, num_neighbors = neighbors_NK.shape[0], neighbors_NK.shape[1] - 1
+    rows = np.repeat(np.arange(num_images), num_neighbors)
+    cells = (similarities_NK[:, 1:].ravel(), (rows, neighbors_NK[:, 1:].ravel()))
+    weights = csr_matrix(cells, shape=(num_images, num_images))
+    weights = weights + weights.T.multiply(weights.T > weights) - weights.multiply(weights.T > weights)
+    degree_N = np.asarray(weights.sum(axis=1)).ravel()
+    degree_N[degree_N == 0] = 1
+    scale = diags(1 / np.sqrt(degree_N))
+    system = identity(num_images) - 0.99 * (scale @ weights @ scale)
+    solved_NC = np.stack([cg(system, labels_N, rtol=1e-3, maxiter=30)[0] for labels_N in labels_NC.T], axis=1)
+    solved_NC = np.maximum(solved_NC, 0)
+    propagated_NC = solved_NC / np.maximum(solved_NC.sum(axis=1, keepdims=True), 1e-12)
+    leads_N = np.zeros(num_images, dtype=bool)
+    for shares_N in propagated_NC.T:
+        leads_N[np.argsort(-shares_N, kind="stable")[: int(share * num_images)]] = True
+    return propagated_NC, leads_N
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_printed_listing_of_spc_gives_the_same_labels(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    class_N = rng.integers(5, size=400)
+    points_ND = np.abs(rng.normal(size=(5, 8))[class_N] + 0.5 * rng.normal(size=(400, 8)))
+    points_ND /= np.linalg.norm(points_ND, axis=1, keepdims=True)
+    # The image itself first, as exact search has it.
+    table = nearest(points_ND, 12)
+    probabilities_NC = torch.softmax(torch.from_numpy(6 * np.eye(5)[class_N] + rng.normal(size=(400, 5))), dim=1)
+    sure = spc_labels.strong_set(probabilities_NC, 0.98)
+    assert 20 < int(sure.mask_N.sum()) < 380
+    labels_NC = spc_labels.seed_labels(sure, 5).double()
+    expected_NC, leads_N = listing_of_the_paper(*table, labels_NC.numpy(), share=0.05)
+
+    propagated_NC, report = propagate(knn_graph(*table), labels_NC, decay=0.99, max_iterations=30)
+    assert report.solver == "cg"
+    torch.testing.assert_close(propagated_NC, torch.from_numpy(expected_NC), atol=2e-3, rtol=0)
+    strong = spc_labels.intersect(
+        sure, spc_labels.top_fraction(propagated_NC, 0.05, "dataset"), require_label_agreement=False
+    )
+    np.testing.assert_array_equal(strong.mask_N.numpy(), sure.mask_N.numpy() & leads_N)
+    expected_N = np.where(strong.mask_N, sure.labels_N, expected_NC.argmax(axis=1))
+    np.testing.assert_array_equal(spc_labels.hard_labels(propagated_NC, probabilities_NC, strong).numpy(), expected_N)
