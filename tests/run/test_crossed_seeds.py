@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from trainables import seeds
+from trainables.runner import pipeline_runner
 from trainables.runner.messages import Done
 
 MakeStudy = Callable[[str], Study]
@@ -69,11 +70,13 @@ def test_pretexts_are_shared_by_all_method_seeds(make_study: MakeStudy, make_que
     trials = [trial for trial in trial_queue.trials if trial.kind == "trial"]
     prepare = [trial for trial in trial_queue.trials if trial.kind == "prepare"]
     assert (len(trials), len(prepare)) == (12, 6)
-    # Where SCAN is searched, only what the pretext's seed decides is shared.
+    # Where SCAN is searched, the pretext and its neighbors are shared by seeds too, k-means beside them is not.
     other = finished(
         make_study, make_queue, PAGE.replace("spc.graph_neighbors: [5, 20]", "scan.optimizer.lr: [0.001, 0.01]")
     )
-    assert len([trial for trial in other.trials if trial.kind == "prepare"]) == 2
+    shared = [pipeline_runner.addresses(trial.trial_spec) for trial in other.trials if trial.kind == "prepare"]
+    counts = {slot: len({each[slot] for each in shared}) for slot in shared[0]}
+    assert counts == {"pretext": 2, "neighbors": 2, "kmeans": 6}
     assert other.finished
 
 
