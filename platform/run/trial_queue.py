@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from trainables.data import datasets
 from trainables.runner import pipeline_runner
 from trainables.runner.messages import Collapsed, Done, EpochRecord, TrialSpec
 from trainables.settings import Plain
@@ -229,7 +230,7 @@ class TrialQueue:
             "method": study.method,
             "pretext": study.pretext,
             "changes": {**study.fixed, **changes},
-            "dataset": dict(study.dataset),
+            "dataset": datasets.located(study.dataset),
             "fingerprint": self._fingerprints["fingerprint"],
             "seed": seed,
             "until": until,
@@ -238,7 +239,7 @@ class TrialQueue:
             "threads": max(1, int(study.resources.trial.cpu)),
         }
         if study.probe_dataset:
-            spec["probe_dataset"] = dict(study.probe_dataset)
+            spec["probe_dataset"] = datasets.located(study.probe_dataset)
             spec["probe_fingerprint"] = self._fingerprints["probe_fingerprint"]
         if not until:
             _add_limits(spec, study)

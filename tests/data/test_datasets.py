@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from trainables.data import public_sets, splits
-from trainables.data.datasets import Spec, load
+from trainables.data.datasets import Spec, load, located
 from trainables.data.loaded import DataError, Raw
 from trainables.interfaces import Split
 from trainables.settings import SettingsError, effective
@@ -164,6 +164,15 @@ def test_union_of_a_folder_joins_its_parts(tmp_path: Path) -> None:
 def test_protocol_train_reads_the_training_part_alone(tmp_path: Path, parts: tuple[str, ...]) -> None:
     data = load(folder_spec(image_folder(tmp_path, parts), protocol="train"))
     assert data.is_union and len(data.train) == 6
+
+
+def test_paths_no_longer_depend_on_the_current_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, fields = image_folder(tmp_path / "here"), {"name": "folder", "root": "here", "image_size": 8}
+    monkeypatch.chdir(tmp_path)
+    found = located({**fields, "classes": "list.txt", "labels": ""})
+    monkeypatch.chdir("/")
+    assert found == {**fields, "root": str(tmp_path / "here"), "classes": str(tmp_path / "list.txt"), "labels": ""}
+    assert folder.is_relative_to(str(found["root"]))
 
 
 def test_protocol_train_has_the_training_images_of_the_split() -> None:

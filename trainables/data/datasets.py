@@ -36,6 +36,7 @@ PLACES = ("root", "download", "stream", "keep_decoded")
 """Fields of a Spec that say where a data set is and how it is read, not what it is."""
 
 _LISTS = ("classes", "labels")
+_PATHS = ("root", *_LISTS)
 _PUBLIC = ("mnist", "cifar10", "cifar20", "cifar100", "stl10")
 _TREES = ("tiny_imagenet", "imagenet", "folder")
 
@@ -136,6 +137,12 @@ def meaning(fields: Mapping[str, settings.Plain]) -> dict[str, settings.Plain]:
     """
     effective = settings.effective(Spec(**fields))  # type: ignore[arg-type]
     return {name: value for name, value in effective.items() if name not in PLACES}
+
+
+def located(fields: Mapping[str, settings.Plain]) -> dict[str, settings.Plain]:
+    """The fields of a Spec with paths that do not depend on the current directory, which a trial's process changes."""
+    paths = {name: str(Path(str(fields[name])).absolute()) for name in _PATHS if fields.get(name)}
+    return {**fields, **paths}
 
 
 def load(spec: Spec, device: torch.device | None = None) -> ImageData:
