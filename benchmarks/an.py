@@ -68,20 +68,20 @@ def seconds(call: Callable[[], object]) -> float:
 @contextmanager
 def refiner_timed(spent: list[float]) -> Iterator[None]:
     """Adds the seconds of every refined batch to ``spent``."""
-    plain = alternating_normalization.Normalizer.__call__
+    plain = alternating_normalization.Normalizer._refined
 
-    def timed(normalizer: alternating_normalization.Normalizer, *given: Any) -> tuple[Tensor, Tensor]:
+    def timed(normalizer: alternating_normalization.Normalizer, *given: Any) -> tuple[correction.Refined, Tensor]:
         started = time.perf_counter()
         try:
             return plain(normalizer, *given)
         finally:
             spent.append(time.perf_counter() - started)
 
-    alternating_normalization.Normalizer.__call__ = timed  # type: ignore[method-assign]
+    alternating_normalization.Normalizer._refined = timed  # type: ignore[method-assign]
     try:
         yield
     finally:
-        alternating_normalization.Normalizer.__call__ = plain  # type: ignore[method-assign]
+        alternating_normalization.Normalizer._refined = plain  # type: ignore[method-assign]
 
 
 def share(epochs: Iterator[Epoch]) -> float:

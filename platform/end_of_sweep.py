@@ -152,6 +152,7 @@ def _notes(summary: Summary) -> list[str]:
 def _written(request: launch.Request, summary: Summary, data: ImageData) -> list[Path]:
     """The files of the study's reports, those of its best trial among them."""
     embedded = embeddings.draw(summary, request.storage.folder, data)
+    embedded += embeddings.draw_rows(summary, request.storage.folder, data)
     full = importance.with_importances(summary, importances)
     return [*writer.write(full, request.storage.folder), *embedded]
 

@@ -32,7 +32,8 @@ and, where there is something to say,
     SEEDED_BY = "pretext"
                       for a stage outside of the slot "pretext" that the pretext's seed decides
     SPACES            of a pretext: which features it leaves, "head" and "backbone"
-    PRESETS           preset -> data set -> setting -> value: published recipes, which a study takes by name
+    PRESETS           preset -> data set -> setting -> value: published recipes, which a study takes by name; what
+                      stands under EVERY_SET holds for any data set
     SMOKE             setting -> value under ``--smoke`` whatever the study says, where a few epochs give the usual
                       settings nothing to work on
 
@@ -86,6 +87,9 @@ State = Mapping[str, Any]
 
 Metric = Literal["inner_product", "l2"]
 
+
+EVERY_SET = "every data set"
+"""Stands for the name of a data set in a stage's PRESETS."""
 
 WINDOWS_PX: Mapping[int, int] = {256: 224}
 """Side of the kept images: side of the window through which networks see them, as ImageNet's recipes have it.

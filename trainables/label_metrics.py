@@ -16,6 +16,8 @@ LABEL_METRICS: frozenset[str] = frozenset(
         "bcubed_precision",
         "bcubed_recall",
         "bcubed_f",
+        "an_unsure_acc_before",
+        "an_unsure_acc_after",
         "an_acc_before",
         "an_acc_after",
     }

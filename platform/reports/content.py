@@ -12,7 +12,7 @@ from ..ledger.outcomes import status
 from ..ledger.rows import COLLAPSED, DONE, PRUNED
 from ..study.resolved_types import selection_split
 from . import flat_regions, importance, label_free_selection, pareto
-from .comparisons import differences, ladder, published, significance
+from .comparisons import differences, ladder, normalization, published, significance
 from .summary import ACCURACY, MERGED, ConfigurationRow, Summary
 from .table import MISSING, Cell, Table, as_table
 
@@ -108,7 +108,7 @@ def all_tables(summary: Summary) -> list[Table]:
     else:
         main = [ranking(summary, by_param=True), pareto.table(summary), flat_regions.table(summary)]
         main += [importance.table(summary), label_free_selection.table(summary)]
-    main += [ladder.table(summary), published.table(summary)]
+    main += [ladder.table(summary), published.table(summary), normalization.table(summary)]
     return [table for table in (*main, prepare(summary), failures(summary), stopped(summary)) if table.rows]
 
 
@@ -124,7 +124,7 @@ def headline(summary: Summary) -> list[str]:
         return [*lines, none, *ends]
     lines.append(f"Best by {criterion(summary)}: {_with_metrics(summary.best, summary.objective.metric)}.")
     lines += [*ladder.sentences(summary), *_few_seeds(summary, summary.best), *_use_of_labels(summary)]
-    lines += [*published.sentences(summary), *differences.note(summary)]
+    lines += [*published.sentences(summary), *differences.note(summary), *normalization.warnings(summary)]
     return [*lines, *_split(summary), *ends]
 
 

@@ -14,6 +14,8 @@ from .plots.axes import png
 from .plots.plot import Section
 from .summary import Summary
 
+ROWS = "figures/rows_side_by_side.png"
+"""Place in the study's folder of what ``embeddings.draw_rows`` draws."""
 _EMBEDDINGS = {
     "embedding_pca": "The features in two dimensions (PCA), colored by cluster and by true class",
     "embedding_tsne": "The features in two dimensions (t-SNE), colored by cluster and by true class",
@@ -43,6 +45,15 @@ def of_plots(summary: Summary) -> list[ReportFigure]:
         if plot.applies(summary)
         for each in plot.draw(summary)
     ]
+
+
+def of_rows(summary: Summary, storage: Path) -> Iterator[ReportFigure]:
+    """What ``embeddings.draw_rows`` drew of an ablation, if it did."""
+    path = storage / summary.study / ROWS
+    if len(summary.ablation) > 1 and path.exists():
+        first, last = (summary.ablation[place].row.label for place in (0, -1))
+        what = f"Features of {first} and of {last} in two dimensions, under one projection, colored by class"
+        yield ReportFigure(what, f"{what}.", ROWS, path.read_bytes(), Section.ROWS)
 
 
 def of_best_trial(summary: Summary, storage: Path) -> Iterator[ReportFigure]:

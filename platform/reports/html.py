@@ -63,7 +63,7 @@ for (const table of document.querySelectorAll("table")) {
 """
 
 AFTER_MAIN_TABLE = (Section.SENSITIVITY, Section.SEARCH)
-AFTER_ALL_TABLES = (Section.BEST_TRIAL,)
+AFTER_ALL_TABLES = (Section.ROWS, Section.BEST_TRIAL)
 """Where the sections of figures stand on the page; every section has its place in one of the two."""
 
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"

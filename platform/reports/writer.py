@@ -34,7 +34,7 @@ def write(summary: Summary, storage: Path) -> list[Path]:
         Every file written.
     """
     of_plots = figures.of_plots(summary)
-    shown = [*of_plots, *figures.of_best_trial(summary, storage)]
+    shown = [*of_plots, *figures.of_rows(summary, storage), *figures.of_best_trial(summary, storage)]
     trials = [trial for trial in summary.trials if trial.kind == "trial"]
     table = trials_csv(summary.configurations, trials)
     contents = {

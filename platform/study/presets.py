@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainables.interfaces import Stage
+from trainables.interfaces import EVERY_SET, Stage
 from trainables.settings import Plain
 
 from .errors import did_you_mean
@@ -37,7 +37,7 @@ def read_preset(reading: Reading) -> dict[str, Plain]:
         return {}
     data_set, recipe = _data_set(page.dataset), dict[str, Plain]()
     for slot, recipes in declared:
-        for name, value in recipes.get(page.preset, {}).get(data_set, {}).items():
+        for name, value in _values(recipes.get(page.preset, {}), data_set).items():
             full = f"{slot}.{name}"
             if recipe.setdefault(full, value) != value and full not in page.fixed:
                 sentence = (
@@ -52,6 +52,11 @@ def read_preset(reading: Reading) -> dict[str, Plain]:
         )
         reading.note(("preset",), sentence)
     return {name: value for name, value in recipe.items() if name not in page.search and name not in page.grid}
+
+
+def _values(recipe: Mapping[str, Mapping[str, Plain]], data_set: str) -> dict[str, Plain]:
+    """Setting -> value of a stage's preset for a data set: what it says of every one, and of this one above it."""
+    return {**recipe.get(EVERY_SET, {}), **recipe.get(data_set, {})}
 
 
 def _declared(stage: Stage) -> Recipes:

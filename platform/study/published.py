@@ -13,13 +13,14 @@ PROTOCOLS = {
     "train": "trained and judged on the training images",
     "test": "trained and judged on the test images",
 }
-NOTES = ("dataset", "protocol", "backbone", "epochs", "std", "statistic", "source", "doubt")
+NOTES = ("dataset", "protocol", "backbone", "epochs", "std", "statistic", "source", "doubt", "not_run")
 """Keys under ``published`` that are no metric. Those of the study hold for every row that does not say otherwise.
 
 epochs: a mapping of slots to epochs, or a number for the last stage. std: the deviation printed beside a value, a
 number where there is one value, or else a mapping of metrics to numbers. statistic: "mean", "best" or "one run", with
 " of 3" where the number of runs is known; with "best" the best of our own runs stands beside the value. doubt: a text
-on all values, or a mapping of metrics to texts; a footnote in the report.
+on all values, or a mapping of metrics to texts; a footnote in the report. not_run: rows of the published table that
+this study has no row for: name -> its values, and under ``why`` the reason.
 """
 
 _STATISTIC = re.compile(r"(mean|best|one run)(?: of ([1-9][0-9]*))?")
@@ -68,6 +69,8 @@ def note_error(name: str, value: Any, slots: Sequence[str], metrics: Sequence[st
     """
     if name == "epochs":
         return _epochs_error(value, slots)
+    if name == "not_run":
+        return _not_run_error(value, metrics)
     if name == "std" or (name == "doubt" and isinstance(value, dict)):
         return _by_metric_error(name, value if isinstance(value, dict) else {"": value}, metrics)
     if not _is_text(value):
@@ -93,6 +96,25 @@ def _by_metric_error(name: str, entries: Mapping[str, Any], metrics: Sequence[st
             error = "" if is_right else f"doubt.{metric} must be text, but is {value!r}. Write what speaks against it."
         if error:
             return error
+    return None
+
+
+def _not_run_error(value: Any, metrics: Sequence[str]) -> str | None:
+    example = "Write not_run: {NAME: {acc: 89.5, why: it needs two networks}}."
+    if not isinstance(value, dict) or not all(isinstance(row, dict) for row in value.values()):
+        return f"not_run must be a mapping of names of rows to their values, but is {value!r}. {example}"
+    for label, row in value.items():
+        if not _is_text(row.get("why")):
+            return f"not_run.{label} must say under why it is not run, but has {row.get('why')!r}. {example}"
+        for metric, number in row.items():
+            if metric == "why":
+                continue
+            if metric not in metrics:
+                return f"not_run.{label} speaks of {metric!r}, which is no metric of this pipeline. " + did_you_mean(
+                    str(metric), metrics
+                )
+            if error := value_error(metric, number):
+                return f"not_run.{label}: {error}"
     return None
 
 

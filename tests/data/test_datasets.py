@@ -12,10 +12,11 @@ import torch
 from PIL import Image
 
 from trainables.data import public_sets, splits
-from trainables.data.datasets import Spec, load, located
+from trainables.data.datasets import Spec, load, located, meaning
 from trainables.data.loaded import DataError, Raw
 from trainables.interfaces import Split
 from trainables.settings import SettingsError, effective
+from trainables.settings import values as settings_of
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 
@@ -122,7 +123,14 @@ def test_fingerprint_sees_one_changed_label(tmp_path: Path) -> None:
 
 
 def test_settings_that_do_not_count_are_not_effective() -> None:
-    assert effective(Spec(protocol="union")).keys() == {"name", "protocol", "train_limit", "image_size"}
+    assert effective(Spec(protocol="union")).keys() == {
+        "name",
+        "protocol",
+        "train_limit",
+        "image_size",
+        "resize",
+        "normalization",
+    }
 
 
 @pytest.mark.parametrize(
@@ -415,3 +423,41 @@ def test_an_image_of_a_published_set_has_its_row_for_a_name(protocol: str) -> No
     assert len(by_name) == 1797 and data.root == ""
     for part in (data.train, data.eval, data.to(torch.device("cpu")).train):
         assert torch.equal(torch.stack([by_name[name] for name in part.names]), part.images_NCHW[:])
+
+
+def test_cubic_resizing_is_pillow_s_in_memory_and_from_files(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    pixels_HWC = generator.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+    for part in ("train", "val"):
+        for name in ("a", "b"):
+            folder = tmp_path / part / name
+            folder.mkdir(parents=True)
+            for number in range(2):
+                Image.fromarray(pixels_HWC).save(folder / f"{number}.png")
+    wanted_HWC = np.asarray(Image.fromarray(pixels_HWC).resize((12, 12), Image.Resampling.BICUBIC))
+    read = load(folder_spec(tmp_path, image_size=12, resize="bicubic")).train.images_NCHW[:][0]
+    streamed = load(folder_spec(tmp_path, image_size=12, resize="bicubic", stream="always")).train.images_NCHW
+    linear = load(folder_spec(tmp_path, image_size=12)).train.images_NCHW[:][0]
+    in_memory = splits.resized(
+        Split(torch.from_numpy(pixels_HWC).permute(2, 0, 1)[None], torch.zeros(1)), 12, "bicubic"
+    )
+    assert np.array_equal(read.permute(1, 2, 0).numpy(), wanted_HWC)
+    assert torch.equal(streamed[torch.tensor([0])][0], read) and not torch.equal(linear, read)
+    assert int((in_memory.images_NCHW[:][0].int() - read.int()).abs().max()) <= 1
+
+
+def test_a_checkpoint_s_normalization_may_take_the_place_of_the_data_set_s(tmp_path: Path) -> None:
+    image_folder(tmp_path)
+    for path in tmp_path.rglob("*.png"):
+        Image.fromarray(np.random.default_rng(len(path.name)).integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(path)
+    own, imagenet = (load(folder_spec(tmp_path, normalization=each)) for each in ("data", "imagenet"))
+    assert (imagenet.mean, imagenet.std) == (public_sets.IMAGENET_MEAN, public_sets.IMAGENET_STD) != (own.mean, own.std)
+    assert own.fingerprint != imagenet.fingerprint
+    with pytest.raises(SettingsError, match="normalization: imagenet needs images of three channels"):
+        Spec(name="mnist", normalization="imagenet")
+
+
+def test_a_data_set_that_is_read_as_ever_means_what_it_meant() -> None:
+    fields = settings_of(Spec())
+    assert not {"resize", "normalization"} & set(meaning(fields))
+    assert meaning({**fields, "resize": "bicubic"})["resize"] == "bicubic"

@@ -24,11 +24,11 @@ def test_only_images_of_known_classes_have_labels_and_so_many_as_the_share_says(
     known_N = (labels_N >= 0) & (labels_N < num_known)
     wanted = int(share * int(known_N.sum()))
     assume(0 < wanted < len(labels))
-    labeled_N = labeled_part(labels_N, num_known=num_known, share=share, seed=seed)
+    labeled_N = labeled_part(labels_N, known=range(num_known), share=share, seed=seed)
     assert labeled_N.dtype == torch.bool and labeled_N.shape == labels_N.shape
     assert int(labeled_N.sum()) == wanted
     assert not bool((labeled_N & ~known_N).any())
-    assert torch.equal(labeled_N, labeled_part(labels_N, num_known=num_known, share=share, seed=seed))
+    assert torch.equal(labeled_N, labeled_part(labels_N, known=range(num_known), share=share, seed=seed))
 
 
 @given(st.permutations(range(5)), st.permutations(range(5, 10)), st.integers(0, 50))
@@ -36,7 +36,7 @@ def test_which_known_and_which_new_class_an_image_has_decides_nothing(
     known: list[int], new: list[int], seed: int
 ) -> None:
     renamed_N = torch.tensor([*known, *new])[LABELS_N]
-    first_N, second_N = (labeled_part(each, num_known=5, share=0.5, seed=seed) for each in (LABELS_N, renamed_N))
+    first_N, second_N = (labeled_part(each, known=range(5), share=0.5, seed=seed) for each in (LABELS_N, renamed_N))
     assert torch.equal(first_N, second_N)
 
 
@@ -45,7 +45,7 @@ def test_seed_0_gives_the_published_images() -> None:
     known_K = np.flatnonzero(LABELS_N.numpy() < 5)
     np.random.seed(0)
     expected = sorted(known_K[np.random.choice(range(100), replace=False, size=(50,))])
-    found_N = labeled_part(LABELS_N, num_known=5, share=0.5, seed=0)
+    found_N = labeled_part(LABELS_N, known=range(5), share=0.5, seed=0)
     assert found_N.nonzero().squeeze(1).tolist() == expected
 
 
@@ -53,13 +53,13 @@ def test_another_seed_gives_other_images_and_torch_s_and_numpy_s_own_generators_
     np.random.seed(3)
     torch.manual_seed(3)
     before = np.random.get_state()[1].tolist()  # type: ignore[index]
-    first_N, second_N = (labeled_part(LABELS_N, num_known=5, share=0.5, seed=seed) for seed in (0, 1))
+    first_N, second_N = (labeled_part(LABELS_N, known=range(5), share=0.5, seed=seed) for seed in (0, 1))
     assert not torch.equal(first_N, second_N)
     assert np.random.get_state()[1].tolist() == before  # type: ignore[index]
 
 
 def test_a_share_is_rounded_down_to_whole_images() -> None:
-    assert int(labeled_part(LABELS_N, num_known=1, share=0.99, seed=0).sum()) == 19
+    assert int(labeled_part(LABELS_N, known=[0], share=0.99, seed=0).sum()) == 19
 
 
 def test_no_image_with_a_label_is_refused() -> None:
@@ -69,7 +69,7 @@ def test_no_image_with_a_label_is_refused() -> None:
     )
     for text, num_known, share in zip(sentence, (1, 10), (0.01, 1.0), strict=True):
         with pytest.raises(ValueError) as caught:
-            labeled_part(LABELS_N, num_known=num_known, share=share, seed=0)
+            labeled_part(LABELS_N, known=range(num_known), share=share, seed=0)
         assert text in str(caught.value)
 
 
@@ -92,3 +92,9 @@ def test_both_kinds_have_half_of_the_batches_and_every_image_its_fair_part() -> 
     assert int(counts_N[:4].sum()) == pytest.approx(10_000, abs=350)
     assert bool(((counts_N[:4] - 2500).abs() < 235).all())
     assert bool(((counts_N[4:] - 10_000 / 36).abs() < 85).all())
+
+
+def test_the_known_classes_may_be_any() -> None:
+    found_N = labeled_part(LABELS_N, known=[1, 7], share=0.5, seed=0)
+    assert set(LABELS_N[found_N].tolist()) == {1, 7}
+    assert int(found_N.sum()) == int(torch.isin(LABELS_N, torch.tensor([1, 7])).sum()) // 2

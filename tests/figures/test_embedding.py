@@ -77,3 +77,15 @@ def test_large_images_are_fewer() -> None:
     for split, number in ((many, 1000), (wide, 300)):
         rows = embedding.chosen(ImageData("m", split, split, ("a",), (0.0,), (1.0,), "m"))
         assert len(rows) == len(set(rows.tolist())) == number and (np.diff(rows) > 0).all()
+
+
+def test_rows_side_by_side_have_the_places_of_one_projection() -> None:
+    models_of = {"one": FEATURES, "same": FEATURES.copy(), "other": FEATURES[::-1].copy()}
+    figure = embedding.side_by_side(models_of, LABELS.numpy())
+    assert [axes.get_title() for axes in figure.axes] == [
+        f"{whose}: {what}" for whose in models_of for what in ("PCA", "t-SNE")
+    ]
+    places = [np.asarray(axes.collections[0].get_offsets()) for axes in figure.axes]
+    np.testing.assert_allclose(places[0], places[2], atol=1e-6)  # equal features have equal places
+    np.testing.assert_allclose(places[0], places[4][::-1], atol=1e-6)
+    assert {axes.get_xlim() for axes in figure.axes[::2]} == {figure.axes[0].get_xlim()}

@@ -247,9 +247,45 @@ def test_the_running_prior_is_a_mean_that_forgets() -> None:
 
 
 def test_the_queue_keeps_the_latest_sure_rows() -> None:
-    queue_QC = torch.zeros(alternating_normalization.QUEUE_ROWS, 3, dtype=torch.float64)
+    queue_QC = alternating_normalization.empty_queue(3)
     sure_B = torch.tensor([True, False, True, False])
     queue_QC = alternating_normalization.next_queue(queue_QC, GOLDEN, sure_B)
     assert len(queue_QC) == alternating_normalization.QUEUE_ROWS
     assert torch.equal(queue_QC[-2:], GOLDEN[[0, 2]])
     assert math.isclose(float(queue_QC.sum()), 2.0)
+    full_QC = queue_QC
+    for _ in range(alternating_normalization.QUEUE_ROWS):
+        full_QC = alternating_normalization.next_queue(full_QC, GOLDEN[1:2], torch.tensor([True]))
+    assert torch.equal(full_QC, GOLDEN[1:2].expand_as(full_QC))
+
+
+@pytest.mark.parametrize("empty", ["skip", "identity", "queue"])
+@pytest.mark.parametrize("power", [1.0, 20.0])
+def test_batches_side_by_side_are_refined_as_each_one_is_alone(empty: str, power: float) -> None:
+    draw = torch.Generator().manual_seed(0)
+    rows_HBC = (2 * torch.randn(4, 12, 5, generator=draw, dtype=torch.float64)).softmax(-1)
+    rows_HBC[3] = 0.2  # a batch without a sure row
+    queue_HQC = alternating_normalization.empty_queue(5, 4)
+    queue_HQC[:2, -3:] = rows_HBC[0, :3]
+    options = Options(power=power, empty=empty, threshold=0.7)  # type: ignore[arg-type]
+    prior_HC = torch.rand(4, 5, generator=draw, dtype=torch.float64).softmax(-1)
+    together = alternating_normalization.refine_assignments(rows_HBC, options, prior_HC, queue_HQC)
+    for head in range(4):
+        alone = alternating_normalization.refine_assignments(rows_HBC[head], options, prior_HC[head], queue_HQC[head])
+        assert torch.allclose(together.targets_BC[head], alone.targets_BC, atol=1e-12, rtol=0)
+        for name in ("unsure_B", "corrected_B", "num_missing", "entropy_B"):
+            assert torch.equal(getattr(together, name)[head], getattr(alone, name)), name
+
+
+@pytest.mark.parametrize("share", [0.1, 0.25, 0.5])
+def test_the_threshold_of_a_share_leaves_that_share_of_rows_above_it(share: float) -> None:
+    entropy_HB = torch.rand(3, 1000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    threshold_H = alternating_normalization.threshold_of_share(entropy_HB, share)
+    unsure_HB = alternating_normalization.is_unsure(entropy_HB, threshold_H, tie_is_unsure=True)
+    assert torch.allclose(unsure_HB.double().mean(-1), torch.full((3,), share, dtype=torch.float64), atol=2e-3)
+
+
+def test_rows_without_entropy_are_sure_whatever_the_share() -> None:
+    entropy_B = torch.zeros(8, dtype=torch.float64)
+    threshold = alternating_normalization.threshold_of_share(entropy_B, 0.5)
+    assert not alternating_normalization.is_unsure(entropy_B, threshold, tie_is_unsure=True).any()

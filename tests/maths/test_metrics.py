@@ -101,7 +101,7 @@ def test_old_and_new_accuracy_are_of_the_best_map_of_all_images(num_clusters: in
         right = [np.array(each)[clusters_N] == labels_N for each in maps]
         most, old_N = max(int(right_N.sum()) for right_N in right), labels_N < 2
         best = {(right_N[old_N].mean(), right_N[~old_N].mean()) for right_N in right if right_N.sum() == most}
-        found = metrics.old_and_new_accuracy(counts_CY, 2)
+        found = metrics.old_and_new_accuracy(counts_CY, [0, 1])
         assert any(found == {"acc_old": pytest.approx(old), "acc_new": pytest.approx(new)} for old, new in best)
         together = (found["acc_old"] * old_N.sum() + found["acc_new"] * (~old_N).sum()) / 30
         assert together == pytest.approx(metrics.accuracy(counts_CY))
@@ -110,8 +110,8 @@ def test_old_and_new_accuracy_are_of_the_best_map_of_all_images(num_clusters: in
 def test_accuracy_of_classes_without_an_image_is_left_out() -> None:
     # Both images of class 0 lie in one cluster, the only one of class 1 in another.
     counts_CY = np.array([[2, 0, 0], [0, 1, 0]])
-    assert metrics.old_and_new_accuracy(counts_CY, 2) == {"acc_old": 1.0}
-    assert metrics.old_and_new_accuracy(counts_CY, 1) == {"acc_old": 1.0, "acc_new": 1.0}
+    assert metrics.old_and_new_accuracy(counts_CY, [0, 1]) == {"acc_old": 1.0}
+    assert metrics.old_and_new_accuracy(counts_CY, [0]) == {"acc_old": 1.0, "acc_new": 1.0}
 
 
 def test_top5_counts_the_five_best_clusters_and_unmapped_ones_never_match() -> None:

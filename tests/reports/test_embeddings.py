@@ -1,5 +1,7 @@
 from pathlib import Path
+from platform.ledger.rows import DONE
 from platform.reports import embeddings
+from platform.reports import figures as report_figures
 from platform.reports.summary import Summary
 from types import SimpleNamespace
 from typing import Any, cast
@@ -56,3 +58,41 @@ def test_a_failure_costs_the_figures_alone(draw: Any, monkeypatch: pytest.Monkey
     monkeypatch.setattr(embeddings.clusters, "save", full)
     with pytest.warns(UserWarning, match="were not drawn: OSError"):
         assert draw(RESULT) == []
+
+
+class TwoRows:
+    """A summary of an ablation whose two rows ended with these results."""
+
+    def __init__(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *results: Result | None, seeds: int = 2
+    ) -> None:
+        by_name = {f"dccm-{letter * 16}": result for letter, result in zip("ab", results, strict=True)}
+        monkeypatch.setattr(embeddings, "Store", lambda root: SimpleNamespace(get=by_name.__getitem__))
+        rows = []
+        for label, letter in (("SwAV", "a"), ("SwAV + AN", "b")):
+            stage = StageRecord("dccm", "dccm", letter * 16, cached=False, seconds=1.0)
+            trials = [SimpleNamespace(seed=seed, state=DONE, stages=[stage]) for seed in range(seeds)]
+            rows.append(SimpleNamespace(row=SimpleNamespace(label=label, trials=trials)))
+        self.summary = cast(Summary, SimpleNamespace(ablation=rows, study="pair"))
+        self.folder = tmp_path
+
+
+def test_two_rows_stand_side_by_side_under_one_projection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved = Result(arrays={**RESULT.arrays, "features_eval": FEATURES[:, ::-1]})
+    pair = TwoRows(tmp_path, monkeypatch, RESULT, moved)
+    (path,) = embeddings.draw_rows(pair.summary, tmp_path, DATA)
+    assert path == tmp_path / "pair" / "figures" / "rows_side_by_side.png"
+    (shown,) = report_figures.of_rows(pair.summary, tmp_path)
+    assert shown.png == path.read_bytes() and "SwAV and of SwAV + AN" in shown.title
+
+
+@pytest.mark.parametrize(
+    ("other", "seeds"),
+    [(None, 2), (Result(arrays={**RESULT.arrays, "features_eval": FEATURES[:, :4]}), 2), (RESULT, 0)],
+)
+def test_rows_that_do_not_compare_are_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Result | None, seeds: int
+) -> None:
+    pair = TwoRows(tmp_path, monkeypatch, RESULT, other, seeds=seeds)
+    assert embeddings.draw_rows(pair.summary, tmp_path, DATA) == []
+    assert list(report_figures.of_rows(pair.summary, tmp_path)) == []

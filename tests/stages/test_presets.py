@@ -1,9 +1,11 @@
 """The recipes that stages declare are settings that their Configs take."""
 
+from typing import Any
+
 import pytest
 
-from trainables import pipeline, registry
-from trainables.interfaces import Stage
+from trainables import pipeline, registry, settings
+from trainables.interfaces import EVERY_SET, Stage
 from trainables.settings import build, value
 from trainables.stages import scan, selflabel
 
@@ -40,3 +42,13 @@ def test_scan_epochs_and_batches_are_the_published_ones(
 def test_self_labeling_on_stl10_has_half_the_epochs_in_the_code() -> None:
     assert selflabel.PRESETS["repo"]["stl10"]["epochs"] == 100
     assert selflabel.PRESETS["paper"]["stl10"]["epochs"] == 200
+
+
+def test_the_literal_text_of_normalization_is_a_recipe_for_any_data_set() -> None:
+    literal = {stage.__name__.rpartition(".")[2] for stage, preset, _ in RECIPES if preset == "literal"}  # type: ignore[attr-defined]
+    assert literal == {"dec", "scan", "selflabel", "swav", "simgcd"}
+    for name in literal:
+        stage: Any = pipeline.load(name)
+        config = build(stage.Config, stage.PRESETS["literal"][EVERY_SET])
+        assert (config.an.renormalize, config.an.tie_is_unsure, config.an.mode) == (False, False, "both")
+    assert settings.effective(build(scan.Config, scan.PRESETS["literal"][EVERY_SET]))["agreement"] == "ce"

@@ -94,7 +94,8 @@ def test_what_happened_is_reported_and_the_corrected_predictions_are_kept_for_fi
     for each in found.metrics:
         assert 0 <= each["an_changed_fraction"] <= each["an_unsure_fraction"] <= 1
         assert each["an_missing_clusters"] >= 0
-    assert any("an_acc_before" in each and "an_acc_after" in each for each in found.metrics)
+    assert any("an_unsure_acc_before" in each and "an_unsure_acc_after" in each for each in found.metrics)
+    assert {"an_acc_before", "an_acc_after"} <= set(found.result.metrics)
     assert set(found.result.metrics) <= set(pipeline.load(name).METRICS)
     refined_NC = found.result.arrays["refined_eval"]
     assert refined_NC.shape == found.result.arrays["probabilities_eval"].shape
@@ -102,7 +103,7 @@ def test_what_happened_is_reported_and_the_corrected_predictions_are_kept_for_fi
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_before_its_first_epoch_and_where_nothing_is_unsure_nothing_changes(
+def test_before_its_first_epoch_nothing_changes(
     train: Train, data: ImageData, unsure: dict[str, Result], name: str
 ) -> None:
     plain = done(train, name, data, unsure)
@@ -117,9 +118,7 @@ def test_each_part_changes_the_training_on_its_own(
     train: Train, data: ImageData, unsure: dict[str, Result], name: str
 ) -> None:
     losses = {
-        an: done(
-            train, name, data, unsure, **{"an.mode": an, "an.entropy_threshold": THRESHOLD[name]}, epochs=1
-        ).metrics[0]["loss"]
+        an: done(train, name, data, unsure, **{"an.mode": an, "an.unsure_share": 0.4}, epochs=1).metrics[0]["loss"]
         for an in ("none", "correction", "reweight", "both")
     }
     assert len(set(losses.values())) == 4
@@ -157,14 +156,12 @@ def test_labels_steer_nothing(train: Train, data: ImageData, unsure: dict[str, R
 def test_scan_can_hold_its_predictions_against_refined_ones_by_cross_entropy(
     train: Train, data: ImageData, finished: dict[str, Result]
 ) -> None:
-    by_dot, by_ce = (
-        done(train, "scan", data, finished, **{"an.mode": "both"}, an_agreement=each, epochs=1).metrics[0][
-            "consistency"
-        ]
+    by_dot, by_cross_entropy = (
+        done(train, "scan", data, finished, **{"an.mode": "both"}, agreement=each, epochs=1).metrics[0]["consistency"]
         for each in ("dot", "ce")
     )
     # The logarithm of a mean is above the mean of the logarithms.
-    assert by_ce > by_dot
+    assert by_cross_entropy > by_dot
 
 
 def test_weak_labels_of_every_kind_are_refined(train: Train, data: ImageData, unsure: dict[str, Result]) -> None:

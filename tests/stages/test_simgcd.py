@@ -16,6 +16,7 @@ from trainables.settings import SettingsError, build, effective
 from trainables.settings import value as value_of
 from trainables.stages import linear_probe, simgcd
 from trainables.stages.simgcd import Config
+from trainables.training.alternating_normalization import Sizes
 from trainables.vector_search.faiss_search import FaissSearch
 
 Train = Callable[..., Any]
@@ -208,7 +209,8 @@ def test_refined_targets_report_what_they_did_and_leave_an_array_for_figures(
     for each in done.metrics:
         assert 0 <= each["an_changed_fraction"] <= each["an_unsure_fraction"] <= 1
         assert each["an_missing_clusters"] >= 0
-    assert {"an_acc_before", "an_acc_after"} <= set(done.metrics[0])
+    assert {"an_unsure_acc_before", "an_unsure_acc_after"} <= set(done.metrics[0])
+    assert {"an_acc_before", "an_acc_after"} <= set(done.result.metrics)
     refined_NC = done.result.arrays["refined_eval"]
     assert refined_NC.shape == (60, 3)
     np.testing.assert_allclose(refined_NC.sum(1), 1, rtol=1e-5)
@@ -255,7 +257,7 @@ def test_labeled_images_are_neither_refined_nor_weighed(data: ImageData, finishe
 
 
 def _none(setup: Any) -> Any:
-    return type(setup.normalizer)(config().an, 3, 3, 120, torch.device("cpu"))
+    return type(setup.normalizer)(config().an, Sizes(3, 3, 120), torch.device("cpu"))
 
 
 def test_a_linear_probe_judges_what_it_learned(train: Train, run: Callable[..., Any], data: ImageData) -> None:
@@ -315,3 +317,38 @@ def test_the_recipes_are_settings_that_its_config_takes() -> None:
     for recipes in simgcd.PRESETS.values():
         for values in recipes.values():
             assert {name: value_of(build(Config, values), name) for name in values} == values
+
+
+def test_a_list_of_known_classes_decides_whose_labels_train_and_which_categories_they_have(
+    data: ImageData, finished: dict[str, Result]
+) -> None:
+    runtime = StageRuntime(SingleProcess(torch.device("cpu")), "simgcd", 0, FaissSearch(1))
+    setup = simgcd._set_up(config(known_list="2,0"), data, finished["pretext"], runtime)
+    labels_N, own_N = setup.data.train.labels_N, setup.labels_N
+    assert set(labels_N[setup.labeled_N].tolist()) == {0, 2}
+    assert [set(own_N[setup.labeled_N & (labels_N == label)].tolist()) for label in (0, 2)] == [{0}, {1}]
+    assert (own_N[~setup.labeled_N] == -1).all()
+
+
+def test_a_list_of_the_first_classes_is_their_number(data: ImageData, run: Callable[..., Any]) -> None:
+    listed, counted = run(data, known_list="0,1", epochs=1), run(data, known_classes=2, epochs=1)
+    assert listed.metrics == counted.metrics
+
+
+@pytest.mark.parametrize("text", ["0,x", "0,0", "-1,2", "0;1", "0,,1"])
+def test_a_bad_list_of_known_classes_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match="known_list must be different whole numbers from 0 on"):
+        build(Config, {"known_list": text})
+
+
+def test_a_listed_class_that_the_data_lack_is_refused(data: ImageData) -> None:
+    refused = dict(simgcd.limits(config(known_list="0,3"), data.shape))
+    assert refused == {"known_list": "known_list must hold numbers below the 3 classes, but has 3"}
+
+
+@pytest.mark.parametrize(("an_prior", "shares"), [("equal", None), ("unlabeled", [0.25, 0.25, 0.5])])
+def test_the_prior_of_corrected_predictions_knows_that_labels_took_half_of_the_known_classes(
+    an_prior: str, shares: list[float] | None
+) -> None:
+    prior_C = simgcd._prior(config(known_classes=2, an_prior=an_prior), 3, 3)
+    assert (None if prior_C is None else pytest.approx(prior_C.tolist())) == shares

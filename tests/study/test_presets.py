@@ -11,6 +11,7 @@ from platform.study.study import load_study
 import pytest
 
 from trainables import pipeline, settings
+from trainables.interfaces import EVERY_SET
 
 Write = Callable[..., Path]
 
@@ -111,3 +112,13 @@ def test_a_smoke_study_takes_the_value_that_a_stage_has_for_it(
     assert small.fixed["spc.threshold"] == 0.1
     assert "spc.threshold" not in {*small.search, *(name for row in small.ablate for name in row.changes)}
     assert any(note.startswith("spc.threshold: 0.1") for note in small.notes)
+
+
+def test_what_a_preset_says_of_every_data_set_stands_under_what_it_says_of_this_one(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    presets = {"repo": {EVERY_SET: {"threshold": 0.5, "epochs": 2}, "cifar10": {"epochs": 7}}}
+    monkeypatch.setattr(pipeline.stages("spc")["spc"], "PRESETS", presets, raising=False)
+    assert load_study(write(PAGE)).fixed == {"spc.threshold": 0.5, "spc.epochs": 7}
+    other = PAGE.replace("cifar10", "mnist")
+    assert load_study(write(other)).fixed == {"spc.threshold": 0.5, "spc.epochs": 2}

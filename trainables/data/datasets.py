@@ -37,6 +37,8 @@ PLACES = ("root", "download", "stream", "keep_decoded")
 
 _LISTS = ("classes", "labels")
 _PATHS = ("root", *_LISTS)
+_BY_DEFAULT = {"resize": "bilinear", "normalization": "data"}
+"""Values of a Spec under which it means what it meant before it had these fields, and under which they are left out."""
 _PUBLIC = ("mnist", "cifar10", "cifar20", "cifar100", "stl10")
 _TREES = ("tiny_imagenet", "imagenet", "folder")
 
@@ -79,6 +81,17 @@ class Spec:
         low=0,
         unit="px",
     )
+    resize: str = settings.setting(
+        "bilinear",
+        "kernel by which images are resized; DINO's recipes have bicubic",
+        choices=("bilinear", "bicubic"),
+    )
+    normalization: str = settings.setting(
+        "data",
+        "mean and deviation of the channels: those of the data set, or ImageNet's, with which published checkpoints of"
+        " ImageNet were trained (DINO, torchvision)",
+        choices=("data", "imagenet"),
+    )
     download: bool = settings.setting(False, "fetch missing files where the data set is public", when={"name": _PUBLIC})
     classes: str = settings.setting(
         "", "text file that lists the classes to keep, one in a line; empty keeps all", when={"name": _TREES}
@@ -114,6 +127,10 @@ class Spec:
             errors.append(
                 ("image_size", f"image_size must be 0 or at least {MIN_IMAGE_SIZE_PX} px, but is {self.image_size}.")
             )
+        if self.normalization == "imagenet" and self.name in ("digits", "mnist", "features"):
+            errors.append(
+                ("normalization", f"normalization: imagenet needs images of three channels, but {self.name} has none.")
+            )
         if self.name == "features" and self.image_size:
             errors.append(("image_size", f"image_size must be 0 for features, but is {self.image_size}."))
         if self.stream == "always" and not self.size_px and self.name == "folder":
@@ -136,7 +153,7 @@ def meaning(fields: Mapping[str, settings.Plain]) -> dict[str, settings.Plain]:
         fields: every field of a Spec.
     """
     effective = settings.effective(Spec(**fields))  # type: ignore[arg-type]
-    return {name: value for name, value in effective.items() if name not in PLACES}
+    return {name: value for name, value in effective.items() if name not in PLACES and _BY_DEFAULT.get(name) != value}
 
 
 def located(fields: Mapping[str, settings.Plain]) -> dict[str, settings.Plain]:
@@ -172,7 +189,7 @@ def load(spec: Spec, device: torch.device | None = None) -> ImageData:
     for purpose, split in (("train on", train), ("evaluate on", evaluation)):
         if not len(split):
             raise DataError(f"{Path(spec.root).resolve()} holds no images to {purpose}. Add some, or change protocol.")
-    unlabeled = None if raw.unlabeled is None else resized(raw.unlabeled, spec.image_size)
+    unlabeled = None if raw.unlabeled is None else resized(raw.unlabeled, spec.image_size, spec.resize)
     by_files = _is_by_files(spec, train, evaluation)
     if by_files:
         fingerprint = fingerprints.of_files(_meaning(spec), _parts(train, evaluation))
@@ -182,6 +199,8 @@ def load(spec: Spec, device: torch.device | None = None) -> ImageData:
         seen = [train, evaluation] if unlabeled is None else [train, evaluation, unlabeled]
         fingerprint = fingerprints.of_pixels(_meaning(spec), seen)
     mean, std = raw.mean, raw.std
+    if spec.normalization == "imagenet":
+        mean, std = public_sets.IMAGENET_MEAN, public_sets.IMAGENET_STD
     if not mean and spec.name != "features":
         mean, std = _moments(spec.name, _sampled(train) if by_files else train.images_NCHW[:])
     return ImageData(
@@ -226,7 +245,7 @@ def _tree(spec: Spec, root: Path, one_part: bool) -> Raw:
         tree = folders.tiny_imagenet(root, spec.classes)
     else:
         tree = folders.folder(root, one_part, spec.classes, spec.labels)
-    decoders, folder = Decoders(spec.size_px), os.path.join(root, "")
+    decoders, folder = Decoders(spec.size_px, is_bicubic=spec.resize == "bicubic"), os.path.join(root, "")
     train, evaluation = (
         Split(FileImages(part.paths, decoders), part.labels_N, tuple(path.removeprefix(folder) for path in part.paths))
         for part in (tree.train, tree.eval)
@@ -239,7 +258,8 @@ def _tree(spec: Spec, root: Path, one_part: bool) -> Raw:
 def _meaning(spec: Spec) -> dict[str, settings.Plain]:
     """What of a Spec decides the images; what its lists hold is seen in the images and labels themselves."""
     left_out = (*PLACES, *_LISTS)
-    return {name: value for name, value in settings.effective(spec).items() if name not in left_out}
+    effective = settings.effective(spec).items()
+    return {name: value for name, value in effective if name not in left_out and _BY_DEFAULT.get(name) != value}
 
 
 def _parts(train: Split, evaluation: Split) -> list[Split]:
@@ -286,7 +306,7 @@ def _in_memory(spec: Spec, train: Split, evaluation: Split) -> tuple[Split, Spli
         images_NCHW = _decoded(Path(spec.root), paths, train.images_NCHW)
         pieces = images_NCHW.split([len(part) for part in parts])
         parts = [replace(part, images_NCHW=piece_NCHW) for piece_NCHW, part in zip(pieces, parts, strict=True)]
-    parts = [resized(part, spec.image_size) for part in parts]
+    parts = [resized(part, spec.image_size, spec.resize) for part in parts]
     return parts[0], parts[-1]
 
 
@@ -298,7 +318,7 @@ def _decoded(root: Path, paths: Sequence[str], like: FileImages) -> Tensor:
     images, errors = [], []
     for path in paths:
         try:
-            image_HWC = np.array(decoder.decoded(path, size_px))
+            image_HWC = np.array(decoder.decoded(path, size_px, is_bicubic=like.decoders.is_bicubic))
             images.append(torch.from_numpy(image_HWC).permute(2, 0, 1).contiguous())
         except decoder.Unreadable as error:
             errors.append(str(error))

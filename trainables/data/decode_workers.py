@@ -106,10 +106,12 @@ class Decoders:
     Args:
         size_px: side of the decoded images; 0 where images keep their sizes, and then nothing can be decoded here.
         num_workers: 0 takes as many as torch has threads at the first request, which is what a trial's CPUs are.
+        is_bicubic: they are resized by a cubic kernel instead of a linear one.
     """
 
-    def __init__(self, size_px: int, num_workers: int = 0) -> None:
+    def __init__(self, size_px: int, num_workers: int = 0, *, is_bicubic: bool = False) -> None:
         self.size_px = size_px
+        self.is_bicubic = is_bicubic
         self.num_workers = num_workers
         self._kept: Kept | None = None
         self._work: _Work | None = None
@@ -121,7 +123,7 @@ class Decoders:
             paths: all files of the data set; the cache is opened with the first request.
         """
         assert self._work is None
-        self._kept = decode_cache.opened(paths, self.size_px)
+        self._kept = decode_cache.opened(paths, self.size_px, is_bicubic=self.is_bicubic)
         if self._kept is not None:
             weakref.finalize(self, self._kept.close)
 
@@ -166,7 +168,7 @@ class Decoders:
     def _started(self) -> "_Work":
         if self._work is None:
             num_workers = self.num_workers or torch.get_num_threads()
-            self._work = _Work(self.size_px, self.num_slots, num_workers, self._kept)
+            self._work = _Work(self, num_workers, self._kept)
             weakref.finalize(self, self._work.close)
         return self._work
 
@@ -174,7 +176,8 @@ class Decoders:
 class _Work:
     """Ring, worker processes, and a thread for each that hands it one chunk after another. One consumer."""
 
-    def __init__(self, size_px: int, num_slots: int, num_workers: int, keep: Kept | None) -> None:
+    def __init__(self, like: Decoders, num_workers: int, keep: Kept | None) -> None:
+        size_px, num_slots = like.size_px, like.num_slots
         self._kept = keep
         self._changed = threading.Condition()
         self._slots: dict[str, int] = {}  # of every file that is being decoded, or waits decoded
@@ -190,7 +193,8 @@ class _Work:
             ring.truncate(num_slots * 3 * size_px * size_px)
             memory = mmap.mmap(ring.fileno(), 0)
             self._ring_SHWC = torch.frombuffer(memory, dtype=torch.uint8).view(num_slots, size_px, size_px, 3)
-            command = [sys.executable, "-I", str(Path(decoder.__file__)), str(ring.fileno()), str(size_px)]
+            command = [sys.executable, "-I", str(Path(decoder.__file__))]
+            command += map(str, (ring.fileno(), size_px, int(like.is_bicubic)))
             passed = [ring.fileno()]
             if keep is not None:
                 command += [str(keep.fd), str(keep.first_byte)]

@@ -2,7 +2,7 @@
 
 As a program this file is run by its path, so that it starts in a moment: it imports neither torch nor this package.
 
-    python -I decoder.py RING_FD SIZE_PX [KEPT_FD FIRST_BYTE]
+    python -I decoder.py RING_FD SIZE_PX IS_BICUBIC [KEPT_FD FIRST_BYTE]
 
 reads jobs from stdin, [[slot, path, place], ...] as one line of JSON each, writes the pixels of each file into its slot
 of the ring, and answers a job with one line on stdout: a JSON list of its errors, [[path, sentence], ...]. It ends with
@@ -28,12 +28,13 @@ class Unreadable(ValueError):
     """A file cannot be read as an image. The text names the file, the rule it breaks and the way out."""
 
 
-def decoded(path: str, size_px: int) -> Image.Image:
+def decoded(path: str, size_px: int, *, is_bicubic: bool = False) -> Image.Image:
     """Decode one image file to RGB.
 
     Args:
         path: of the file.
         size_px: the shorter side is resized to it, and the middle square is kept; 0 keeps the whole image.
+        is_bicubic: by a cubic kernel instead of a linear one.
 
     Raises:
         Unreadable: the file is missing, empty, cut short, no image, or deeper than 8 bits.
@@ -61,24 +62,25 @@ def decoded(path: str, size_px: int) -> Image.Image:
         # Pillow would cut every level above 255 down to it.
         raise Unreadable(f"{path} has more than 8 bits per channel. Convert it to 8 bits.")
     if size_px and rgb.size != (size_px, size_px):
-        rgb = _middle_square(rgb, size_px)
+        rgb = _middle_square(rgb, size_px, Image.Resampling.BICUBIC if is_bicubic else Image.Resampling.BILINEAR)
     return rgb
 
 
-def _middle_square(image: Image.Image, size_px: int) -> Image.Image:
+def _middle_square(image: Image.Image, size_px: int, kernel: Image.Resampling) -> Image.Image:
     side = min(image.size)
     left, top = ((length - side) / 2 for length in image.size)
-    # Pillow's bilinear filter widens when it reduces, so that every pixel of a large image counts.
+    # Pillow's filters widen when they reduce, so that every pixel of a large image counts.
     box = (left, top, left + side, top + side)
-    return image.resize((size_px, size_px), Image.Resampling.BILINEAR, box=box)
+    return image.resize((size_px, size_px), kernel, box=box)
 
 
-def main(ring_fd: int, size_px: int, kept_fd: int = -1, first_byte: int = 0) -> None:
+def main(ring_fd: int, size_px: int, is_bicubic: int, kept_fd: int = -1, first_byte: int = 0) -> None:
     """Serve decoding jobs until stdin ends.
 
     Args:
         ring_fd: file descriptor of the shared ring of pixels.
         size_px: side of the decoded images.
+        is_bicubic: 1 to resize by a cubic kernel, 0 by a linear one.
         kept_fd: file descriptor of the decode cache; -1 for none.
         first_byte: where the pixels begin in the cache.
     """
@@ -89,7 +91,7 @@ def main(ring_fd: int, size_px: int, kept_fd: int = -1, first_byte: int = 0) -> 
         errors = []
         for slot, path, place in json.loads(line):
             try:
-                ring_SHWC[slot] = np.asarray(decoded(path, size_px))
+                ring_SHWC[slot] = np.asarray(decoded(path, size_px, is_bicubic=bool(is_bicubic)))
             except Unreadable as error:
                 errors.append([path, str(error)])
                 continue

@@ -3,17 +3,19 @@
 Axes: N images, S batches of an epoch, B images in a batch.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
 
 
-def labeled_part(labels_N: Tensor, *, num_known: int, share: float, seed: int) -> Tensor:
+def labeled_part(labels_N: Tensor, *, known: Sequence[int], share: float, seed: int) -> Tensor:
     """Which images have a label that may be seen: of those of the known classes, ``share`` by chance.
 
     Args:
         labels_N: int64, -1 where unknown. They decide nothing but which images belong to a known class.
-        num_known: the classes 0 to num_known - 1 are known.
+        known: the classes that are known.
         share: of their images, rounded down to whole images.
         seed: of NumPy's first generator, whose draws never change. 0 and CIFAR's own order give the published images.
 
@@ -25,7 +27,7 @@ def labeled_part(labels_N: Tensor, *, num_known: int, share: float, seed: int) -
 
     Source: Vaze et al. 2022 (generalized category discovery), and the public code of SimGCD.
     """
-    known_K = ((labels_N >= 0) & (labels_N < num_known)).nonzero().squeeze(1).cpu()
+    known_K = torch.isin(labels_N, labels_N.new_tensor(known)).nonzero().squeeze(1).cpu()
     drawn = np.random.RandomState(seed).choice(len(known_K), int(share * len(known_K)), replace=False)
     labeled_N = torch.zeros(len(labels_N), dtype=torch.bool)
     labeled_N[known_K[torch.from_numpy(drawn)]] = True
@@ -33,7 +35,7 @@ def labeled_part(labels_N: Tensor, *, num_known: int, share: float, seed: int) -
     if not 0 < num_labeled < len(labels_N):
         raise ValueError(
             f"some images must have a label and some none, but {num_labeled} of {len(labels_N)} have one: "
-            f"{share:g} of the {len(known_K)} images of {num_known} known classes. "
+            f"{share:g} of the {len(known_K)} images of {len(known)} known classes. "
             f"{'Lower' if num_labeled else 'Raise'} the labeled share."
         )
     return labeled_N.to(labels_N.device)

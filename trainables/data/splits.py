@@ -62,17 +62,18 @@ def limited(split: Split, setting: str, limit: int) -> Split:
     return picked(split, fixed_order(len(split), purpose=1)[:limit].sort().values)
 
 
-def resized(split: Split, image_size_px: int) -> Split:
+def resized(split: Split, image_size_px: int, kernel: str = "bilinear") -> Split:
     """Resize the images of a split.
 
     Args:
         image_size_px: side of the result; 0 leaves the images as they are. Images in files have the size already.
+        kernel: bilinear or bicubic.
     """
     if image_size_px in (0, split.images_NCHW.shape[-1]):
         return split
     size = (image_size_px, image_size_px)
     # antialias: where images shrink, every old pixel counts by the area it covers, instead of the nearest four alone.
-    resized_NCHW = functional.interpolate(split.images_NCHW[:], size, mode="bilinear", antialias=True)
+    resized_NCHW = functional.interpolate(split.images_NCHW[:], size, mode=kernel, antialias=True)
     return replace(split, images_NCHW=resized_NCHW)
 
 

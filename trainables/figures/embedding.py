@@ -79,6 +79,36 @@ def drawn(
     }
 
 
+def side_by_side(features: Mapping[str, NDArray[np.float32]], labels_N: NDArray[np.int64]) -> Figure:
+    """The same images as several models see them: a row of panels each, PCA and t-SNE, colored by class.
+
+    One projection serves all of them, taken of their features together, so that places compare between rows.
+
+    Args:
+        features: name of the model -> (N, D), all of one shape.
+        labels_N: at least one known.
+
+    Source: the alternating-normalization paper, figure 2.
+    """
+    together = np.concatenate([unit(features_ND) for features_ND in features.values()])
+    figure = Figure(figsize=(7.2, 3.6 * len(features)), dpi=100, layout="constrained")
+    panels = figure.subplots(len(features), 2, squeeze=False)
+    for column, (name, places) in enumerate((("PCA", pca_places(together)), ("t-SNE", tsne_places(together)))):
+        for row, (whose, places_N2) in enumerate(zip(features, np.split(places, len(features)), strict=True)):
+            axes: Axes = panels[row][column]
+            axes.scatter(places_N2[:, 0], places_N2[:, 1], c=labels_N % 20, cmap="tab20", vmin=0, vmax=19, s=5)
+            axes.set(xticks=[], yticks=[], xlim=_reach(places[:, 0]), ylim=_reach(places[:, 1]))
+            axes.set_title(f"{whose}: {name}", fontsize=10)
+    return figure
+
+
+def _reach(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Limits of an axis that holds all values, with a small margin."""
+    low, high = float(values.min()), float(values.max())
+    margin = 0.05 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
 def pca_places(points_ND: NDArray[np.float32]) -> NDArray[np.float64]:
     """(N, 2): the first two principal components. The largest weight of each is positive, or signs would be chance."""
     centered_ND = points_ND.astype(np.float64) - points_ND.mean(axis=0, dtype=np.float64)

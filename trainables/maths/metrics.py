@@ -102,8 +102,8 @@ def accuracies_within(
     return {name: float(right_N[group_N].mean()) for name, group_N in known.items() if group_N.any()}
 
 
-def old_and_new_accuracy(counts_CY: Counts, num_known: int) -> dict[str, float]:
-    """acc_old and acc_new: ``accuracy`` of the images of classes below ``num_known``, and of the others.
+def old_and_new_accuracy(counts_CY: Counts, known: Sequence[int]) -> dict[str, float]:
+    """acc_old and acc_new: ``accuracy`` of the images of the ``known`` classes, and of the others.
 
     One map of clusters to classes serves both, so that together they are ``accuracy``; without images, one is left out.
 
@@ -112,7 +112,8 @@ def old_and_new_accuracy(counts_CY: Counts, num_known: int) -> dict[str, float]:
     class_C = hungarian_map(counts_CY)
     used = np.flatnonzero(class_C >= 0)
     right_Y = np.bincount(class_C[used], weights=counts_CY[used, class_C[used]], minlength=counts_CY.shape[1])
-    parts = {"acc_old": slice(num_known), "acc_new": slice(num_known, None)}
+    is_known_Y = np.isin(np.arange(counts_CY.shape[1]), known)
+    parts = {"acc_old": is_known_Y, "acc_new": ~is_known_Y}
     sizes_Y = counts_CY.sum(axis=0)
     return {
         name: float(right_Y[part].sum() / sizes_Y[part].sum()) for name, part in parts.items() if sizes_Y[part].any()

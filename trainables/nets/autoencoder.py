@@ -1,6 +1,6 @@
 """Autoencoder of fully connected layers, and the soft clustering on its embedding (DEC section 3).
 
-Images come in as they lie in a data set; they are flattened and scaled here, with a range that is kept in the weights.
+Images come in as they lie in a data set; they are flattened and scaled here, by numbers that are kept in the weights.
 
 Axes: B batch, D values of an image, E embedding width, C clusters.
 """
@@ -19,31 +19,41 @@ from .precision import is_bf16
 class Autoencoder(nn.Module):
     """D, widths..., E and the mirror; ReLU everywhere but after the embedding and after the last layer.
 
-    low, high: what is scaled to 0 and to 1 (0 and 255 for pixels).
-
-    Raises:
-        ValueError: high is not above low.
+    num_scales: 1 where all values are scaled alike, or D where each has an offset and a spread of its own. They are
+    those of pixels, 0 and 255, until ``set_scale``.
     """
 
-    def __init__(
-        self, num_values: int, widths: Sequence[int], embed_dim: int, *, low: float, high: float, seed: int
-    ) -> None:
+    def __init__(self, num_values: int, widths: Sequence[int], embed_dim: int, *, num_scales: int, seed: int) -> None:
         super().__init__()
-        if not high > low:
-            raise ValueError(f"the data reach from {low:g} to {high:g}; there is nothing to scale to [0, 1].")
         sizes = (num_values, *widths, embed_dim)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.encoder = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False))
             self.decoder = nn.ModuleList(nn.Linear(b, a) for a, b in zip(sizes, sizes[1:], strict=False))
         self.widths = sizes[1:]
-        self.range_2: Tensor
-        self.register_buffer("range_2", torch.tensor([low, high]))
+        self.offset: Tensor
+        self.spread: Tensor
+        self.register_buffer("offset", torch.zeros(num_scales))
+        self.register_buffer("spread", torch.full((num_scales,), 255.0))
+
+    def set_scale(self, offset: Tensor, spread: Tensor) -> None:
+        """Scale by (value - offset) / spread from now on; both (1,) or (D,), the spread above 0."""
+        self.offset.copy_(offset)
+        self.spread.copy_(spread)
+
+    def draw_weights(self, std: float, seed: int) -> None:
+        """Draw every weight from N(0, std^2), and set every bias to 0."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for layer in (*self.encoder, *self.decoder):
+                assert isinstance(layer, nn.Linear)
+                weight, bias = layer.weight, layer.bias
+                weight.normal_(0, std, generator=generator)
+                bias.zero_()
 
     def scaled(self, images_BCHW: Tensor) -> Tensor:
-        """(B, D) float32, in [0, 1] for the images that the range was taken from."""
-        low, high = self.range_2
-        return cast(Tensor, (images_BCHW.flatten(1).float() - low) / (high - low))
+        """(B, D) float32."""
+        return (images_BCHW.flatten(1).float() - self.offset) / self.spread
 
     def hidden(self, scaled_BD: Tensor, num_layers: int) -> Tensor:
         """Output of the first ``num_layers`` encoder layers."""
@@ -120,14 +130,15 @@ class ClusterModel(nn.Module):
 def built(facts: Mapping[str, Any], seed: int) -> Autoencoder:
     """The untrained autoencoder of these facts."""
     widths = [int(width) for width in facts["widths"].split("-")]
-    low, high = facts["low"], facts["high"]
-    return Autoencoder(facts["num_values"], widths, facts["embed_dim"], low=low, high=high, seed=seed)
+    num_values = facts["num_values"]
+    num_scales = num_values if facts["scaling"] == "columns" else 1
+    return Autoencoder(num_values, widths, facts["embed_dim"], num_scales=num_scales, seed=seed)
 
 
 @torch.no_grad()
 def embedded(model: Autoencoder, split: Split, batch_size: int = 4096, precision: str = "float32") -> Tensor:
     """(N, E) float32 embeddings of a split. precision: format of the forward pass (see ``precision.ComputeConfig``)."""
-    device, parts = model.range_2.device, []
+    device, parts = model.offset.device, []
     with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16(precision, device)):
         for start in range(0, len(split), batch_size):
             scaled_BD = model.scaled(split.images_NCHW[start : start + batch_size])

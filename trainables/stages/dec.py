@@ -6,7 +6,8 @@ training images every ``target_update_interval`` steps, in float64, and stays fi
 than ``tolerance`` of the images change their cluster between two updates. The loss is the mean over a batch.
 
 With alternating normalization (AN, see ``training.alternating_normalization``) corrected rows replace q before it is
-sharpened, or the target after it, in batches of ``an_batch_size`` drawn anew at each update.
+sharpened, or the target after it, in batches of ``an_batch_size`` drawn anew at each update. With both, one threshold
+serves both, and weights are those of the assignments.
 
 Axes: N images, B batch, D values of an image, E embedding width, C clusters.
 """
@@ -21,7 +22,7 @@ from torch import Tensor, nn
 
 from .. import settings
 from ..figures import of_results
-from ..interfaces import Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..interfaces import EVERY_SET, Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, soft_assignment
 from ..nets import autoencoder
 from ..nets.precision import ComputeConfig
@@ -31,7 +32,7 @@ from ..training.optimizers import AdamOrSgdConfig, adam_or_sgd
 
 NAMESPACE = "dec"
 INPUTS = ("pretext",)
-VERSION = 4
+VERSION = 5
 METRICS = (
     "loss",
     "divergence",
@@ -47,7 +48,7 @@ CRITERION = ("selection_loss", "min")
 TRAINS_ON_LABELS = False
 WEIGHTS = ("clustering",)
 ARRAYS = ("probabilities_train", "probabilities_eval", "embedding_train", "embedding_eval")
-FACTS = ("num_values", "widths", "embed_dim", "low", "high", "num_clusters", "is_settled", "student_t_dof")
+FACTS = ("num_values", "widths", "embed_dim", "scaling", "num_clusters", "is_settled", "student_t_dof")
 TINY: Mapping[str, settings.Plain] = {
     "batch_size": 24,
     "epochs": 1,
@@ -57,6 +58,14 @@ TINY: Mapping[str, settings.Plain] = {
 }
 
 _AN = ("correction", "reweight", "both")
+PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
+    "paper": {
+        "mnist": {"optimizer.lr": 0.01, "target_update_interval": 140, "epochs": 200},
+        "features": {"optimizer.lr": 0.01, "target_update_interval": 40, "epochs": 200},
+    },
+    "literal": {EVERY_SET: {**alternating_normalization.LITERAL, "an_site": "both"}},
+}
+"""DEC as it was published (the pretext's half is the autoencoder's), and AN as its text has it, at both sites."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,8 +90,8 @@ class Config:
     an: AnConfig = settings.group(AnConfig)
     an_site: str = settings.setting(
         "before_sharpening",
-        "what is normalized: the soft assignments, or the target made of them",
-        choices=("before_sharpening", "after_sharpening"),
+        "what is normalized: the soft assignments, the target made of them, or one after the other",
+        choices=("before_sharpening", "after_sharpening", "both"),
         when={"an.mode": _AN},
     )
     an_batch_size: int = settings.setting(
@@ -164,17 +173,17 @@ def train(
     arrays = {f"embedding_{part}": rows for part, rows in embedding.items()}
     arrays["probabilities_train"] = q_train_NC.float().cpu().numpy()
     arrays["probabilities_eval"] = arrays["probabilities_train"] if data.is_union else q_eval_NC.float().cpu().numpy()
-    arrays |= setup.normalizer.arrays(q_eval_NC)
+    refined, an_metrics = setup.normalizer.at_the_end(q_eval_NC, data.eval.labels_N)
     return Result(
         weights={"clustering": setup.model.state_dict()},
-        arrays=arrays,
+        arrays=arrays | refined,
         facts={
             **inputs["pretext"].facts,
             "num_clusters": q_eval_NC.shape[1],
             "is_settled": progress.is_settled,
             "student_t_dof": config.student_t_dof,
         },
-        metrics=progress.losses | _evaluate(setup, q_eval_NC, progress) | setup.normalizer.report(),
+        metrics=progress.losses | _evaluate(setup, q_eval_NC, progress) | setup.normalizer.report() | an_metrics,
     )
 
 
@@ -199,9 +208,8 @@ def _set_up(
         keeps_decoder=config.reconstruction_weight > 0,
     ).to(runtime.device)
     optimizer = adam_or_sgd(config.optimizer, [p for p in model.parameters() if p.requires_grad])
-    normalizer = alternating_normalization.Normalizer(
-        config.an, num_clusters, len(data.class_names), config.an_batch_size, runtime.device
-    )
+    sizes = alternating_normalization.Sizes(num_clusters, len(data.class_names), config.an_batch_size)
+    normalizer = alternating_normalization.Normalizer(config.an, sizes, runtime.device)
     setup = _Setup(config, data, model, runtime.prepare(model, config.compute), optimizer, normalizer, runtime)
     nothing = torch.zeros(0, device=runtime.device)
     return setup, _Progress(nothing, nothing, torch.tensor(labels_N, device=runtime.device))
@@ -231,13 +239,13 @@ def _update(setup: _Setup, progress: _Progress, epoch: int) -> None:
     progress.is_settled = progress.updates > 0 and progress.label_change < config.tolerance
     progress.labels_N = labels_N
     entropy_N = torch.zeros(len(q_NC), dtype=torch.float64, device=q_NC.device)
-    if not setup.normalizer.is_active(epoch):
-        target_NC = soft_assignment.target(q_NC)
-    elif config.an_site == "before_sharpening":
-        normalized_NC, entropy_N = _normalized(setup, q_NC, progress, epoch)
-        target_NC = soft_assignment.target(normalized_NC)
-    else:
-        target_NC, entropy_N = _normalized(setup, soft_assignment.target(q_NC), progress, epoch)
+    sites = config.an_site if setup.normalizer.is_active(epoch) else "nowhere"
+    if sites in ("before_sharpening", "both"):
+        q_NC, entropy_N = _normalized(setup, q_NC, progress, epoch)
+    target_NC = soft_assignment.target(q_NC)
+    if sites in ("after_sharpening", "both"):
+        target_NC, target_entropy_N = _normalized(setup, target_NC, progress, epoch)
+        entropy_N = target_entropy_N if sites == "after_sharpening" else entropy_N
     progress.target_NC, progress.entropy_N = target_NC.float(), entropy_N
     progress.updates += 1
 

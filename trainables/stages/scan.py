@@ -10,7 +10,8 @@ and the heads train on them, with the losses that the whole network would have h
 
 With alternating normalization (AN, see ``training.alternating_normalization``) corrected rows replace the neighbors'
 predictions, for each head its own, and weights by uncertainty multiply the pairs' terms; the entropy of the anchors'
-mean prediction stays as it is.
+mean prediction stays as it is. A corrected row has no gradient, the others keep theirs; ``detach_neighbors`` takes it
+from all of them, with AN or without, so that an ablation can tell the two apart.
 
 Axes: N images, B batch, H heads, C clusters, D feature width, K neighbors, M neighbors drawn per image.
 """
@@ -29,7 +30,7 @@ from .. import settings
 from ..data import augment, view_batches
 from ..data.batch_random import BatchRandom
 from ..figures import of_results
-from ..interfaces import Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..interfaces import EVERY_SET, Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, neighbor_pairs, scan_loss
 from ..nets import models
 from ..nets.precision import ComputeConfig
@@ -39,7 +40,7 @@ from ..training.optimizers import AdamOrSgdConfig, adam_or_sgd
 
 NAMESPACE = "scan"
 INPUTS = ("pretext", "neighbors")
-VERSION = 5
+VERSION = 6
 LOSSES = ("loss", "consistency", "entropy")
 METRICS = (
     *LOSSES,
@@ -88,8 +89,10 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
         **_LARGE,
     },
     "paper": {**dict.fromkeys(("cifar10", "cifar20", "stl10"), {"epochs": 100, "batch_size": 128}), **_LARGE},
+    "literal": {EVERY_SET: {**alternating_normalization.LITERAL, "agreement": "ce"}},
 }
-"""What SCAN's code ran and what the paper says, by data set: they differ in epochs and batch of the CIFAR sets."""
+"""What SCAN's code ran and what the paper says, by data set: they differ in epochs and batch of the CIFAR sets.
+literal is AN as its text has it, with the cross entropy of its Eq. 1."""
 
 PRIOR_TOLERANCE = 1e-3
 """How far the shares of a class prior may be from a sum of one, for they are written with a few digits."""
@@ -147,10 +150,13 @@ class Config:
     optimizer: AdamOrSgdConfig = settings.group(AdamOrSgdConfig)
     compute: ComputeConfig = settings.group(ComputeConfig)
     an: AnConfig = settings.group(AnConfig)
-    an_agreement: scan_loss.Agreement = settings.setting(
+    agreement: scan_loss.Agreement = settings.setting(
         "dot",
-        "how a prediction is held against a corrected one: -log of the dot product, or cross entropy",
-        when={"an.mode": ("correction", "both")},
+        "how a prediction is held against its neighbor's: -log of the dot product, or cross entropy, for which the"
+        " neighbor's is a fixed target",
+    )
+    detach_neighbors: bool = settings.setting(
+        False, "the neighbors' predictions carry no gradient: a control for AN", when={"agreement": ("dot",)}
     )
     selection_split: str = clustering.selection_split_setting()
     selection_entropy_weight: float = settings.setting(1.0, "entropy weight of the selection loss", low=0)
@@ -193,7 +199,7 @@ class _Setup:
 
     model: the bare one. trained: the same, or its heads alone where there are features; wrapped for several ranks.
     table_NK, count_N: partners of each training image; the first ``count`` columns may be drawn.
-    prior_C: the known shares of the clusters, or None. normalizers: one for each head.
+    prior_C: the known shares of the clusters, or None. normalizer: of all heads at once.
     train_ND, eval_ND: features that never change, or None.
     """
 
@@ -207,14 +213,13 @@ class _Setup:
     table_NK: Tensor
     count_N: Tensor
     prior_C: Tensor | None
-    normalizers: list[alternating_normalization.Normalizer]
+    normalizer: alternating_normalization.Normalizer
     train_ND: Tensor | None
     eval_ND: Tensor | None
 
     def parts(self) -> dict[str, loop.Stateful]:
         """What is saved with an epoch."""
-        normalizers = {f"normalizer_{head}": normalizer for head, normalizer in enumerate(self.normalizers)}
-        return {"model": self.model, "optimizer": self.optimizer, **normalizers}
+        return {"model": self.model, "optimizer": self.optimizer, "normalizer": self.normalizer}
 
 
 def train(
@@ -237,28 +242,30 @@ def train(
         selection = float(selection_H[head])
         if selection < best.value:
             best.keep(epoch + 1, selection, head=head)
-        reports = [normalizer.report() for normalizer in setup.normalizers]
         evaluated = clustering.evaluate(eval_HNC[head], data)
-        return evaluated | losses | reports[head] | {"selection_loss": selection}
+        return evaluated | losses | setup.normalizer.report(head) | {"selection_loss": selection}
 
     last = yield from loop.epochs(config.epochs, runtime, setup.parts() | {"best": best}, run)
     best.restore()
     head, losses = best.facts["head"], {name: last[name] for name in LOSSES}
-    arrays, normalizer = clustering.of_both_splits(setup.model, data, head), setup.normalizers[head]
+    arrays = clustering.of_both_splits(setup.model, data, head)
+    eval_NC = torch.tensor(arrays["probabilities_eval"])
+    refined, an_metrics = setup.normalizer.at_the_end(eval_NC, data.eval.labels_N, head)
     evaluated = clustering.evaluate(arrays["probabilities_eval"], data)
     return Result(
         weights=clustering.parts(setup.model, head),
-        arrays=arrays | normalizer.arrays(torch.tensor(arrays["probabilities_eval"])),
+        arrays=arrays | refined,
         facts={
             "network": setup.model.backbone.name,
-            "num_clusters": arrays["probabilities_eval"].shape[1],
+            "num_clusters": eval_NC.shape[1],
             "best_epoch": best.epoch,
             "best_head": head,
             "looks_at_labels": _is_oracle(config),
         },
         metrics=evaluated
         | losses
-        | normalizer.report()
+        | setup.normalizer.report(head)
+        | an_metrics
         | {"selection_loss": best.value}
         | _confidence(arrays["probabilities_train"], data),
     )
@@ -297,15 +304,11 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
     if config.class_prior:
         prior_C = torch.tensor(_shares(config.class_prior), device=runtime.device)
         prior_C /= prior_C.sum()
-    normalizers = [
-        alternating_normalization.Normalizer(
-            config.an, num_clusters, len(data.class_names), config.batch_size, runtime.device
-        )
-        for _ in range(config.num_heads)
-    ]
+    sizes = alternating_normalization.Sizes(num_clusters, len(data.class_names), config.batch_size, config.num_heads)
+    normalizer = alternating_normalization.Normalizer(config.an, sizes, runtime.device)
     return _Setup(
         config, data, inputs["neighbors"], model, runtime.prepare(trained, config.compute), optimizer, runtime,
-        table_NK, count_N, prior_C, normalizers, train_ND, eval_ND,
+        table_NK, count_N, prior_C, normalizer, train_ND, eval_ND,
     )  # fmt: skip
 
 
@@ -380,26 +383,27 @@ def _terms(
 
     partner_rows: this rank's rows of each kind of partner.
     """
-    config, runtime = setup.config, setup.runtime
-    if not setup.normalizers[0].is_active(epoch):
-        return scan_loss.scan_loss(*logits, entropy_weight=config.entropy_weight, prior_C=setup.prior_C)
-    targets, weights = [], []
-    for logits_HTC, rows_B in zip(logits[1:], partner_rows, strict=True):
-        labels_T = runtime.gather(setup.data.train.labels_N[rows_B])
-        normalized = [
-            normalizer.of_logits(logits_TC, labels_T, epoch)
-            for normalizer, logits_TC in zip(setup.normalizers, logits_HTC, strict=True)
+    config, runtime, normalizer = setup.config, setup.runtime, setup.normalizer
+    targets, weights = logits[1:], None
+    if normalizer.is_active(epoch):
+        labels = [runtime.gather(setup.data.train.labels_N[rows_B]) for rows_B in partner_rows]
+        # Without an axis of heads for one alone: what is done with one batch is then done without a mask.
+        one = slice(None) if config.num_heads > 1 else 0
+        refined = [
+            normalizer.of_logits(logits_HTC[one], labels_T, epoch)
+            for logits_HTC, labels_T in zip(targets, labels, strict=True)
         ]
-        targets.append(torch.stack([each for each, _ in normalized]))
-        weights.append(torch.stack([each for _, each in normalized]))
-    corrects = setup.normalizers[0].corrects(epoch)
+        targets = [each.view_as(logits[0]) for each, _ in refined]
+        weights = [each.view(logits[0].shape[:2]) for _, each in refined]
+    if config.detach_neighbors:
+        targets = [each.detach() for each in targets]
     return scan_loss.scan_loss(
         logits[0],
         *targets,
         entropy_weight=config.entropy_weight,
         prior_C=setup.prior_C,
         weights=weights,
-        agreement=config.an_agreement if corrects else "dot",
+        agreement=config.agreement,
     )
 
 

@@ -24,18 +24,18 @@ from torch import Tensor, nn
 from .. import settings
 from ..data import augment, view_batches
 from ..figures import of_results
-from ..interfaces import CaptionedFigure, DataShape, EndsTrial, Epoch, ImageData, Result, Runtime
+from ..interfaces import EVERY_SET, Batch, CaptionedFigure, DataShape, EndsTrial, Epoch, ImageData, Result, Runtime
 from ..maths import metrics, selflabel
 from ..nets import models
 from ..nets.precision import ComputeConfig
-from ..training import alternating_normalization, clustering, loop
+from ..training import alternating_normalization, clustering, loop, normalization_metrics
 from ..training.alternating_normalization import AnConfig
 from ..training.optimizers import AdamOrSgdConfig, adam_or_sgd
 from ..training.views import AffineConfig
 
 NAMESPACE = "selflabel"
 INPUTS = ("neighbors", "scan")
-VERSION = 4
+VERSION = 5
 METRICS = (
     "loss",
     "skipped_batches",
@@ -44,6 +44,7 @@ METRICS = (
     "selection_loss",
     "epoch_seconds",
     *alternating_normalization.METRICS,
+    normalization_metrics.LABELED,
     *metrics.EVALUATION_METRICS,
 )
 CRITERION = ("guarded_confidence", "max")
@@ -78,8 +79,10 @@ _LARGE = {name: _IMAGENET for name in ("imagenet50", "imagenet100", "imagenet200
 PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
     "repo": {"cifar10": _SMALL, "cifar20": _SMALL, "stl10": {**_SMALL, "epochs": 100}, **_LARGE},
     "paper": {**dict.fromkeys(("cifar10", "cifar20", "stl10"), {**_SMALL, "stop_rule": "plateau"}), **_LARGE},
+    "literal": {EVERY_SET: alternating_normalization.LITERAL},
 }
-"""What SCAN's code ran and what the paper says: they differ in STL-10's epochs and in which epoch is kept."""
+"""What SCAN's code ran and what the paper says: they differ in STL-10's epochs and in which epoch is kept.
+literal is AN as its text has it."""
 
 SMOKE: Mapping[str, settings.Plain] = {"confidence_threshold": 0.01}
 """After two epochs of everything no prediction is confident, and nothing of this stage would run."""
@@ -191,15 +194,16 @@ def train(
     )
     best.restore()
     arrays = clustering.of_both_splits(setup.evaluated, data)
+    refined, an_metrics = normalizer.at_the_end(torch.tensor(arrays["probabilities_eval"]), data.eval.labels_N)
     return Result(
         weights=clustering.parts(setup.evaluated),
-        arrays=arrays | normalizer.arrays(torch.tensor(arrays["probabilities_eval"])),
+        arrays=arrays | refined,
         facts={
             "network": start.facts["network"],
             "num_clusters": start.facts["num_clusters"],
             "kept_epoch": best.epoch,
         },
-        metrics=best.facts["metrics"],
+        metrics=best.facts["metrics"] | an_metrics,
     )
 
 
@@ -208,10 +212,8 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
     model = clustering.restored(start, data.shape, runtime.seed).to(runtime.device)
     average = None if config.ema_mode == "off" else copy.deepcopy(model)
     optimizer = adam_or_sgd(config.optimizer, list(model.parameters()))
-    num_clusters = start.facts["num_clusters"]
-    normalizer = alternating_normalization.Normalizer(
-        config.an, num_clusters, len(data.class_names), config.batch_size, runtime.device
-    )
+    sizes = alternating_normalization.Sizes(start.facts["num_clusters"], len(data.class_names), config.batch_size)
+    normalizer = alternating_normalization.Normalizer(config.an, sizes, runtime.device)
     trained = runtime.prepare(model, config.compute)
     return _Setup(config, data, inputs["neighbors"], model, trained, average, optimizer, normalizer, runtime)
 
@@ -223,16 +225,15 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     views = runtime.generator("views", epoch)
     order = runtime.batches(data.train, config.batch_size, epoch)
     loss_sum, steps, skipped = torch.zeros((), device=runtime.device), 0, 0
+    corrected_2 = torch.zeros(2, device=runtime.device)
     for batch, step in view_batches.of_batches(order, data.train.images_NCHW, strong_view, views):
         model.train(config.pseudo_label_bn == "train")
         with torch.no_grad():
             weak_BC = runtime.gather(model(augment.judged(step.images[0], norm))[0].softmax(1))
         setup.trained.train()
         strong_BC = runtime.gather(setup.trained(step.views[0])[0])
-        weights_B = None
-        if setup.normalizer.is_active(epoch):
-            weak_BC, entropy_B = setup.normalizer(weak_BC, runtime.gather(data.train.labels_N[batch.rows_B]), epoch)
-            weights_B = setup.normalizer.weights(entropy_B) if setup.normalizer.weighs(epoch) else None
+        weak_BC, weights_B, own_2 = _normalized(setup, weak_BC, batch, epoch)
+        corrected_2 += own_2
         loss, confident_B = selflabel.confident_cross_entropy(
             weak_BC,
             strong_BC,
@@ -256,7 +257,25 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
             f"self-labeling epoch {epoch + 1}: no image is confident above {config.confidence_threshold}; "
             "lower selflabel.confidence_threshold or train scan longer"
         )
-    return {"loss": float(loss_sum / steps), "skipped_batches": float(skipped)}
+    losses = {"loss": float(loss_sum / steps), "skipped_batches": float(skipped)}
+    corrected, labeled = corrected_2.tolist()
+    return losses | ({normalization_metrics.LABELED: labeled / corrected} if corrected else {})
+
+
+def _normalized(setup: _Setup, weak_BC: Tensor, batch: Batch, epoch: int) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Predictions on plain images after normalization, weights (B,) of their terms or None, and two counts (2,).
+
+    The counts are of the rows that were corrected, and of those of them that are above the threshold now.
+    """
+    normalizer, nothing = setup.normalizer, torch.zeros(2, device=weak_BC.device)
+    if not normalizer.is_active(epoch):
+        return weak_BC, None, nothing
+    labels_B = setup.runtime.gather(setup.data.train.labels_N[batch.rows_B])
+    targets_BC, entropy_B = normalizer(weak_BC, labels_B, epoch)
+    corrected_B = (targets_BC != weak_BC).any(1)
+    labeled_B = corrected_B & (targets_BC.amax(1) > setup.config.confidence_threshold)
+    weights_B = normalizer.weights(entropy_B) if normalizer.weighs(epoch) else None
+    return targets_BC, weights_B, torch.stack((corrected_B.sum(), labeled_B.sum())).float()
 
 
 def _read_later(flag: Tensor) -> Callable[[], bool]:

@@ -35,7 +35,7 @@ from .. import settings
 from ..data import augment, batches, gcd_split
 from ..data.batch_random import BatchRandom
 from ..figures import of_results
-from ..interfaces import Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime
+from ..interfaces import EVERY_SET, Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import contrastive, metrics, schedules, sinkhorn
 from ..maths import simgcd as maths
 from ..nets import freezing, models
@@ -48,7 +48,7 @@ from ..training.views import ViewsConfig
 
 NAMESPACE = "simgcd"
 INPUTS = ("pretext",)
-VERSION = 3
+VERSION = 4
 TERMS = ("loss", "distillation", "mean_entropy_gap", "contrast", "labeled_cross_entropy", "labeled_contrast")
 METRICS = (
     *TERMS, "lr", "view_agreement", "acc_old", "acc_new", "epoch_seconds",
@@ -76,20 +76,29 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
         "cifar100": {"known_classes": 80, "memax_weight": 4.0},
         "imagenet100": {"known_classes": 50, "memax_weight": 1.0},
     },
+    "literal": {EVERY_SET: alternating_normalization.LITERAL},
 }
-"""What the scripts of SimGCD's code change from data set to data set."""
+"""What the scripts of SimGCD's code change from data set to data set; and AN as its text has it."""
 
-SMOKE: Mapping[str, settings.Plain] = {"known_classes": 0, "num_clusters": 0}
+SMOKE: Mapping[str, settings.Plain] = {"known_list": "", "known_classes": 0, "num_clusters": 0}
 """Numbers of classes of another data set mean nothing on digits."""
 
 NUM_VIEWS = 2
+SMALLEST_MASS = 1e-3
+"""Of a known class whose images are all labeled, beside a new one's 1: a prior of 0 would forbid its category."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    known_classes: int = settings.setting(
-        0, "classes whose images may have a label, the first ones; 0 means half of them", low=0, unit="classes"
+    known_list: str = settings.setting(
+        "",
+        "numbers of the classes whose images may have a label, from 0 on and with commas between (SSB's splits); empty"
+        " takes the first known_classes",
     )
+    known_classes: int = settings.setting(
+        0, "classes whose images may have a label, the first ones; 0 means half of them", low=0, unit="classes",
+        when={"known_list": ("",)},
+    )  # fmt: skip
     labeled_share: float = settings.setting(
         0.5, "share of the known classes' images that have a label", above=0, high=1, unit="as a share"
     )
@@ -139,19 +148,53 @@ class Config:
     )
     views: ViewsConfig = settings.group(ViewsConfig)
     an: AnConfig = settings.group(AnConfig)
+    an_prior: str = settings.setting(
+        "unlabeled",
+        "shares that corrected predictions follow: of a known class the unlabeled rest alone, or all alike",
+        choices=("unlabeled", "equal"),
+        when={"an.mode": ("correction", "both")},
+    )
 
     def __post_init__(self) -> None:
         settings.check(self)
+        if self.known_list and (sentence := _list_fault(self.known_list)):
+            raise settings.SettingsError([("known_list", sentence)])
+
+    def known(self, num_classes: int) -> list[int]:
+        """The known classes, in order. The first of them is the first category, and so on."""
+        if self.known_list:
+            return sorted(_listed(self.known_list))
+        return list(range(self.known_classes or max(1, num_classes // 2)))
 
     def num_known(self, num_classes: int) -> int:
-        return self.known_classes or max(1, num_classes // 2)
+        return len(self.known(num_classes))
+
+
+def _listed(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def _list_fault(text: str) -> str | None:
+    rule = f"known_list must be different whole numbers from 0 on with commas between, but is {text!r}."
+    try:
+        numbers = _listed(text)
+    except ValueError:
+        return f"{rule} Write for example 0,2,5."
+    if min(numbers) < 0 or len(set(numbers)) < len(numbers):
+        return f"{rule} Write each class once."
+    return None
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
     yield from clustering.limits_on_size(config, shape, ("batch_size", "num_clusters"))
-    num_known = config.num_known(shape.num_classes)
+    num_known, named = config.num_known(shape.num_classes), "known_list" if config.known_list else "known_classes"
     if shape.num_classes == 0:
-        yield "known_classes", "known_classes needs labels of the known classes, but the data set has none"
+        yield named, f"{named} needs labels of the known classes, but the data set has none"
+    elif config.known_list and max(config.known(0)) >= shape.num_classes:
+        yield (
+            "known_list",
+            f"known_list must hold numbers below the {shape.num_classes} classes, but has {max(config.known(0))}",
+        )
     elif num_known > shape.num_classes:
         yield "known_classes", f"known_classes must be at most the {shape.num_classes} classes, but is {num_known}"
     elif num_known == shape.num_classes and config.labeled_share == 1:
@@ -170,7 +213,8 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
 class _Setup:
     """What an epoch needs. model: the bare one; trained: the same, wrapped for several ranks.
 
-    labeled_N: which training images have a label to learn from. labels_N: that label, -1 for all other images.
+    labeled_N: which training images have a label to learn from. labels_N: the category of that label, the place of its
+    class among the known ones; -1 for all other images.
     """
 
     config: Config
@@ -220,6 +264,7 @@ def train(
     )
     train_NC, _ = _predicted(setup, "train")
     eval_NC, features_ND = _predicted(setup, "eval")
+    refined, an_metrics = setup.normalizer.at_the_end(eval_NC, data.eval.labels_N)
     return Result(
         weights={
             "backbone": setup.model.backbone.state_dict(),
@@ -231,7 +276,7 @@ def train(
             "probabilities_eval": eval_NC.numpy(),
             "features_eval": functional.normalize(features_ND).cpu().numpy(),
             "labeled_train": setup.labeled_N.cpu().numpy(),
-            **setup.normalizer.arrays(eval_NC),
+            **refined,
         },
         facts={
             "network": setup.model.backbone.name,
@@ -241,7 +286,7 @@ def train(
             "looks_at_labels": True,
             "temperature": config.student_temperature,
         },
-        metrics=last,
+        metrics={**last, **an_metrics},
     )
 
 
@@ -253,20 +298,38 @@ def _set_up(config: Config, data: ImageData, start: Result, runtime: Runtime) ->
     freezing.train_part(backbone, config.trained_part)
     model = nets.CategoryModel(backbone, config.feature_dim, config.hidden_dim, num_clusters).to(runtime.device)
     labels_N = data.train.labels_N
-    labeled_N = gcd_split.labeled_part(
-        labels_N, num_known=config.num_known(num_classes), share=config.labeled_share, seed=config.split_seed
-    )
+    known = config.known(num_classes)
+    labeled_N = gcd_split.labeled_part(labels_N, known=known, share=config.labeled_share, seed=config.split_seed)
+    category_Y = torch.full((num_classes,), -1, device=labels_N.device)
+    category_Y[known] = torch.arange(len(known), device=labels_N.device)
     return _Setup(
         config,
         data,
         model,
         runtime.prepare(model, config.compute),
         _optimizer(config, model),
-        alternating_normalization.Normalizer(config.an, num_clusters, num_classes, config.batch_size, runtime.device),
+        alternating_normalization.Normalizer(
+            config.an,
+            alternating_normalization.Sizes(num_clusters, num_classes, config.batch_size),
+            runtime.device,
+            prior_C=_prior(config, num_classes, num_clusters),
+        ),
         runtime,
         labeled_N,
-        torch.where(labeled_N, labels_N, -1),
+        torch.where(labeled_N, category_Y[labels_N.clamp_min(0)], -1),
     )
+
+
+def _prior(config: Config, num_classes: int, num_clusters: int) -> Tensor | None:
+    """Shares (C,) of the categories among unlabeled images if all classes are alike; None for equal ones.
+
+    Of a known class the unlabeled rest is left; its category is the one that its labels train, those of the first ones.
+    """
+    if config.an_prior == "equal":
+        return None
+    mass_C = torch.ones(num_clusters, dtype=torch.float64)
+    mass_C[: config.num_known(num_classes)] = max(1 - config.labeled_share, SMALLEST_MASS)
+    return mass_C / mass_C.sum()
 
 
 def _optimizer(config: Config, model: nn.Module) -> torch.optim.Optimizer:
@@ -380,7 +443,7 @@ def _evaluate(setup: _Setup) -> dict[str, float]:
     counts_CY = metrics.contingency(
         unlabeled_UC.argmax(1).numpy(), labels_U.numpy(), unlabeled_UC.shape[1], num_classes
     )
-    evaluated |= metrics.old_and_new_accuracy(counts_CY, setup.num_known)
+    evaluated |= metrics.old_and_new_accuracy(counts_CY, setup.config.known(num_classes))
     return evaluated | {"view_agreement": _agreement(setup, eval_NC.argmax(1))} | setup.normalizer.report()
 
 

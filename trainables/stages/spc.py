@@ -35,7 +35,7 @@ from ..training.optimizers import SgdConfig
 
 NAMESPACE = "spc"
 INPUTS = ("neighbors", "scan")
-VERSION = 3
+VERSION = 4
 METRICS = (
     "loss",
     "loss_strong",
@@ -271,16 +271,17 @@ def train(
     assert kept.labels is not None
     start = inputs["scan"].facts
     arrays = clustering.of_both_splits(setup.model, data)
-    arrays |= setup.normalizer.arrays(torch.tensor(arrays["probabilities_eval"]))
+    refined, an_metrics = setup.normalizer.at_the_end(torch.tensor(arrays["probabilities_eval"]), data.eval.labels_N)
     return Result(
         weights=clustering.parts(setup.model),
         arrays={
             **arrays,
+            **refined,
             "strong_train": kept.labels.strong.mask_N.numpy(),
             "targets_train": kept.labels.targets_NC.numpy(),
         },
         facts={"network": start["network"], "num_clusters": start["num_clusters"]},
-        metrics=last,
+        metrics={**last, **an_metrics},
     )
 
 
@@ -296,9 +297,8 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
         fused=True,
     )
     scan_NC = torch.tensor(start.arrays["probabilities_train"])
-    normalizer = alternating_normalization.Normalizer(
-        config.an, scan_NC.shape[1], len(data.class_names), config.an_batch_size, torch.device("cpu")
-    )
+    sizes = alternating_normalization.Sizes(scan_NC.shape[1], len(data.class_names), config.an_batch_size)
+    normalizer = alternating_normalization.Normalizer(config.an, sizes, torch.device("cpu"))
     trained = runtime.prepare(model, config.compute)
     return _Setup(config, data, model, trained, optimizer, normalizer, runtime, scan_NC, inputs["neighbors"])
 
@@ -350,7 +350,7 @@ def _label_accuracies(setup: _Setup, strong_N: Tensor, hard_N: Tensor) -> dict[s
 def _normalized(setup: _Setup, propagated_NC: Tensor, epoch: int) -> tuple[Tensor, Tensor, Tensor]:
     """Propagated labels and SCAN's probabilities, those normalized that weak labels are made of; and entropies (N,).
 
-    An image that no label reached takes SCAN's prediction instead.
+    An image that no label reached is corrected by SCAN's prediction.
     """
     config, scan_NC = setup.config, setup.scan_NC
     if not setup.normalizer.is_active(epoch):
@@ -363,7 +363,11 @@ def _normalized(setup: _Setup, propagated_NC: Tensor, epoch: int) -> tuple[Tenso
     normalized_NC, entropy_N = setup.normalizer.in_batches(rows_NC, labels_N, epoch, order_N)
     if not setup.normalizer.corrects(epoch):
         return propagated_NC, scan_NC, entropy_N
-    return (propagated_NC, normalized_NC, entropy_N) if is_own else (normalized_NC, scan_NC, entropy_N)
+    if is_own:
+        return propagated_NC, normalized_NC, entropy_N
+    # What was not corrected stays as it is without normalization, an image that no label reached included.
+    changed_N1 = (normalized_NC != rows_NC).any(dim=1, keepdim=True)
+    return torch.where(changed_N1, normalized_NC, propagated_NC), scan_NC, entropy_N
 
 
 def _graph(setup: _Setup) -> Any:

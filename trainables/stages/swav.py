@@ -27,7 +27,7 @@ from .. import settings
 from ..data import augment, multicrop
 from ..data.batch_random import BatchRandom
 from ..figures import of_results
-from ..interfaces import Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime, Split
+from ..interfaces import EVERY_SET, Batch, CaptionedFigure, DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..maths import metrics, schedules, sinkhorn
 from ..nets import backbones, larc, models
 from ..nets import swav as nets
@@ -37,7 +37,7 @@ from ..training.alternating_normalization import AnConfig
 
 NAMESPACE = "swav"
 INPUTS: tuple[str, ...] = ()
-VERSION = 5
+VERSION = 6
 METRICS = (
     "loss",
     "lr",
@@ -78,8 +78,9 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, settings.Plain]]] = {
             "queue": True, "freeze_iterations": 5005, "views.crop_min_area": 0.14, "views.num_small_crops": 6,
         },
     },
+    "literal": {EVERY_SET: alternating_normalization.LITERAL},
 }  # fmt: skip
-"""What SwAV's code ran: on 64 GPUs, and on 4 with a queue."""
+"""What SwAV's code ran: on 64 GPUs, and on 4 with a queue; and AN as its text has it."""
 
 SMOKE: Mapping[str, settings.Plain] = {
     "warmup_epochs": 0,
@@ -256,6 +257,7 @@ def train(
     )
     setup.model.normalize_prototypes()
     embeddings_NE, eval_NK = _predicted(setup)
+    refined, an_metrics = setup.normalizer.at_the_end(eval_NK, data.eval.labels_N)
     return Result(
         weights={
             "backbone": setup.model.backbone.state_dict(),
@@ -265,14 +267,14 @@ def train(
         arrays={
             "probabilities_eval": eval_NK.numpy(),
             "features_eval": embeddings_NE.cpu().numpy(),
-            **setup.normalizer.arrays(eval_NK),
+            **refined,
         },
         facts={
             "network": setup.model.backbone.name,
             "num_clusters": config.num_prototypes,
             "temperature": config.temperature,
         },
-        metrics=last,
+        metrics={**last, **an_metrics},
     )
 
 
@@ -284,9 +286,8 @@ def _set_up(config: Config, data: ImageData, runtime: Runtime) -> _Setup:
     ).to(runtime.device)
     length = config.queue_length // config.batch_size * config.batch_size if config.queue else 0
     queue = nets.CropQueue(NUM_CODES, length, config.feature_dim, runtime.device)
-    normalizer = alternating_normalization.Normalizer(
-        config.an, config.num_prototypes, len(data.class_names), config.batch_size, runtime.device
-    )
+    sizes = alternating_normalization.Sizes(config.num_prototypes, len(data.class_names), config.batch_size)
+    normalizer = alternating_normalization.Normalizer(config.an, sizes, runtime.device)
     optimizer = _optimizer(config, model)
     trained = runtime.prepare(model, config.compute)
     return _Setup(config, data, data.pretext, model, trained, optimizer, queue, normalizer, runtime)

@@ -14,6 +14,7 @@ from ...ledger.aggregate import results
 from ...ledger.formatting import format_number, format_spread
 from ...ledger.rows import Trial
 from ...study.published import kind_of_statistic, notes_of, num_runs, std_of
+from ..summarize import on_our_scale
 from ..summary import ACCURACY, ConfigurationRow, Summary
 from ..table import MISSING, Cell, Table, as_table
 
@@ -127,7 +128,18 @@ def table(summary: Summary) -> Table:
     notes = [f"[{number}] {text}" for number, text in enumerate(doubts, start=1)]
     if any(each.unlike for each in values):
         notes.insert(0, f"{UNLIKE} not obtained as ours was; see the last column.")
-    return as_table("Published values beside ours", COLUMNS, rows, notes)
+    return as_table("Published values beside ours", COLUMNS, [*rows, *_not_run(summary)], notes)
+
+
+def _not_run(summary: Summary) -> Iterator[tuple[Cell, ...]]:
+    """The rows of the published table that the study has no row for, with the reason in the last column."""
+    resolved = summary.launch.resolved
+    printed = [resolved.get("published", {}), *(row.get("published", {}) for row in resolved["ablate"].values())]
+    for name, row in (entry for each in printed for entry in each.get("not_run", {}).items()):
+        values = {metric: on_our_scale(metric, value) for metric, value in row.items() if metric != "why"}
+        for metric, value in sorted(values.items(), key=_order):
+            cells = (Cell(name), Cell(metric), Cell("not run"), Cell(shown(value), value), Cell(MISSING), Cell(MISSING))
+            yield (*cells, Cell(row["why"]))
 
 
 def difference_cell(each: PublishedValue) -> Cell:

@@ -15,6 +15,7 @@ class Section(Enum):
 
     SENSITIVITY = "Sensitivity"
     SEARCH = "The search"
+    ROWS = "The rows side by side"
     BEST_TRIAL = "The best trial"
 
 

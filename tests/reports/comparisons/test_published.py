@@ -173,3 +173,13 @@ def test_a_value_of_the_whole_study_is_no_row_s(book: Any) -> None:
         ("a", "nmi"),
     ]
     assert "acc published" not in content.ablation(summary).columns
+
+
+def test_a_row_of_the_published_table_that_is_not_run_says_why(summary: Any) -> None:
+    rows = {"RUC + SCAN": {"acc": 89.5, "nmi": 80.0, "why": "it needs two networks"}}
+    table = published.table(summary(published={"acc": 83.6, "not_run": rows}))
+    texts = [tuple(cell.text for cell in row) for row in table.rows]
+    assert texts[1:] == [
+        ("RUC + SCAN", "acc", "not run", "0.895", "–", "–", "it needs two networks"),
+        ("RUC + SCAN", "nmi", "not run", "0.800", "–", "–", "it needs two networks"),
+    ]
