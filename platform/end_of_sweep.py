@@ -27,6 +27,7 @@ from .ledger.rows import PENDING
 from .ledger.schema import LedgerError
 from .ledger.storage import Storage
 from .reports import embeddings, figures, importance, json_view, markdown, terminal, writer
+from .reports.num_clusters import evidence
 from .reports.summarize import summarize
 from .reports.summary import Summary, metrics_of_best
 from .run import cluster, display, launch, progress
@@ -118,7 +119,7 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
             raise launch.Stopped(str(error)) from error
         raise
     # The launch is closed by now, so the reports say how it ended.
-    summary = summarize(ledger, opened.id)
+    summary = evidence.with_cluster_numbers(summarize(ledger, opened.id), evidence.reader(request.storage.results))
     _log_best_model(summary, request.storage, data, tracker)  # in the tracker's thread, while reports are written here
     written = _written(request, summary, data)
     optuna_export.export(ledger, opened.id, storage / optuna_export.DATABASE)

@@ -108,7 +108,9 @@ def reported(names: Sequence[str], place: Storage) -> str:
             written = writer.write_comparison(summaries, storage)
             places = f"report   {written[1]} (also {written[0].name}, {written[2].name})"
             return "\n".join([terminal.side_by_side(summaries), "", places, *_copied(place, written)])
-        (summary,) = summaries
+        from .reports.num_clusters import evidence
+
+        summary = evidence.with_cluster_numbers(summaries[0], evidence.reader(place.results))
         written = writer.write(_with_importances(summary), storage)
         return "\n".join([terminal.end_of_sweep(summary, storage), *_copied(place, written)])
     finally:

@@ -22,7 +22,7 @@ from trainables.settings import Plain
 
 from .console import leave
 from .ledger.storage import Storage, named
-from .study import memory, placement
+from .study import checkpoints, memory, placement
 from .study.data_limits import data_errors, probe_data_errors
 from .study.errors import StudyErrors, redacted
 from .study.plan import rows
@@ -136,6 +136,7 @@ def dry_run(study: Study, given: argparse.Namespace) -> int:
         lines.append(
             f"{'probes':<10} {probed.shape.num_train:,} images to learn from, {probed.shape.num_eval:,} to judge"
         )
+    lines += checkpoints.rows(configs(*study.bounds[0]), shown.shape)
     if not shown.is_generated:
         needs = [
             memory.need(part.stages, configs(part, changes), shown.images, probed) for part, changes in study.bounds

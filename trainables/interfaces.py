@@ -32,6 +32,8 @@ and, where there is something to say,
     SEEDED_BY = "pretext"
                       for a stage outside of the slot "pretext" that the pretext's seed decides
     SPACES            of a pretext: which features it leaves, "head" and "backbone"
+    spaces(config, shape)
+                      of a pretext whose settings decide which of SPACES it leaves: those alone
     PRESETS           preset -> data set -> setting -> value: published recipes, which a study takes by name; what
                       stands under EVERY_SET holds for any data set
     SMOKE             setting -> value under ``--smoke`` whatever the study says, where a few epochs give the usual
@@ -48,6 +50,8 @@ What others read from a Result
                                   (N, C) float32, rows sum to 1: the clustering. Its largest is an image's cluster
              features_eval        (N, D): the features by which reports draw the clusters in two dimensions
              head_train, ...      a pretext's features of each space, by ``<space>_train`` and ``<space>_eval``
+             lengths_train, ...   of a pretext whose backbone does not change: the lengths of the backbone's rows, so
+                                  that stages which train heads alone need not compute them again
              refined_eval         (N, C): probabilities after alternating normalization, for figures alone
     facts    network              the backbone's name;  sobel: whether gradients of the image go into it
              normalized           false where the network saw plain pixels of 0 to 1; true where this is missing

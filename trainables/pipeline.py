@@ -181,7 +181,7 @@ def limits(
                 f"{slot}.num_clusters",
                 f"{slot}.num_clusters is 0, as many as there are classes, but the data set has no labels; set a number",
             )
-    yield from _missing_spaces(method, pretext, by_slot)
+    yield from _missing_spaces(method, pretext, by_slot, shape)
     yield from _lost_sobel(method, pretext, by_slot)
     if "neighbors" in by_slot and "scan" in by_slot:
         mined, wanted = by_slot["neighbors"].num_neighbors, by_slot["scan"].num_neighbors
@@ -192,10 +192,15 @@ def limits(
             )
 
 
-def _missing_spaces(method: str, pretext: str, by_slot: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _missing_spaces(
+    method: str, pretext: str, by_slot: Mapping[str, Any], shape: "DataShape"
+) -> Iterator[tuple[str, str]]:
     """Feature spaces that are asked for, but that the pretext does not leave behind."""
     stage = stages(method, pretext).get("pretext")
     spaces: tuple[str, ...] = getattr(stage, "SPACES", ())
+    of_settings = getattr(stage, "spaces", None)
+    if of_settings is not None:
+        spaces = of_settings(by_slot["pretext"], shape)
     for slot, name in (("neighbors", "mining_space"), ("kmeans", "feature_space")):
         wanted = getattr(by_slot.get(slot), name, "auto")
         if stage is not None and wanted not in ("auto", *spaces):

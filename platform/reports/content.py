@@ -13,6 +13,7 @@ from ..ledger.rows import COLLAPSED, DONE, PRUNED
 from ..study.resolved_types import selection_split
 from . import flat_regions, importance, label_free_selection, pareto
 from .comparisons import differences, ladder, normalization, published, significance
+from .num_clusters import words as num_clusters
 from .summary import ACCURACY, MERGED, ConfigurationRow, Summary
 from .table import MISSING, Cell, Table, as_table
 
@@ -106,7 +107,8 @@ def all_tables(summary: Summary) -> list[Table]:
     if summary.ablation:
         main = [ablation(summary), differences.differences(summary)]
     else:
-        main = [ranking(summary, by_param=True), pareto.table(summary), flat_regions.table(summary)]
+        main = [ranking(summary, by_param=True), num_clusters.table(summary), pareto.table(summary)]
+        main.append(flat_regions.table(summary))
         main += [importance.table(summary), label_free_selection.table(summary)]
     main += [ladder.table(summary), published.table(summary), normalization.table(summary)]
     return [table for table in (*main, prepare(summary), failures(summary), stopped(summary)) if table.rows]
@@ -125,7 +127,7 @@ def headline(summary: Summary) -> list[str]:
     lines.append(f"Best by {criterion(summary)}: {_with_metrics(summary.best, summary.objective.metric)}.")
     lines += [*ladder.sentences(summary), *_few_seeds(summary, summary.best), *_use_of_labels(summary)]
     lines += [*published.sentences(summary), *differences.note(summary), *normalization.warnings(summary)]
-    return [*lines, *_split(summary), *ends]
+    return [*lines, *num_clusters.sentences(summary), *_split(summary), *ends]
 
 
 def _few_seeds(summary: Summary, best: ConfigurationRow) -> list[str]:

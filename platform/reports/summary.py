@@ -3,6 +3,7 @@
 Standard deviations divide by n - 1 and always carry their n.
 """
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -118,6 +119,27 @@ class Importance:
     shares: Mapping[str, float]
 
 
+@dataclass(frozen=True)
+class ClusterNumber:
+    """What a search found for one number of clusters, without labels.
+
+    agreements: adjusted Rand index of every pair of seeds' clusterings. merged_agreements: the same of the clusterings
+    with the largest number, merged down to this one. criterion: the objective; None if it looks at labels.
+    num_clusterings: of how many seeds.
+    """
+
+    number: int
+    agreements: tuple[float, ...]
+    merged_agreements: tuple[float, ...]
+    criterion: Spread | None
+    num_clusterings: int
+
+    @property
+    def mean(self) -> float:
+        """Of the agreements, of which there must be one."""
+        return statistics.fmean(self.agreements)
+
+
 @dataclass(frozen=True, eq=False)
 class Summary:
     """The results of a launch. Two summaries are equal only if they are the same object.
@@ -128,7 +150,8 @@ class Summary:
     ranking. oracle: the one with the best mean accuracy. regret: accuracy of ``oracle`` minus that of ``best``; None
     where either has none. published: values for the whole study, on our scale. looks_at_labels: the objective is a
     label metric, or the file says ``oracle: true``. trials: every row of the ledger, shared stages first.
-    importances: empty until ``importance.with_importances`` has computed them.
+    importances: empty until ``importance.with_importances`` has computed them. cluster_numbers: by number, empty until
+    ``num_clusters.evidence.with_cluster_numbers`` has read the clusterings.
     """
 
     launch: Launch
@@ -152,6 +175,7 @@ class Summary:
     cost: Cost
     trials: tuple[Trial, ...]
     importances: tuple[Importance, ...] = ()
+    cluster_numbers: tuple[ClusterNumber, ...] = ()
 
     @property
     def study(self) -> str:

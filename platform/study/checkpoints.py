@@ -1,8 +1,11 @@
 """``pretext: {checkpoint: FILE}`` in a study file: the short form written out, and the file pinned by its content."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+from trainables.interfaces import DataShape
 from trainables.nets import checkpoints
 
 from .errors import StudyError
@@ -77,3 +80,18 @@ def pinned(document: Document, page: Page) -> tuple[Document, Page, list[StudyEr
         values={**place, **document.values},
     )
     return document, page.model_copy(update={"fixed": fixed}), []
+
+
+def rows(configs: Mapping[str, Any], shape: DataShape) -> list[str]:
+    """What a checkpoint's file was recognized as, as a line of the plan; none without one.
+
+    Args:
+        configs: slot -> Config.
+        shape: of the data set.
+
+    Raises:
+        CheckpointError: the file cannot be used.
+    """
+    describe = getattr(configs.get("pretext"), "description", None)
+    found = describe(shape) if describe else None
+    return [f"{'checkpoint':<10} {found.sentence()}"] if found else []

@@ -91,8 +91,15 @@ def _size(stage: Stage, config: Any, shape: DataShape) -> NetworkSize:
     if sized is not None:
         known: NetworkSize = sized(config, shape)
         return known
-    network = backbones.resolve(config.network, shape)
+    network = _network(config, shape)
     return NetworkSize(network, *measured(network, shape), 0)
+
+
+def _network(config: Any, shape: DataShape) -> str:
+    """The backbone of a pretext; a file of weights says itself which one it holds."""
+    if hasattr(config, "backbone_name"):
+        return str(config.backbone_name(shape))
+    return backbones.resolve(config.network, shape)
 
 
 def measured(network: str, shape: DataShape) -> tuple[int, int]:

@@ -131,12 +131,16 @@ def _exchanges(method: str) -> bool:
     return _own_pretext(method) in registry.pretexts()
 
 
+def _other_methods() -> str:
+    return f"Take the line out, or choose {', '.join(filter(_exchanges, pipeline.METHODS))}."
+
+
 def _pretext_error(method: str, pretext: Any) -> str:
     own = _own_pretext(method)
     if not own:
-        return f"method {method!r} has no pretext stage. Take the line out."
+        return f"method {method!r} has no pretext stage. {_other_methods()}"
     if own not in (*registry.pretexts(), pretext):
-        return f"method {method!r} starts from {own} and no other pretext. Take the line out."
+        return f"method {method!r} starts from {own} and no other pretext. {_other_methods()}"
     if pretext not in (*registry.pretexts(), own):
         return f"pretext {pretext!r} does not exist. {did_you_mean(str(pretext), registry.pretexts())}"
     return ""

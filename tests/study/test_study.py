@@ -76,11 +76,12 @@ def test_configs_name_the_setting_in_full(write: Write) -> None:
         ),
         (
             "method: bare\npretext: rotnet\n",
-            "spc.yaml:2: pretext: method 'bare' has no pretext stage. Take the line out.",
+            "spc.yaml:2: pretext: method 'bare' has no pretext stage. Take the line out, or choose spc, mining.",
         ),
         (
             "method: coded\npretext: rotnet\n",
-            "spc.yaml:2: pretext: method 'coded' starts from coder and no other pretext. Take the line out.",
+            "spc.yaml:2: pretext: method 'coded' starts from coder and no other pretext. Take the line out, or choose "
+            "spc, mining.",
         ),
         ("method: spc\nseed: [0]\n", "spc.yaml:2: seed: seed is not a key of a study file. Did you mean 'seeds'?"),
         (

@@ -8,6 +8,9 @@ small            three 3x3 convolutions for 8 px digits and 28 px MNIST on a CPU
 alexnet_dc       DeepCluster's AlexNet with batch norm; enlarges images to 224 px; from 64 px
 vit_b16          ViT-B/16 (Dosovitskiy et al. 2021), the class token after the last norm; 224 px
 
+A name like "vit:px=224,patch=16,..." describes a network that a file of weights holds (``described``); it takes images
+of any size, with one channel or three.
+
 alexnet_dc is 4,096 wide, resnet50 2,048, vit_b16 768, the others 512. Of one method alone, so no setting offers them:
 
 dccm_c4          what DCCM leaves (see ``nets.dccm``), 64 wide; from 32 px
@@ -23,7 +26,7 @@ import torch
 from torch import Tensor, nn
 
 from ..interfaces import DataShape
-from . import alexnet, dccm
+from . import alexnet, dccm, described
 
 
 class Backbone(nn.Module):
@@ -32,19 +35,28 @@ class Backbone(nn.Module):
     Weights lie channels last in memory, and with them every map between the layers: pooling, batch norms and
     convolutions on a CPU are up to twice as quick so, and tensor cores want it.
 
-    name: one of BACKBONES or of OF_ONE_METHOD. width: D. seed: what the weights were drawn from; heads on top draw from
-    it too.
+    name: one of BACKBONES or of OF_ONE_METHOD, or a description. width: D.
+    seed: what the weights were drawn from; heads on top draw from it too.
     sobel: the layers see the two gradients of the gray image instead of its colors.
     """
 
-    def __init__(self, name: str, layers: nn.Module, width: int, seed: int, *, sobel: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        layers: nn.Module,
+        width: int,
+        seed: int,
+        *,
+        sobel: bool = False,
+        front: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.name = name
         self.layers = layers
         self.width = width
         self.seed = seed
         self.sobel = sobel
-        self.front = alexnet.Sobel() if sobel else nn.Identity()
+        self.front = front or (alexnet.Sobel() if sobel else nn.Identity())
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
@@ -58,7 +70,7 @@ def build(name: str, *, in_channels: int, image_size_px: int, seed: int, sobel: 
     """A fresh backbone on the CPU; the same seed gives the same weights, and PyTorch's own generator is not touched.
 
     Args:
-        name: one of BACKBONES or of OF_ONE_METHOD.
+        name: one of BACKBONES or of OF_ONE_METHOD, or a description.
         in_channels: C, 1 for gray and 3 for color.
         image_size_px: side of the square images.
         seed: at least 0.
@@ -67,6 +79,8 @@ def build(name: str, *, in_channels: int, image_size_px: int, seed: int, sobel: 
     Raises:
         ValueError: an unknown name, or a size that this backbone cannot take.
     """
+    if described.is_described(name):
+        return _described(name, seed)
     if name in OF_ONE_METHOD:
         width, make = OF_ONE_METHOD[name]
     else:
@@ -78,8 +92,18 @@ def build(name: str, *, in_channels: int, image_size_px: int, seed: int, sobel: 
     return Backbone(name, layers, width, seed, sobel=sobel)
 
 
+def _described(name: str, seed: int) -> Backbone:
+    shape, resize = described.parsed(name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        layers = described.layers(shape)
+    return Backbone(name, layers, shape.width, seed, front=described.Adapter(shape.px, resize))
+
+
 def check_size(name: str, image_size_px: int) -> None:
     """Refuse an unknown name, and a size that this backbone cannot take, with a ValueError."""
+    if described.is_described(name):
+        return
     if name not in BACKBONES:
         raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, but is {name!r}.")
     smallest, largest, _, _ = BACKBONES[name]
@@ -106,7 +130,7 @@ def resolve(name: str, shape: DataShape) -> str:
             f"the data set has rows of {shape.num_channels} features, but every backbone takes images. Choose a data"
             " set of images, or a method that clusters features."
         )
-    if name in BACKBONES:
+    if name in BACKBONES or described.is_described(name):
         return name
     if name != "auto":
         raise ValueError(f"backbone must be auto or one of {', '.join(BACKBONES)}, but is {name!r}.")

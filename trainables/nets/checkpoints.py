@@ -1,19 +1,23 @@
 """Backbone weights from a file of somebody else's, checked key by key before anything is computed.
 
-Layouts that are understood, each with or without a "state_dict" around it:
-    torchvision          conv1.weight, layer1.0.conv1.weight, ..., fc.weight or heads.head.weight (left out)
-    MoCo, as published   module.encoder_q.conv1.weight, ...; everything else in the file is left out
-    DINO's ViT           cls_token, blocks.0.attn.qkv.weight, ...: the names of its public code and of timm
-    DeepCluster's        features.0.weight or features.module.0.weight, ..., classifier.1.weight of its AlexNet; its
-                         top_layer and sobel are left out
-    ours                 layers.conv1.weight, ...: the state dict of a ``Backbone``
+A file is used in one of two ways:
+
+    recognized     ``pretrained``: its keys say which published layout it has (``layouts``), its tensors how deep and
+                   wide the network is. It gets images of the size, mean and deviation that it was trained with
+    named          ``backbone_weights``: one of this platform's backbones, at the size and normalization of the study's
+                   images. Understood are torchvision's names, MoCo's query encoder, DINO's ViT, DeepCluster's
+                   AlexNet (features.0.weight or features.module.0.weight, ..., classifier.1.weight; its top_layer and
+                   sobel are left out), and ours (layers.conv1.weight, ...: the state dict of a ``Backbone``)
 
 A file is opened with ``weights_only``: it can hold tensors and plain values, and run no code.
 """
 
+import argparse
 import hashlib
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +25,7 @@ import torch
 from torch import Tensor
 
 from ..interfaces import DataShape
-from . import backbones
+from . import backbones, described, layouts, safetensors_file
 
 _QUERY_ENCODER = "module.encoder_q."
 _OURS = "layers."
@@ -44,6 +48,10 @@ _ALEXNET_PARTS = {
 """Place of a layer in DeepCluster's two sequences -> its name here; ReLU, pooling and dropout have no weights."""
 _ALEXNET_KEY = re.compile(r"(features|classifier)\.(?:module\.)?(\d+)\.(.+)")
 _PIECE_BYTES = 1 << 20
+_AROUND = ("state_dict", "model", "teacher")
+"""Keys under which training programs keep the weights, beside an optimizer and other things."""
+_SHOWN_KEYS = 3
+_SMALL_STEM = 3
 
 
 class CheckpointError(ValueError):
@@ -70,8 +78,144 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How a recognized file is read, where that shall differ from its layout.
+
+    normalization: a name of ``layouts.NORMALIZATIONS``; "auto" is the layout's, "dataset" that of the study's images.
+    px: side of the network's images; 0 is the layout's. heads: of a ViT; 0 is the layout's.
+    """
+
+    normalization: str = "auto"
+    px: int = 0
+    heads: int = 0
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a recognized file holds, without its tensors.
+
+    layout: its name. network: the backbone's description. resized: how images come to their size, as text.
+    normalization: as in ``Reading``, but for "auto". head: feature width of its projection head, 0 without one.
+    """
+
+    layout: str
+    network: str
+    normalization: str
+    head_dim: int
+
+    @property
+    def spaces(self) -> tuple[str, ...]:
+        """The feature spaces that it leaves, the one to mine neighbors in first."""
+        return ("head", "backbone") if self.head_dim else ("backbone",)
+
+    def sentence(self) -> str:
+        """The description for a reader."""
+        shape, resize = described.parsed(self.network)
+        return f"{self.layout}, images at {shape.px} px ({resize}), normalized as {self.normalization}"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A recognized file with its tensors. head: Linear, or Linear, ReLU and Linear, by "weight", "0.weight", ..."""
+
+    description: Description
+    backbone: Mapping[str, Tensor]
+    head: Mapping[str, Tensor]
+
+    def weights(self, mean: tuple[float, ...], std: tuple[float, ...]) -> dict[str, Tensor]:
+        """The state dict of its ``Backbone``, for images that are normalized by this mean and deviation."""
+        own = (mean, std)
+        if self.description.normalization != "dataset":
+            own = layouts.NORMALIZATIONS[self.description.normalization]
+        elif len(mean) == 1:
+            own = (mean * 3, std * 3)
+        front = described.between(mean, std, *own)
+        return {f"{_OURS}{key}": value for key, value in self.backbone.items()} | {
+            f"front.{key}": value for key, value in front.items()
+        }
+
+
+def pretrained(path: Path, shape: DataShape, reading: Reading) -> Pretrained | None:
+    """A file of a published layout, with every tensor checked; None for a file of this platform's own.
+
+    Raises:
+        CheckpointError: the file cannot be read, has no known layout, or does not fit its layout or the images.
+    """
+    tensors = {key: value for key, value in _opened(path).items() if isinstance(value, Tensor)}
+    try:
+        found = layouts.recognized(tensors, shape.image_size_px, px=reading.px, heads=reading.heads)
+    except ValueError as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    if found is None:
+        if _is_ours(tensors):
+            return None
+        first = ", ".join(list(tensors)[:_SHOWN_KEYS]) or "none"
+        raise CheckpointError(
+            f"{path}: no known layout has its keys ({first}{', ...' if len(tensors) > _SHOWN_KEYS else ''}). "
+            f"Known are {layouts.known()}, this platform's own, and with network: alexnet_dc DeepCluster's AlexNet"
+        )
+    if shape.num_channels not in (1, 3):
+        raise CheckpointError(
+            f"{path}: {found.layout.name} takes gray or color images, but these have {shape.num_channels} channels"
+        )
+    network = described.written(found.shape, found.layout.resize)
+    with torch.device("meta"):
+        expected = described.layers(found.shape).state_dict()
+    backbone = _fitting(path, found.layout.name, expected, found.backbone)
+    normalization = found.layout.normalization if reading.normalization == "auto" else reading.normalization
+    head_dim = _head_dim(path, found) if found.head else 0
+    return Pretrained(Description(found.layout.name, network, normalization, head_dim), backbone, found.head)
+
+
+def _head_dim(path: Path, found: layouts.Recognized) -> int:
+    """Width of a projection head's features; the head is Linear, or Linear, ReLU and Linear."""
+    last = "" if "weight" in found.head else "2."
+    parts = ("",) if not last else ("0.", last)
+    weight, width = found.head.get(f"{last}weight"), found.shape.width
+    head_dim = 0 if weight is None else len(weight)
+    sizes: dict[str, tuple[int, ...]] = {
+        f"{part}weight": (width if part != last else head_dim, width) for part in parts
+    }
+    sizes |= {f"{part}bias": sizes[f"{part}weight"][:1] for part in parts}
+    have = {key: tuple(value.shape) for key, value in found.head.items()}
+    if have != sizes:
+        raise CheckpointError(
+            f"{path}: {found.layout.head}*: {found.layout.name} has a head of one linear layer or of two on features "
+            f"of {width}, but the file has {', '.join(f'{key} {size}' for key, size in have.items())}"
+        )
+    return head_dim
+
+
+def description(path: Path, shape: DataShape, reading: Reading) -> Description | None:
+    """What ``pretrained`` finds, without its tensors; a file is read once as long as it does not change.
+
+    Raises:
+        CheckpointError: see ``pretrained``.
+    """
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise CheckpointError(f"{path}: the checkpoint cannot be read: {error.strerror or error}") from None
+    found = _description(path, shape, reading, status.st_mtime_ns, status.st_size)
+    if isinstance(found, CheckpointError):
+        raise found
+    return found
+
+
+@lru_cache(maxsize=64)
+def _description(
+    path: Path, shape: DataShape, reading: Reading, _changed_ns: int, _size: int
+) -> Description | CheckpointError | None:
+    try:
+        whole = pretrained(path, shape, reading)
+    except CheckpointError as error:
+        return error
+    return None if whole is None else whole.description
+
+
 def backbone_weights(path: Path, network: str, shape: DataShape, *, sobel: bool = False) -> dict[str, Tensor]:
-    """The state dict of backbone ``network`` for images of this shape, on the CPU.
+    """The state dict of this platform's backbone ``network`` for images of this shape, on the CPU.
 
     Args:
         sobel: whether a Sobel filter stands in front of it.
@@ -88,12 +232,20 @@ def backbone_weights(path: Path, network: str, shape: DataShape, *, sobel: bool 
         fresh = backbones.build(
             network, in_channels=shape.num_channels, image_size_px=shape.image_size_px, seed=0, sobel=sobel
         )
+    expected = {key.removeprefix(_OURS): value for key, value in fresh.state_dict().items()}
+    return {f"{_OURS}{key}": value for key, value in _fitting(path, network, expected, found).items()}
+
+
+def _fitting(
+    path: Path, network: str, expected_tensors: Mapping[str, Tensor], found: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors of a file, by the keys of the network's; their shapes and values checked."""
     weights = {}
-    for key, expected in fresh.state_dict().items():
-        value = found.get(key.removeprefix(_OURS))
+    for key, expected in expected_tensors.items():
+        value = found.get(key)
         if value is None and key.endswith("num_batches_tracked"):
             value = torch.zeros((), dtype=torch.long)  # Files from before 2018 have none, and nothing here reads it.
-        wanted = f"{path}: {key.removeprefix(_OURS)}: {network} expects a tensor of shape {tuple(expected.shape)}"
+        wanted = f"{path}: {key}: {network} expects a tensor of shape {tuple(expected.shape)}"
         if value is None:
             raise CheckpointError(f"{wanted}, but the file has no such key; choose the network it was trained with")
         if value.shape != expected.shape:
@@ -103,7 +255,7 @@ def backbone_weights(path: Path, network: str, shape: DataShape, *, sobel: bool 
         if not bool(value.isfinite().all()):
             raise CheckpointError(f"{wanted}, but found values that are not finite numbers")
         weights[key] = value.to(expected.dtype)
-    extra = sorted(set(found) - {key.removeprefix(_OURS) for key in weights})
+    extra = sorted(set(found) - set(weights))
     if extra:
         raise CheckpointError(
             f"{path}: {extra[0]}: {network} expects no such key; choose the network it was trained with"
@@ -111,16 +263,27 @@ def backbone_weights(path: Path, network: str, shape: DataShape, *, sobel: bool 
     return weights
 
 
+def _is_ours(tensors: Mapping[str, Tensor]) -> bool:
+    """Whether a file looks like one of this platform's backbones: by its prefix, or by a 3x3 stem."""
+    stem = _of_backbone(tensors).get("conv1.weight")
+    return any(key.startswith(_OURS) for key in tensors) or (stem is not None and stem.shape[-1] == _SMALL_STEM)
+
+
 def _opened(path: Path) -> Mapping[str, Any]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        if path.suffix == safetensors_file.SUFFIX:
+            return safetensors_file.read(path)
+        # Training programs keep their arguments beside the weights; a Namespace is plain values and runs nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise CheckpointError(f"{path}: the checkpoint cannot be read: {error.strerror or error}") from None
     except Exception as error:  # on what is no checkpoint at all, the unpickler fails in ways of every kind
         first = (str(error).splitlines() or ["empty"])[0]
         raise CheckpointError(f"{path}: this is no file of tensors and plain values alone ({first})") from None
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
+    for key in _AROUND:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{path}: a checkpoint is a mapping of names to tensors, but this is {type(content).__name__}"

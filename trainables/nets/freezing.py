@@ -5,6 +5,7 @@ from typing import Literal
 from torch import nn
 
 from .backbones import Backbone
+from .vit import VisionTransformer
 
 Part = Literal["all", "last_block", "none"]
 
@@ -20,8 +21,14 @@ def train_part(backbone: Backbone, part: Part) -> None:
     """
     backbone.requires_grad_(part == "all")
     if part == "last_block":
-        for name in _LAST_BLOCK.get(backbone.name, _OF_RESNETS):
+        for name in _last_block(backbone):
             backbone.layers.get_submodule(name).requires_grad_(True)
+
+
+def _last_block(backbone: Backbone) -> tuple[str, ...]:
+    if isinstance(backbone.layers, VisionTransformer):
+        return (backbone.layers.last_block,)
+    return _LAST_BLOCK.get(backbone.name, _OF_RESNETS)
 
 
 def train_mode(model: nn.Module) -> None:

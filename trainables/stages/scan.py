@@ -5,8 +5,8 @@ itself included) per image and epoch (``neighbor_sampling``). The kept epoch and
 selection loss: the same two terms, entropy weight 1, on mined neighbors of the training images, without labels; with
 ``selection_split: eval``, as in SCAN's code, on those of the images that it is judged on.
 
-With a frozen backbone and ``augmentation: eval`` an image has the same features in every epoch: they are computed once
-and the heads train on them, with the losses that the whole network would have had.
+With a frozen backbone and ``augmentation: eval`` an image has the same features in every epoch: they are computed once,
+or read where the pretext kept them, and the heads train on them, with the losses that the whole network would have had.
 
 With alternating normalization (AN, see ``training.alternating_normalization``) corrected rows replace the neighbors'
 predictions, for each head its own, and weights by uncertainty multiply the pairs' terms; the entropy of the anchors'
@@ -20,7 +20,7 @@ import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from numpy.typing import NDArray
@@ -37,10 +37,11 @@ from ..nets.precision import ComputeConfig
 from ..training import alternating_normalization, clustering, loop
 from ..training.alternating_normalization import AnConfig
 from ..training.optimizers import AdamOrSgdConfig, adam_or_sgd
+from ..training.pretext import raw_features
 
 NAMESPACE = "scan"
 INPUTS = ("pretext", "neighbors")
-VERSION = 6
+VERSION = 7
 LOSSES = ("loss", "consistency", "entropy")
 METRICS = (
     *LOSSES,
@@ -248,7 +249,7 @@ def train(
     last = yield from loop.epochs(config.epochs, runtime, setup.parts() | {"best": best}, run)
     best.restore()
     head, losses = best.facts["head"], {name: last[name] for name in LOSSES}
-    arrays = clustering.of_both_splits(setup.model, data, head)
+    arrays = _of_both_splits(setup, head)
     eval_NC = torch.tensor(arrays["probabilities_eval"])
     refined, an_metrics = setup.normalizer.at_the_end(eval_NC, data.eval.labels_N, head)
     evaluated = clustering.evaluate(arrays["probabilities_eval"], data)
@@ -296,8 +297,8 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
     train_ND = eval_ND = None
     trained: nn.Module = model
     if config.update_head_only and config.augmentation == "eval":
-        train_ND = models.predict(model, data.train.images_NCHW, data.mean, data.std)
-        eval_ND = train_ND if data.is_union else models.predict(model, data.eval.images_NCHW, data.mean, data.std)
+        train_ND = _frozen_features(model, pretext, data, "train", runtime.device)
+        eval_ND = train_ND if data.is_union else _frozen_features(model, pretext, data, "eval", runtime.device)
         trained = models.HeadsOnFeatures(model.heads)
     table_NK, count_N = _table(config, data, inputs["neighbors"], runtime.device)
     prior_C = None
@@ -310,6 +311,21 @@ def _set_up(config: Config, data: ImageData, inputs: Mapping[str, Result], runti
         config, data, inputs["neighbors"], model, runtime.prepare(trained, config.compute), optimizer, runtime,
         table_NK, count_N, prior_C, normalizer, train_ND, eval_ND,
     )  # fmt: skip
+
+
+def _frozen_features(
+    model: models.ClusteringModel,
+    pretext: Result,
+    data: ImageData,
+    part: Literal["train", "eval"],
+    device: torch.device,
+) -> Tensor:
+    """(N, D): what the pretext kept, or else computed."""
+    kept_ND = raw_features(pretext, part, device)
+    if kept_ND is not None:
+        return kept_ND
+    split = data.train if part == "train" else data.eval
+    return models.predict(model, split.images_NCHW, data.mean, data.std)
 
 
 def _is_oracle(config: Config) -> bool:
@@ -413,6 +429,16 @@ def _probabilities(setup: _Setup, split: Split, features_ND: Tensor | None) -> T
         return clustering.probabilities(setup.model, split, setup.data)
     with torch.no_grad():
         return clustering.finite(models.HeadsOnFeatures(setup.model.heads)(features_ND).softmax(-1).cpu())
+
+
+def _of_both_splits(setup: _Setup, head: int) -> dict[str, NDArray[Any]]:
+    """Arrays probabilities_train and probabilities_eval, from the features where they never change."""
+    if setup.train_ND is None:
+        return clustering.of_both_splits(setup.model, setup.data, head)
+    data = setup.data
+    train_NC = _probabilities(setup, data.train, setup.train_ND)[head].numpy()
+    eval_NC = train_NC if data.is_union else _probabilities(setup, data.eval, setup.eval_ND)[head].numpy()
+    return {"probabilities_train": train_NC, "probabilities_eval": eval_NC}
 
 
 def _selection(setup: _Setup) -> tuple[Tensor, Tensor]:

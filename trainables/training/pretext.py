@@ -118,17 +118,36 @@ def mean_over_ranks(sums: Tensor, steps: int, runtime: Runtime) -> list[float]:
     return means
 
 
-def features(model: nn.Module, data: ImageData, spaces: Mapping[str, models.What]) -> dict[str, NDArray[Any]]:
-    """Arrays "<space>_train" and "<space>_eval", float32 rows of length one; spaces: name -> what ``predict`` gives."""
+def features(
+    model: nn.Module, data: ImageData, spaces: Mapping[str, models.What], *, keeps_lengths: bool = False
+) -> dict[str, NDArray[Any]]:
+    """Arrays "<space>_train" and "<space>_eval", float32 rows of length one; spaces: name -> what ``predict`` gives.
+
+    keeps_lengths: with arrays "lengths_train" and "lengths_eval", (N,), from which ``raw_features`` gets the backbone's
+    rows as they were.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     for part, split in (("train", data.train), ("eval", data.eval)):
+        if part == "eval" and data.is_union:
+            arrays |= {key.replace("_train", "_eval"): rows for key, rows in arrays.items()}
+            break
         for space, what in spaces.items():
-            if part == "eval" and data.is_union:
-                arrays[f"{space}_eval"] = arrays[f"{space}_train"]
-                continue
             rows_ND = models.predict(model, split.images_NCHW, data.mean, data.std, what=what)
             arrays[f"{space}_{part}"] = nn.functional.normalize(rows_ND).cpu().numpy()
+            if keeps_lengths and what == "features":
+                arrays[f"lengths_{part}"] = rows_ND.norm(dim=1).cpu().numpy()
     return arrays
+
+
+def raw_features(result: Result, part: str, device: torch.device) -> Tensor | None:
+    """The backbone's features (N, D) of a split as a pretext stored them; None where it kept no lengths.
+
+    part: "train" or "eval".
+    """
+    if f"lengths_{part}" not in result.arrays:
+        return None
+    unit_ND, lengths_N = (torch.tensor(result.arrays[f"{name}_{part}"]) for name in ("backbone", "lengths"))
+    return (unit_ND * lengths_N[:, None]).to(device)
 
 
 def monitor(

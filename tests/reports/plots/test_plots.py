@@ -6,7 +6,7 @@ from platform.reports import html, importance, markdown, plots
 from platform.reports.figures import ReportFigure, of_plots
 from platform.reports.plots.plot import Section
 from platform.reports.summarize import summarize
-from platform.reports.summary import Importance, Summary
+from platform.reports.summary import ClusterNumber, Importance, Summary
 from types import ModuleType
 from typing import Any, cast
 
@@ -23,7 +23,7 @@ def _name(plot: Any) -> str:
 
 @pytest.fixture
 def every_plot(two_parameters: Any) -> Summary:
-    """A summary to which every plot applies: two objectives, two parameters, enough settings, importances."""
+    """A summary to which every plot applies: two objectives, two parameters, enough settings, evidence on clusters."""
     two_objectives = [{"metric": "spc/selection_loss", "mode": "min"}, {"metric": "acc", "mode": "max"}]
     resolved = {**two_parameters.launch.resolved, "objective": two_objectives}
     ledger = two_parameters.ledger
@@ -32,7 +32,9 @@ def every_plot(two_parameters: Any) -> Summary:
     for number, (delta, k2, acc) in enumerate([(0.9, 5, 0.6), (0.95, 5, 0.7), (0.9, 20, 0.8), (0.95, 20, 0.9)]):
         two_parameters.configuration(number, {0: {"acc": acc, "spc/selection_loss": -acc}}, {DELTA: delta, K2: k2})
     summary = summarize(ledger, launch.id)
-    return replace(summary, importances=(Importance("acc", "fANOVA", {DELTA: 0.25, K2: 0.75}),))
+    compared = tuple(ClusterNumber(number, (0.5, 0.7), (0.6, 0.4), None, 3) for number in (5, 10))
+    importances = (Importance("acc", "fANOVA", {DELTA: 0.25, K2: 0.75}),)
+    return replace(summary, importances=importances, cluster_numbers=compared)
 
 
 def test_every_module_of_the_folder_is_among_the_plots() -> None:
@@ -62,6 +64,7 @@ def test_the_figures_of_a_report_have_their_order_paths_and_equal_bytes(every_pl
     first, second = of_plots(every_plot), of_plots(every_plot)
     assert [figure.path.removeprefix("figures/") for figure in first] == [
         "pareto.png",
+        "num_clusters.png",
         "sensitivity_spc.strong_threshold.png",
         "sensitivity_spc.graph_neighbors.png",
         "history.png",
