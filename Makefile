@@ -1,5 +1,6 @@
 # make sweep [ARGS="--trials 3"]   the example study, from a bare checkout
 # make test                        the tests, but for those of the next three
+# make gpu-pretend                 every stage on a pretend GPU, and what it costs there in operations and waits
 # make e2e                         whole sweeps: killed, on PostgreSQL, in a browser, on several nodes
 # make chaos                       ten minutes of faults at random, and what else takes long to break
 # make smoke                       every page in search_spaces/ with --smoke
@@ -37,7 +38,7 @@ RESOLVE = UV_CONSTRAINT="$$($(PYTHON) -m pip config list | sed -n "s/^global\.co
 TYPED  := build/typecheck
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test e2e chaos smoke check docs bench constraints newest oldest
+.PHONY: help sweep test gpu-pretend e2e chaos smoke check docs bench constraints newest oldest
 .SILENT:
 
 help:
@@ -47,7 +48,10 @@ sweep: $(VENV)/.installed
 	$(BIN)/python -m platform.sweep $(STUDY) $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/e2e $(PYTEST_$(VERSIONS)) $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/e2e --ignore=tests/pretend_gpu $(PYTEST_$(VERSIONS)) $(ARGS)
+
+gpu-pretend: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 tests/pretend_gpu $(PYTEST_$(VERSIONS)) $(ARGS)
 
 e2e: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e $(PYTEST_$(VERSIONS)) $(ARGS)
