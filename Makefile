@@ -1,5 +1,5 @@
 # make sweep [ARGS="--trials 3"]   the example study, from a bare checkout
-# make test                        the tests, but for those of the next three
+# make test                        the tests, but for those of the next four
 # make gpu-pretend                 every stage on a pretend GPU, and what it costs there in operations and waits
 # make e2e                         whole sweeps: killed, on PostgreSQL, in a browser, on several nodes
 # make chaos                       ten minutes of faults at random, and what else takes long to break
@@ -7,6 +7,7 @@
 # make check                       format, lint, types
 # make docs                        docs/settings.md, anew from the stages
 # make bench                       every claim of speed, measured here
+# make gpu                         checks and measures on this machine's GPU; ARGS=--pretend shows the path without one
 # make constraints                 constraints.txt anew: the newest versions that pyproject.toml allows
 # make newest                      make test with the newest versions allowed, in a .venv-newest of its own
 # make oldest                      make test with the oldest versions allowed, in a .venv-oldest of its own
@@ -38,7 +39,7 @@ RESOLVE = UV_CONSTRAINT="$$($(PYTHON) -m pip config list | sed -n "s/^global\.co
 TYPED  := build/typecheck
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test gpu-pretend e2e chaos smoke check docs bench constraints newest oldest
+.PHONY: help sweep test gpu gpu-pretend e2e chaos smoke check docs bench constraints newest oldest
 .SILENT:
 
 help:
@@ -75,6 +76,9 @@ docs: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(ARGS)
+
+gpu: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 constraints: $(UV)
 	$(RESOLVE) --universal --python-version 3.11 --fork-strategy fewest \
