@@ -104,12 +104,13 @@ def _counted(step: Step, num_steps: int, places: Counts | None) -> tuple[int, in
         with on() as counts:
             counts.with_places = places is not None
             on_gpu = data.to(CUDA)
-            # Constants are sent once in a process, whatever the stage.
             counts.clear()
             train(stage, config, on_gpu, {slot: known[slot] for slot in stage.INPUTS}, CUDA)
             if places is not None:
                 places.operations, places.waits = Counter(counts.operations), Counter(counts.waits)
-            return counts.num_operations, counts.num_waits, counts.steps
+            # Constants are sent once in a process, by whichever stage is first.
+            waits = sum(num for (_, place), num in counts.waits.items() if not place.startswith("data/constants.py"))
+            return counts.num_operations, waits, counts.steps
     finally:
         view_batches.TOGETHER_VALUES = before
 

@@ -121,7 +121,7 @@ def standard(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Stre
     """Random resized crop (area 0.08 to 1, ratio 3/4 to 4/3) and mirroring half the time."""
     _check(images_BCHW, draws, norm)
     *cropped, flip_B1 = draws.uniforms(*geometry.crop_ranges((0.08, 1.0)), _UNIT)
-    crop_B4, flip_B = geometry.crops(*cropped, _size(images_BCHW)), flip_B1[:, 0] < 0.5
+    crop_B4, flip_B = geometry.crops(cropped, _size(images_BCHW)), flip_B1[:, 0] < 0.5
     if _in_levels(images_BCHW):
         return _standard_in_levels(norm, images_BCHW, crop_B4, flip_B)
     return in_pieces(_standard, norm, images_BCHW, crop_B4, flip_B)
@@ -159,7 +159,7 @@ def simclr(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Streng
         _UNIT,
         _UNIT,
     )
-    crop_B4, flip_B = geometry.crops(*cropped, _size(images_BCHW)), flip_B1[:, 0] < 0.5
+    crop_B4, flip_B = geometry.crops(cropped, _size(images_BCHW)), flip_B1[:, 0] < 0.5
     factors_B4, grey_B = torch.cat([factors_B3, turn_B1], dim=1), grey_B1[:, 0] < 0.2
     order_BS = color.order_of_changes(order_B4.argsort(dim=1, stable=True), chosen_B1[:, 0] < 0.8)
     return in_pieces(_simclr, norm, images_BCHW, crop_B4, flip_B, factors_B4, order_BS, grey_B)

@@ -82,7 +82,10 @@ class BatchRandom:
             tuple(each for value, size in zip(values, sizes, strict=True) for each in [value] * size)
             for values in ([high - low for low, high, _ in ranges], [low for low, *_ in ranges])
         )
-        return unit_BX.mul_(constant(reach, device)).add_(constant(low, device)).split(sizes, dim=1)
+        kinds: tuple[Tensor, ...] = (
+            unit_BX.mul_(constant(reach, device)).add_(constant(low, device)).split(sizes, dim=1)
+        )
+        return kinds
 
     def bernoulli(self, p: float, *shape: int) -> Tensor:
         """Draw booleans, True with probability ``p``."""

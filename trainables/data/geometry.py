@@ -6,7 +6,7 @@ x_source = a x + b y + c and y_source = d x + e y + f.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -66,7 +66,7 @@ def draw_crops(draws: BatchRandom, size_HW: tuple[int, int], area: tuple[float, 
 
     Source: torchvision RandomResizedCrop, with all ten attempts drawn at once.
     """
-    return crops(*draws.uniforms(*crop_ranges(area)), size_HW)
+    return crops(draws.uniforms(*crop_ranges(area)), size_HW)
 
 
 def crop_ranges(area: tuple[float, float]) -> tuple[tuple[float, float, int], ...]:
@@ -75,10 +75,9 @@ def crop_ranges(area: tuple[float, float]) -> tuple[tuple[float, float, int], ..
     return (*area, CROP_ATTEMPTS), (*ratios, CROP_ATTEMPTS), (0, 1, 1), (0, 1, 1)
 
 
-def crops(
-    area_BT: Tensor, log_ratio_BT: Tensor, down_B1: Tensor, across_B1: Tensor, size_HW: tuple[int, int]
-) -> Tensor:
-    """Crops (B, 4) as ``draw_crops`` returns them, from numbers of ``crop_ranges``."""
+def crops(numbers: Sequence[Tensor], size_HW: tuple[int, int]) -> Tensor:
+    """Crops (B, 4) as ``draw_crops`` returns them, from the numbers of ``crop_ranges``, each (B, numbers)."""
+    area_BT, log_ratio_BT, down_B1, across_B1 = numbers
     height, width = size_HW
     device = area_BT.device
     size_2 = constant((height, width), device)

@@ -104,7 +104,8 @@ class SplitBatchNorm2d(nn.Module):
         weight, bias = self.weight.repeat(num), self.bias.repeat(num)
         normed = functional.batch_norm(side_by_side, mean, var, weight, bias, True, self.momentum, self.eps)
         normed_BHWPC = normed.permute(0, 2, 3, 1).unflatten(3, (num, channels))
-        return normed_BHWPC.permute(3, 0, 1, 2, 4).flatten(0, 1).permute(0, 3, 1, 2)
+        normed_NHWC: Tensor = normed_BHWPC.permute(3, 0, 1, 2, 4).flatten(0, 1)
+        return normed_NHWC.permute(0, 3, 1, 2)
 
     @torch.no_grad()
     def _write_statistics(self) -> None:
@@ -136,6 +137,6 @@ def split_batch_norms(module: nn.Module, num_parts: int) -> None:
 @torch.no_grad()
 def follow(slow: nn.Module, fast: nn.Module, *, momentum: float) -> None:
     """slow <- momentum slow + (1 - momentum) fast for every parameter, in place (MoCo, Eq. 2); buffers stay."""
-    own, others = list(slow.parameters()), list(fast.parameters())
+    own, others = (list[Tensor](each.parameters()) for each in (slow, fast))
     torch._foreach_mul_(own, momentum)
     torch._foreach_add_(own, others, alpha=1 - momentum)

@@ -299,7 +299,7 @@ def _average(setup: _Setup) -> None:
     model, average = setup.model, setup.average
     if average is None:
         return
-    kept, new = list(average.parameters()), list(model.parameters())
+    kept, new = (list[Tensor](each.parameters()) for each in (average, model))
     torch._foreach_lerp_(kept, new, 1 - setup.config.ema_decay)
     if setup.config.ema_mode == "overwrite":
         # SCAN's code: parameters and the statistics of the moment the average was made replace the student's.
