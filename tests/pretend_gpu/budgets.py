@@ -87,7 +87,7 @@ def measured(step: Step, counts_of_places: Counts | None = None) -> tuple[float,
 
     counts_of_places: also takes what the longer one did, by place.
     """
-    few = 2 * step.at_once if step.stage != "dccm" else 4
+    few = max(2, step.at_once) if step.stage != "dccm" else 4
     short, long = (_counted(step, num, counts_of_places) for num in (few, 2 * few))
     steps = long[2] - short[2]
     return (long[0] - short[0]) / steps, (long[1] - short[1]) / steps
