@@ -108,11 +108,18 @@ def _counted(step: Step, num_steps: int, places: Counts | None) -> tuple[int, in
             train(stage, config, on_gpu, {slot: known[slot] for slot in stage.INPUTS}, CUDA)
             if places is not None:
                 places.operations, places.waits = Counter(counts.operations), Counter(counts.waits)
-            # Constants are sent once in a process, by whichever stage is first.
-            waits = sum(num for (_, place), num in counts.waits.items() if not place.startswith("data/constants.py"))
+            waits = sum(num for (why, place), num in counts.waits.items() if _idles(why, place))
             return counts.num_operations, waits, counts.steps
     finally:
         view_batches.TOGETHER_VALUES = before
+
+
+def _idles(why: str, place: str) -> bool:
+    """Whether a wait leaves the device without work in each step.
+
+    Constants are sent once in a process, by whichever stage is first; behind an event the device has been given more.
+    """
+    return why != "an event" and not place.startswith("data/constants.py")
 
 
 def _together(step: Step) -> int:
