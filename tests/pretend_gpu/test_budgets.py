@@ -12,7 +12,9 @@ GROWTH = 1.1
 @pytest.mark.parametrize("name", STEPS)
 def test_a_step_keeps_to_its_budget(name: str) -> None:
     operations, waits = measured(STEPS[name])
-    assert waits <= MOST_WAITS, f"python -m tests.pretend_gpu.budgets --places '{name}' shows where the host waits"
+    assert waits <= max(MOST_WAITS, written()[name]["waits"]), (
+        f"python -m tests.pretend_gpu.budgets --places '{name}' shows where the host waits"
+    )
     assert operations <= GROWTH * written()[name]["operations"], (
         f"python -m tests.pretend_gpu.budgets --places '{name}' shows what is launched; without an argument it writes"
         " the budgets anew, if more operations are worth it"
