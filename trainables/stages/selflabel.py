@@ -35,7 +35,7 @@ from ..training.views import AffineConfig
 
 NAMESPACE = "selflabel"
 INPUTS = ("neighbors", "scan")
-VERSION = 5
+VERSION = 6
 METRICS = (
     "loss",
     "skipped_batches",
