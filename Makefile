@@ -1,11 +1,13 @@
 # make sweep [ARGS="--trials 3"]   the example study, from a bare checkout
-# make test                        the tests, but for those of the next three
+# make test                        the tests, but for those of the next four
+# make gpu-pretend                 every stage on a pretend GPU, and what it costs there in operations and waits
 # make e2e                         whole sweeps: killed, on PostgreSQL, in a browser, on several nodes
 # make chaos                       ten minutes of faults at random, and what else takes long to break
 # make smoke                       every page in search_spaces/ with --smoke
 # make check                       format, lint, types
 # make docs                        docs/settings.md, anew from the stages
 # make bench                       every claim of speed, measured here
+# make gpu                         checks and measures on this machine's GPU; ARGS=--pretend shows the path without one
 # make constraints                 constraints.txt anew: the newest versions that pyproject.toml allows
 # make newest                      make test with the newest versions allowed, in a .venv-newest of its own
 # make oldest                      make test with the oldest versions allowed, in a .venv-oldest of its own
@@ -37,7 +39,7 @@ RESOLVE = UV_CONSTRAINT="$$($(PYTHON) -m pip config list | sed -n "s/^global\.co
 TYPED  := build/typecheck
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep test e2e chaos smoke check docs bench constraints newest oldest
+.PHONY: help sweep test gpu gpu-pretend e2e chaos smoke check docs bench constraints newest oldest
 .SILENT:
 
 help:
@@ -47,7 +49,10 @@ sweep: $(VENV)/.installed
 	$(BIN)/python -m platform.sweep $(STUDY) $(ARGS)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/e2e $(PYTEST_$(VERSIONS)) $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --ignore=tests/e2e --ignore=tests/pretend_gpu $(PYTEST_$(VERSIONS)) $(ARGS)
+
+gpu-pretend: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2 tests/pretend_gpu $(PYTEST_$(VERSIONS)) $(ARGS)
 
 e2e: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e $(PYTEST_$(VERSIONS)) $(ARGS)
@@ -71,6 +76,9 @@ docs: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks $(ARGS)
+
+gpu: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 constraints: $(UV)
 	$(RESOLVE) --universal --python-version 3.11 --fork-strategy fewest \

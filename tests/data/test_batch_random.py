@@ -13,6 +13,7 @@ KINDS: dict[str, Callable[[BatchRandom], Tensor]] = {
     "bernoulli": lambda draws: draws.bernoulli(0.3),
     "normal": lambda draws: draws.normal(2, 2),
     "integers": lambda draws: draws.integers(-3, 9),
+    "uniforms": lambda draws: torch.cat(draws.uniforms((-2, 3, 4), (0, 1, 1)), dim=1),
     "permutation": lambda draws: draws.permutation(5),
 }
 
@@ -37,7 +38,7 @@ def test_ranks_stay_together_after_many_draws() -> None:
     first, second, whole = drawn(1, 4, 0, 2), drawn(1, 4, 2, 2), drawn(1, 4)
     for draws in (first, second, whole):
         draws.normal(7)
-        draws.integers_below(torch.full((draws.count,), 5))
+        draws.uniforms((0, 1, 2), (3, 4, 1))
     torch.testing.assert_close(torch.cat([first.uniform(0, 1), second.uniform(0, 1)]), whole.uniform(0, 1))
 
 
@@ -48,12 +49,6 @@ def test_uniform_fills_its_range() -> None:
 
 def test_integers_leave_out_the_upper_end() -> None:
     assert drawn(0, 1000).integers(-1, 2).unique().tolist() == [-1, 0, 1]
-
-
-def test_integers_below_keep_to_each_rows_own_limit() -> None:
-    limit_B = torch.tensor([1, 2, 5]).repeat(400)
-    values_B = drawn(0, 1200).integers_below(limit_B)
-    assert [values_B[limit_B == limit].unique().tolist() for limit in (1, 2, 5)] == [[0], [0, 1], [0, 1, 2, 3, 4]]
 
 
 def test_permutation_holds_each_place_once() -> None:
@@ -70,3 +65,23 @@ def test_permutations_are_equally_likely() -> None:
 def test_rows_outside_the_batch_are_refused(total: int, start: int, count: int | None) -> None:
     with pytest.raises(ValueError, match=r"rows -?\d+ to -?\d+ of a batch of \d images were asked for"):
         drawn(0, total, start, count)
+
+
+@pytest.mark.parametrize("num_batches", [1, 3])
+@pytest.mark.parametrize("start", [0, 2])
+def test_uniforms_gives_what_uniform_gives_one_after_the_other(num_batches: int, start: int) -> None:
+    one, other = (BatchRandom(torch.Generator().manual_seed(5), 6, start, 3, num_batches=num_batches) for _ in range(2))
+    found = one.uniforms((0.2, 1.0, 10), (-0.3, 0.3, 1), (0, 1, 4))
+    expected = other.uniform(0.2, 1.0, 10), other.uniform(-0.3, 0.3, 1), other.uniform(0, 1, 4)
+    for values, same in zip(found, expected, strict=True):
+        assert torch.equal(values, same)
+    assert torch.equal(one.uniform(0, 1), other.uniform(0, 1))
+
+
+def test_several_views_at_once_get_the_numbers_of_one_after_the_other() -> None:
+    ranges = ((0.0, 1.0, 2), (1.0, 5.0, 3))
+    joint = BatchRandom(torch.Generator().manual_seed(2), 4, 1, 2, num_batches=3, num_views=2).uniforms(*ranges)
+    single = BatchRandom(torch.Generator().manual_seed(2), 4, 1, 2, num_batches=3)
+    views = [single.uniforms(*ranges) for _ in range(2)]
+    for found, parts in zip(joint, zip(*views, strict=True), strict=True):
+        assert torch.equal(found, torch.cat(parts))

@@ -126,3 +126,18 @@ def test_without_a_compiler_it_is_refused_with_the_way_out(monkeypatch: pytest.M
     with pytest.raises(RuntimeError, match="install g\\+\\+, or set it to false"):
         runtime.local().prepare(Layers(), precision.ComputeConfig(compiled=True))
     assert isinstance(runtime.local().prepare(Layers(), precision.ComputeConfig()), Layers)
+
+
+def test_graphs_with_several_workers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "DistributedDataParallel", nn.Linear)
+    graphs = precision.ComputeConfig(compiled=True, cuda_graphs=True)
+    with pytest.raises(ValueError, match="cuda_graphs: true is for one worker"):
+        precision.applied(nn.Linear(2, 2), graphs, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("has_units", [False, True])
+def test_auto_takes_bf16_only_where_a_gpu_has_units_for_it(monkeypatch: pytest.MonkeyPatch, has_units: bool) -> None:
+    monkeypatch.setattr(
+        torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation or has_units
+    )
+    assert precision.is_bf16("auto", torch.device("cuda")) == has_units

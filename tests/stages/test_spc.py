@@ -137,3 +137,9 @@ def test_patterns_that_are_clustered_stay_so(
     train: Callable[..., Any], data: ImageData, finished: dict[str, Result]
 ) -> None:
     assert trained(train, data, finished).result.metrics["acc"] == 1.0
+
+
+@pytest.mark.parametrize(("num_augs", "refused"), [(1, set()), (2, {"compute.cuda_graphs"})])
+def test_graphs_hold_one_draw_of_a_batch(data: ImageData, num_augs: int, refused: set[str]) -> None:
+    graphs = {"compute.compiled": True, "compute.cuda_graphs": True, "num_augs": num_augs}
+    assert set(dict(spc.limits(build(Config, {**SMALL, **graphs}), data.shape))) == refused

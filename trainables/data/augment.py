@@ -19,8 +19,10 @@ from torch import Tensor
 from .. import settings
 from . import color, geometry, keras_like, randaugment
 from .batch_random import BatchRandom
+from .constants import constant
 
 MIN_SIZE_PX = 8
+_UNIT = (0, 1, 1)
 PIECE_VALUES = 128 * 3 * 32 * 32
 LARGE_PX = 128
 """From this side on, crops are made on a CPU image by image in whole grey levels (256 px: five times as quick)."""
@@ -49,9 +51,7 @@ class Norm:
             The same tensor, (pixel - mean) / std.
         """
         column = (1, len(self.mean), 1, 1)
-        mean_1C11, std_1C11 = (
-            torch.tensor(values, device=images_BCHW.device).view(column) for values in (self.mean, self.std)
-        )
+        mean_1C11, std_1C11 = (constant(values, images_BCHW.device).view(column) for values in (self.mean, self.std))
         return images_BCHW.sub_(mean_1C11).div_(std_1C11)
 
 
@@ -120,8 +120,8 @@ def judged(images_BCHW: Tensor, norm: Norm) -> Tensor:
 def standard(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """Random resized crop (area 0.08 to 1, ratio 3/4 to 4/3) and mirroring half the time."""
     _check(images_BCHW, draws, norm)
-    crop_B4 = geometry.draw_crops(draws, _size(images_BCHW), (0.08, 1.0))
-    flip_B = draws.bernoulli(0.5)
+    *cropped, flip_B1 = draws.uniforms(*geometry.crop_ranges((0.08, 1.0)), _UNIT)
+    crop_B4, flip_B = geometry.crops(cropped, _size(images_BCHW)), flip_B1[:, 0] < 0.5
     if _in_levels(images_BCHW):
         return _standard_in_levels(norm, images_BCHW, crop_B4, flip_B)
     return in_pieces(_standard, norm, images_BCHW, crop_B4, flip_B)
@@ -149,12 +149,20 @@ def simclr(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Streng
     large images on a CPU.
     """
     _check(images_BCHW, draws, norm)
-    crop_B4 = geometry.draw_crops(draws, _size(images_BCHW), (strength.crop_min_area, 1.0))
-    flip_B = draws.bernoulli(0.5)
     reach, turn = 0.4 * strength.jitter, 0.1 * strength.jitter
-    factors_B4 = torch.cat([draws.uniform(1 - reach, 1 + reach, 3), draws.uniform(-turn, turn, 1)], dim=1)
-    order_BS = color.order_of_changes(draws.permutation(len(color.CHANGES)), draws.bernoulli(0.8))
-    return in_pieces(_simclr, norm, images_BCHW, crop_B4, flip_B, factors_B4, order_BS, draws.bernoulli(0.2))
+    *cropped, flip_B1, factors_B3, turn_B1, order_B4, chosen_B1, grey_B1 = draws.uniforms(
+        *geometry.crop_ranges((strength.crop_min_area, 1.0)),
+        _UNIT,
+        (1 - reach, 1 + reach, 3),
+        (-turn, turn, 1),
+        (0, 1, len(color.CHANGES)),
+        _UNIT,
+        _UNIT,
+    )
+    crop_B4, flip_B = geometry.crops(cropped, _size(images_BCHW)), flip_B1[:, 0] < 0.5
+    factors_B4, grey_B = torch.cat([factors_B3, turn_B1], dim=1), grey_B1[:, 0] < 0.2
+    order_BS = color.order_of_changes(order_B4.argsort(dim=1, stable=True), chosen_B1[:, 0] < 0.8)
+    return in_pieces(_simclr, norm, images_BCHW, crop_B4, flip_B, factors_B4, order_BS, grey_B)
 
 
 def _simclr(norm: Norm, images_BCHW: Tensor, *numbers: Tensor) -> Tensor:
@@ -266,6 +274,9 @@ def keras(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strengt
 def _keras(norm: Norm, images_BCHW: Tensor, *numbers: Tensor) -> Tensor:
     return norm.apply(keras_like.view(_scaled(images_BCHW), *numbers))
 
+
+DRAWN_AT_ONCE = frozenset({"eval", "standard", "simclr"})
+"""Those of AUGMENTATIONS that draw by ``BatchRandom.uniforms`` alone, and so make several views in one call."""
 
 AUGMENTATIONS: Mapping[str, Augmentation] = {
     "eval": plain,

@@ -6,6 +6,8 @@ Axes: B own images of this rank.
 import torch
 from torch import Tensor
 
+from .constants import constant
+
 
 class BatchRandom:
     """Per-image random numbers of one global batch.
@@ -15,8 +17,15 @@ class BatchRandom:
     image and returns a tensor of shape (B, *shape); for several batches at once, B counts the own images of all.
     """
 
-    def __init__(
-        self, generator: torch.Generator, total: int, start: int = 0, count: int | None = None, *, num_batches: int = 1
+    def __init__(  # noqa: PLR0913 - which rows of which batches, how often
+        self,
+        generator: torch.Generator,
+        total: int,
+        start: int = 0,
+        count: int | None = None,
+        *,
+        num_batches: int = 1,
+        num_views: int = 1,
     ) -> None:
         """Own the rows start .. start + count of a batch of ``total`` images.
 
@@ -27,6 +36,8 @@ class BatchRandom:
             count: this rank's images of a batch; None for all from ``start`` on.
             num_batches: consecutive batches of ``total`` images to draw for; rows start .. start + count of each are
                 kept.
+            num_views: views of each image, of which each has all images of all batches. With more than one,
+                ``uniforms`` alone may be called, and once.
 
         Raises:
             ValueError: the rows are not inside the batch, or there is no batch.
@@ -42,12 +53,39 @@ class BatchRandom:
         self.generator = generator
         self.total = total
         self.num_batches = num_batches
-        self.count = count * num_batches
+        self.num_views = num_views
+        self.count = count * num_batches * num_views
         self._rows = slice(start, start + count)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
         """Draw float32 numbers, uniform in [low, high)."""
         return self._unit(shape).mul_(high - low).add_(low)
+
+    def uniforms(self, *ranges: tuple[float, float, int]) -> tuple[Tensor, ...]:
+        """Draw several kinds of numbers in few operations: those that ``uniform`` gives for one after the other.
+
+        Args:
+            ranges: for each kind low, high and how many numbers an image has.
+
+        Returns:
+            For each kind float32 of shape (B, numbers), uniform in [low, high).
+        """
+        sizes = [size for *_, size in ranges]
+        shape, device = (self.num_views, self._drawn * sum(sizes)), self.generator.device
+        drawn_VX = torch.rand(shape, generator=self.generator, device=device)
+        columns = [
+            part.view(self.num_views, self.num_batches, self.total, size)[:, :, self._rows]
+            for part, size in zip(drawn_VX.split([self._drawn * size for size in sizes], dim=1), sizes, strict=True)
+        ]
+        unit_BX = torch.cat(columns, dim=3).flatten(0, 2)
+        reach, low = (
+            tuple(each for value, size in zip(values, sizes, strict=True) for each in [value] * size)
+            for values in ([high - low for low, high, _ in ranges], [low for low, *_ in ranges])
+        )
+        kinds: tuple[Tensor, ...] = (
+            unit_BX.mul_(constant(reach, device)).add_(constant(low, device)).split(sizes, dim=1)
+        )
+        return kinds
 
     def bernoulli(self, p: float, *shape: int) -> Tensor:
         """Draw booleans, True with probability ``p``."""
@@ -62,18 +100,6 @@ class BatchRandom:
         size, device = (self._drawn, *shape), self.generator.device
         return self._own(torch.randint(low, high, size, generator=self.generator, device=device))
 
-    def integers_below(self, limit_B: Tensor) -> Tensor:
-        """Draw one number for each image, uniform over 0 .. limit - 1.
-
-        Args:
-            limit_B: int64, at least 1.
-
-        Returns:
-            int64 of shape (B,).
-        """
-        # The product of a float32 just below 1 and the limit can round up to the limit itself.
-        return torch.minimum((self._unit(()) * limit_B).long(), limit_B - 1)
-
     def permutation(self, n: int) -> Tensor:
         """Draw an order of 0 .. n - 1 for each image, int64 of shape (B, n); every order is equally likely."""
         return self._unit((n,)).argsort(dim=1, stable=True)
@@ -86,4 +112,5 @@ class BatchRandom:
         return self.total * self.num_batches
 
     def _own(self, values: Tensor) -> Tensor:
+        assert self.num_views == 1, "numbers of several views are drawn at once"
         return values.view(self.num_batches, self.total, *values.shape[1:])[:, self._rows].flatten(0, 1)

@@ -1,12 +1,18 @@
 """Color changes of float images, a factor for each image, and none of Pillow's rounding to whole grey levels.
 
 The formulas are those of torchvision's ColorJitter; values stay in [0, 1].
-Axes: B images, C channels (1 or 3), H height, W width, S order of the four changes, X which of them, R images that
-lose their colors.
+A CPU makes each change for the images that are to have it. A GPU makes all of them for every image, some without
+effect: how many images have which change would have to be waited for.
+
+Axes: B images, C channels (1 or 3), H height, W width, P pixels, S order of the four changes, X which of them, R images
+that lose their colors, K the three changes before the hue's and the three after it.
 """
 
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+from .constants import constant
 
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the brightness of a pixel (ITU-R BT.601), as in Pillow and torchvision."""
@@ -28,8 +34,9 @@ def greyed(images_BCHW: Tensor, grey_B: Tensor) -> Tensor:
         grey_B: bool, True where the image becomes grey.
     """
     if images_BCHW.device.type != "cpu":
-        # Rows that are not counted: a count would have to wait for the device.
-        return torch.where(_column(grey_B), grayscale(images_BCHW), images_BCHW)
+        luma_1C = constant(_luma_of(images_BCHW.shape[1]), images_BCHW.device)[None]
+        grey_B1P = torch.bmm(luma_1C.expand(len(images_BCHW), 1, -1), images_BCHW.flatten(2))
+        return torch.where(_column(grey_B), grey_B1P.view(-1, 1, *images_BCHW.shape[2:]), images_BCHW)
     grey_R = grey_B.nonzero().squeeze(1)
     grey_RCHW = grayscale(images_BCHW.index_select(0, grey_R)).expand(-1, images_BCHW.shape[1], -1, -1)
     return images_BCHW.index_copy_(0, grey_R, grey_RCHW)
@@ -79,7 +86,7 @@ def adjust_hue(images_BCHW: Tensor, turn_B: Tensor) -> Tensor:
     # A pixel without chroma has no hue; any finite one will do, as it is multiplied by the chroma again.
     sector_BHW /= chroma_BHW.clamp_min(1e-6)
     sector_BHW += 6 * turn_B[:, None, None]
-    offset_3 = torch.tensor([5.0, 3.0, 1.0], device=images_BCHW.device)
+    offset_3 = constant(_HUE_OFFSETS, images_BCHW.device)
     sixths_BCHW = sector_BHW[:, None] + offset_3[:, None, None]
     sixths_BCHW -= (sixths_BCHW / 6).floor_().mul_(6)
     # min(k, 4 - k) = 2 - |k - 2|
@@ -87,11 +94,12 @@ def adjust_hue(images_BCHW: Tensor, turn_B: Tensor) -> Tensor:
     return value_BHW[:, None] - share_BCHW.mul_(chroma_BHW[:, None])
 
 
+_HUE_OFFSETS = (5.0, 3.0, 1.0)
 CHANGES = (adjust_brightness, adjust_contrast, adjust_saturation, adjust_hue)
 """In the order of the columns of ``jitter``'s factors."""
 
 
-NO_CHANGE = len(CHANGES)
+HUE, NO_CHANGE = CHANGES.index(adjust_hue), len(CHANGES)
 
 
 def order_of_changes(order_BS: Tensor, chosen_B: Tensor) -> Tensor:
@@ -115,9 +123,11 @@ def jitter(images_BCHW: Tensor, factors_B4: Tensor, order_BS: Tensor) -> Tensor:
     Source: torchvision ColorJitter. Differs: values between the changes are not rounded to 1/255, and the mean
     brightness is not rounded to a whole grey level.
     """
-    row_B = torch.arange(len(images_BCHW), device=images_BCHW.device)
+    if images_BCHW.device.type != "cpu":
+        return _jitter_all(images_BCHW, factors_B4, order_BS)
+    row_B = torch.arange(len(images_BCHW))
     # How many images make which change in each step, read together: each reading waits for the device.
-    counts_SX = (order_BS[:, :, None] == torch.arange(NO_CHANGE + 1, device=order_BS.device)).sum(0).tolist()
+    counts_SX = (order_BS[:, :, None] == torch.arange(NO_CHANGE + 1)).sum(0).tolist()
     for change_B, counts in zip(order_BS.unbind(1), counts_SX, strict=True):
         # Images of one change are put side by side, and stay where they are until the next step sorts them anew.
         sorted_B = change_B[row_B].argsort(stable=True)
@@ -129,6 +139,54 @@ def jitter(images_BCHW: Tensor, factors_B4: Tensor, order_BS: Tensor) -> Tensor:
         ]
         images_BCHW = torch.cat([*changed, groups[NO_CHANGE]])
     return images_BCHW.index_select(0, row_B.argsort())
+
+
+def _jitter_all(images_BCHW: Tensor, factors_B4: Tensor, order_BS: Tensor) -> Tensor:
+    """``jitter`` without a choice of images.
+
+    Brightness, contrast and saturation are one formula: a move away from black, from the mean brightness or from the
+    own one. An image's three of them come before or after its change of hue, so six such moves and one hue between
+    them make every order; those that an image has not move it by nothing.
+    """
+    device, num_channels = images_BCHW.device, images_BCHW.shape[1]
+    is_hue_BS = order_BS == HUE
+    since_hue_BS = is_hue_BS.cumsum(dim=1) > 0
+    before_BS = order_BS.masked_fill(since_hue_BS, NO_CHANGE)
+    after_BS = torch.where(since_hue_BS & ~is_hue_BS, order_BS, NO_CHANGE)
+    change_BK = torch.cat([before_BS[:, :-1], after_BS[:, 1:]], dim=1)
+    # The hue and no change move by nothing: their factor is 1.
+    factor_BK = functional.pad(factors_B4[:, :HUE], (0, 2), value=1.0).gather(1, change_BK)
+    luma, black = _luma_of(num_channels), (0.0,) * num_channels
+    weights_BKC = constant((black, luma, luma, black, black), device)[change_BK]
+    of_image_BK = change_BK == CHANGES.index(adjust_contrast)
+    images_BCP, num = images_BCHW.flatten(2), change_BK.shape[1]
+    for step in range(num):
+        if step == num // 2 and num_channels == 3:
+            turned_BCP = _turn_hue(images_BCP, factors_B4[:, HUE])
+            images_BCP = torch.where(since_hue_BS[:, -1, None, None], turned_BCP, images_BCP)
+        from_B1P = torch.bmm(weights_BKC[:, step, None], images_BCP)
+        from_B1P = torch.where(of_image_BK[:, step, None, None], from_B1P.mean(dim=2, keepdim=True), from_B1P)
+        images_BCP = torch.lerp(from_B1P, images_BCP, factor_BK[:, step, None, None]).clamp_(0, 1)
+    return images_BCP.view_as(images_BCHW)
+
+
+def _turn_hue(images_BCP: Tensor, turn_B: Tensor) -> Tensor:
+    """``adjust_hue`` of three channels in fewer operations, the same up to rounding."""
+    device = images_BCP.device
+    value_B1P, largest_B1P = images_BCP.max(dim=1, keepdim=True)
+    chroma_B1P = value_B1P - images_BCP.amin(dim=1, keepdim=True)
+    # Green - blue, blue - red, red - green: the hue within the sextant of the largest channel.
+    difference_CC = constant(((0.0, 1.0, -1.0), (-1.0, 0.0, 1.0), (1.0, -1.0, 0.0)), device)
+    difference_BCP = torch.bmm(difference_CC.expand(len(images_BCP), -1, -1), images_BCP)
+    hue_B1P = difference_BCP.gather(1, largest_B1P).div_(chroma_B1P.clamp_min(1e-6))
+    start_BC = torch.add(constant(_HUE_OFFSETS, device), turn_B[:, None], alpha=6)
+    sixths_BCP = torch.add(hue_B1P, largest_B1P, alpha=2) + start_BC[:, :, None]
+    share_BCP = 2 - sixths_BCP.remainder_(6).sub_(2).abs_()
+    return torch.addcmul(value_B1P, share_BCP.clamp_(0, 1), chroma_B1P, value=-1)
+
+
+def _luma_of(num_channels: int) -> tuple[float, ...]:
+    return LUMA if num_channels == 3 else (1.0,)
 
 
 def _blend(from_BCHW: Tensor, to_BCHW: Tensor, factor_B: Tensor) -> Tensor:

@@ -294,7 +294,9 @@ def _on_device_if_it_fits(
 
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        # A trial that shares its GPU may take its own share, which is set for its process.
+        free, total = torch.cuda.mem_get_info(device)
+        return min(free, int(total * torch.cuda.get_per_process_memory_fraction(device)))
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 

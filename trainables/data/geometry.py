@@ -6,7 +6,7 @@ x_source = a x + b y + c and y_source = d x + e y + f.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from ..interfaces import WINDOWS_PX
 from .batch_random import BatchRandom
+from .constants import constant
 
 CROP_ATTEMPTS = 10
 CROP_RATIOS = (3 / 4, 4 / 3)
@@ -65,20 +66,35 @@ def draw_crops(draws: BatchRandom, size_HW: tuple[int, int], area: tuple[float, 
 
     Source: torchvision RandomResizedCrop, with all ten attempts drawn at once.
     """
+    return crops(draws.uniforms(*crop_ranges(area)), size_HW)
+
+
+def crop_ranges(area: tuple[float, float]) -> tuple[tuple[float, float, int], ...]:
+    """What ``crops`` wants drawn: areas, logs of ratios, and where in its room a crop lies, down and across."""
+    ratios = (math.log(CROP_RATIOS[0]), math.log(CROP_RATIOS[1]))
+    return (*area, CROP_ATTEMPTS), (*ratios, CROP_ATTEMPTS), (0, 1, 1), (0, 1, 1)
+
+
+def crops(numbers: Sequence[Tensor], size_HW: tuple[int, int]) -> Tensor:
+    """Crops (B, 4) as ``draw_crops`` returns them, from the numbers of ``crop_ranges``, each (B, numbers)."""
+    area_BT, log_ratio_BT, down_B1, across_B1 = numbers
     height, width = size_HW
-    area_BT = draws.uniform(*area, CROP_ATTEMPTS) * (height * width)
-    ratio_BT = draws.uniform(math.log(CROP_RATIOS[0]), math.log(CROP_RATIOS[1]), CROP_ATTEMPTS).exp()
-    heights_BT = (area_BT / ratio_BT).sqrt().round().long()
-    widths_BT = (area_BT * ratio_BT).sqrt().round().long()
-    fits_BT = (heights_BT > 0) & (heights_BT <= height) & (widths_BT > 0) & (widths_BT <= width)
-    first_B1 = fits_BT.int().argmax(dim=1, keepdim=True)
-    fits_B = fits_BT.any(dim=1).long()
-    whole_height, whole_width = (min(a, round(b * CROP_RATIOS[1])) for a, b in ((height, width), (width, height)))
-    height_B = heights_BT.gather(1, first_B1).squeeze(1) * fits_B + whole_height * (1 - fits_B)
-    width_B = widths_BT.gather(1, first_B1).squeeze(1) * fits_B + whole_width * (1 - fits_B)
-    top_B = draws.integers_below(height - height_B + 1) * fits_B + (height - height_B) // 2 * (1 - fits_B)
-    left_B = draws.integers_below(width - width_B + 1) * fits_B + (width - width_B) // 2 * (1 - fits_B)
-    return torch.stack([top_B, left_B, height_B, width_B], dim=1)
+    device = area_BT.device
+    size_2 = constant((height, width), device)
+    area_BT, ratio_BT = area_BT * (height * width), log_ratio_BT.exp()
+    # Heights and widths side by side: what follows is the same for both.
+    lengths_BT2 = torch.stack([area_BT / ratio_BT, area_BT * ratio_BT], dim=2).sqrt_().round_()
+    fits_BT = ((lengths_BT2 > 0) & (lengths_BT2 <= size_2)).all(dim=2).int()
+    first_B1 = fits_BT.argmax(dim=1, keepdim=True)
+    fits_B1 = fits_BT.gather(1, first_B1) > 0
+    drawn_B2 = lengths_BT2.gather(1, first_B1[:, :, None].expand(-1, -1, 2)).squeeze(1)
+    whole = (min(a, round(b * CROP_RATIOS[1])) for a, b in ((height, width), (width, height)))
+    length_B2 = torch.where(fits_B1, drawn_B2, constant(tuple(whole), device))
+    room_B2 = size_2 - length_B2
+    # The product of a float32 just below 1 and the room's number of places can round up to it.
+    start_B2 = torch.minimum((torch.cat([down_B1, across_B1], dim=1) * (room_B2 + 1)).floor_(), room_B2)
+    start_B2 = torch.where(fits_B1, start_B2, (room_B2 / 2).floor_())
+    return torch.cat([start_B2, length_B2], dim=1).long()
 
 
 def resized_crop(
@@ -99,18 +115,19 @@ def resized_crop(
     Returns:
         float32 (B, C, H, W).
     """
-    top_B, left_B, height_B, width_B = crop_B4.unbind(1)
     height, width = size_HW or view_size(images_BCHW)
-    y_BH = _source_positions(top_B, height_B, height)
-    x_BW = _source_positions(left_B, width_B, width)
-    x_BW = _mirror(x_BW, flip_B)
-    grid_BHW2 = torch.stack(
-        [
-            ((2 * x_BW + 1) / images_BCHW.shape[3] - 1)[:, None, :].expand(-1, height, -1),
-            ((2 * y_BH + 1) / images_BCHW.shape[2] - 1)[:, :, None].expand(-1, -1, width),
-        ],
-        dim=-1,
-    )
+    if height == width and images_BCHW.shape[2] == images_BCHW.shape[3]:
+        # Both axes at once.
+        y_BX, x_BX = _grid_positions(crop_B4.unflatten(1, (2, 2)), width, images_BCHW.shape[3], flip_B).unbind(1)
+    else:
+        (y_BX,), (x_BX,) = (
+            _grid_positions(crop_B4[:, [axis, 2 + axis]].unflatten(1, (2, 1)), size, whole, mirrored_B).unbind(1)
+            for axis, size, whole, mirrored_B in (
+                (0, height, images_BCHW.shape[2], None),
+                (1, width, images_BCHW.shape[3], flip_B),
+            )
+        )
+    grid_BHW2 = torch.stack([x_BX[:, None, :].expand(-1, height, -1), y_BX[:, :, None].expand(-1, -1, width)], dim=-1)
     return functional.grid_sample(images_BCHW, grid_BHW2, mode="bilinear", padding_mode="border", align_corners=False)
 
 
@@ -129,14 +146,29 @@ def resized_crops_in_levels(images_BCHW: Tensor, crop_B4: Tensor, flip_B: Tensor
         yield view_CHW.flip(-1) if mirrored else view_CHW
 
 
-def _source_positions(start_B: Tensor, length_B: Tensor, size: int) -> Tensor:
-    centers_X = torch.arange(size, device=start_B.device) + 0.5
-    inside_BX = centers_X * (length_B[:, None] / size) - 0.5
-    return torch.minimum(inside_BX.clamp_min_(0), length_B[:, None] - 1) + start_B[:, None]
+def _grid_positions(crop_B2A: Tensor, size: int, whole: int, mirrored_B: Tensor | None) -> Tensor:
+    """Where ``size`` pixels along an axis come from, as grid_sample counts.
 
+    Args:
+        crop_B2A: starts and lengths along each of A axes, in pixels.
+        size: of the view along each axis.
+        whole: of the image along each axis.
+        mirrored_B: bool, where the last axis is mirrored; None for nowhere.
 
-def _mirror(positions_BX: Tensor, flip_B: Tensor) -> Tensor:
-    return torch.where(flip_B[:, None], positions_BX.flip(1), positions_BX)
+    Returns:
+        float32 (B, A, size).
+    """
+    start_BA1, length_BA1 = crop_B2A.unsqueeze(3).unbind(1)
+    straight = tuple(place + 0.5 for place in range(size))
+    centers = (straight,) * start_BA1.shape[1]
+    centers_BAX = constant(centers, start_BA1.device)
+    if mirrored_B is not None:
+        centers_BAX = torch.where(
+            mirrored_B[:, None, None], constant((*centers[1:], straight[::-1]), start_BA1.device), centers_BAX
+        )
+    inside_BAX = centers_BAX * (length_BA1 / size) - 0.5
+    positions_BAX = torch.minimum(inside_BAX.clamp_min_(0), length_BA1 - 1) + start_BA1
+    return positions_BAX.mul_(2).add_(1).div_(whole).sub_(1)
 
 
 def flip(images_BCHW: Tensor, flip_B: Tensor) -> Tensor:
@@ -146,6 +178,9 @@ def flip(images_BCHW: Tensor, flip_B: Tensor) -> Tensor:
         images_BCHW: of any dtype.
         flip_B: bool, True where the image is mirrored.
     """
+    if images_BCHW.device.type != "cpu":
+        # All of them mirrored: how many are wanted would have to be waited for.
+        return torch.where(flip_B[:, None, None, None], images_BCHW.flip(-1), images_BCHW)
     order_B = flip_B.argsort(stable=True)
     straight_RCHW, mirrored_RCHW = images_BCHW.index_select(0, order_B).tensor_split([int((~flip_B).sum())])
     return torch.cat([straight_RCHW, mirrored_RCHW.flip(-1)]).index_select(0, order_B.argsort())
@@ -250,7 +285,7 @@ def warp_smooth(images_BCHW: Tensor, matrix_B23: Tensor, padding: str = "zeros")
     """
     height, width = images_BCHW.shape[-2:]
     # grid_sample counts half sides: one unit is width / 2 pixels along x and height / 2 along y.
-    half_2 = torch.tensor([width / 2, height / 2], device=matrix_B23.device)
+    half_2 = constant((width / 2, height / 2), matrix_B23.device)
     linear_B22 = matrix_B23[:, :, :2] * half_2[None, None, :] / half_2[None, :, None]
     theta_B23 = torch.cat([linear_B22, matrix_B23[:, :, 2:] / half_2[None, :, None]], dim=2)
     grid_BHW2 = functional.affine_grid(theta_B23, list(images_BCHW.shape), align_corners=False)

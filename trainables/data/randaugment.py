@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from .constants import constant
 from .geometry import identity_with, rotation_matrix, warp_nearest
 
 NUM_LEVELS = 256
@@ -52,7 +53,7 @@ def apply_drawn(images_BCHW: Tensor, choice_BS: Tensor, unit_BS: Tensor) -> Tens
     Returns:
         uint8 of the same shape.
     """
-    low_K, high_K = torch.tensor(list(RANGES.values()), device=images_BCHW.device).unbind(1)
+    low_K, high_K = constant(tuple(RANGES.values()), images_BCHW.device).unbind(1)
     level_BS = unit_BS * (high_K - low_K)[choice_BS] + low_K[choice_BS]
     row_B = torch.arange(len(images_BCHW), device=images_BCHW.device)
     # How many images drew which operation in each step, read together: each reading waits for the device.
@@ -114,13 +115,21 @@ def equalize(images_RCHW: Tensor, level_R: Tensor) -> Tensor:
     num, channels = images_RCHW.shape[:2]
     offset_RC1 = torch.arange(num * channels, device=images_RCHW.device).view(num, channels, 1) * NUM_LEVELS
     counted_X = (images_RCHW.flatten(2) + offset_RC1).flatten()
-    counts_RCV = torch.bincount(counted_X, minlength=num * channels * NUM_LEVELS).view(num, channels, NUM_LEVELS)
+    counts_RCV = _counts(counted_X, num * channels * NUM_LEVELS).view(num, channels, NUM_LEVELS)
     last_RC1 = counts_RCV.gather(2, images_RCHW.amax((2, 3)).long()[:, :, None])
     step_RC1 = (images_RCHW[0, 0].numel() - last_RC1) // 255
     below_RCV = counts_RCV.cumsum(2) - counts_RCV
     # Both are whole numbers far below 2^24 over at least one, so a float32 quotient is cut at the right place.
     table_RCV = ((step_RC1 // 2 + below_RCV).float() / step_RC1.clamp_min(1)).floor_().clamp_max_(255)
     return torch.where(step_RC1 > 0, table_RCV, _grey_levels(images_RCHW))
+
+
+def _counts(values_X: Tensor, num: int) -> Tensor:
+    """How often each of 0 .. num - 1 is among the values, int64 (num,)."""
+    if values_X.device.type == "cpu":
+        return torch.bincount(values_X, minlength=num)
+    # bincount reads the largest value first, which waits for the device.
+    return values_X.new_zeros(num).scatter_add_(0, values_X, torch.ones_like(values_X))
 
 
 def rotate(degrees_R: Tensor, size_HW: tuple[int, int]) -> Tensor:

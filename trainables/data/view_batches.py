@@ -9,6 +9,7 @@ Axes: B images of this rank's part of a batch, C channels, H height, W width.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ def own_rows(batch: Batch) -> tuple[Tensor, ...]:
     return (batch.rows_B,)
 
 
-def of_batches(
+def of_batches(  # noqa: PLR0913 - what decides views
     batches: Iterable[Batch],
     images_NCHW: Images,
     view: Callable[[Tensor, BatchRandom], Tensor],
@@ -48,6 +49,7 @@ def of_batches(
     *,
     rows_of: Callable[[Batch], tuple[Tensor, ...]] = own_rows,
     times: int = 1,
+    at_once: bool = False,
 ) -> Iterator[tuple[Batch, Views]]:
     """Yield each batch with its views.
 
@@ -58,16 +60,17 @@ def of_batches(
         generator: the views are drawn from it.
         rows_of: returns the int64 rows (B,) of each kind of image in a step; called once for each batch, in order.
         times: views of each image.
+        at_once: whether ``view`` may be called for all views in one, see ``augment.DRAWN_AT_ONCE``; GPUs do so.
     """
     values = images_NCHW.shape[1:].numel()
     waiting: list[tuple[Batch, tuple[Tensor, ...]]] = []
     for batch in batches:
         if waiting and not _fit(waiting, batch, values * times):
-            yield from _made(waiting, images_NCHW, view, generator, times)
+            yield from _made(waiting, images_NCHW, view, generator, times, at_once)
             waiting = []
         waiting.append((batch, rows_of(batch)))
     if waiting:
-        yield from _made(waiting, images_NCHW, view, generator, times)
+        yield from _made(waiting, images_NCHW, view, generator, times, at_once)
 
 
 def _fit(waiting: Sequence[tuple[Batch, tuple[Tensor, ...]]], batch: Batch, values: int) -> bool:
@@ -78,18 +81,24 @@ def _fit(waiting: Sequence[tuple[Batch, tuple[Tensor, ...]]], batch: Batch, valu
     return (len(waiting) + 1) * batch.total * len(kinds) * values <= TOGETHER_VALUES
 
 
-def _made(
+def _made(  # noqa: PLR0913 - the arguments of of_batches
     waiting: Sequence[tuple[Batch, tuple[Tensor, ...]]],
     images_NCHW: Images,
     view: Callable[[Tensor, BatchRandom], Tensor],
     generator: torch.Generator,
     times: int,
+    at_once: bool,
 ) -> Iterator[tuple[Batch, Views]]:
     first, kinds = waiting[0]
     count, num_parts = len(first.rows_B), len(waiting) * len(kinds)
     images_XCHW = images_NCHW[torch.cat([rows_B for _, rows in waiting for rows_B in rows])]
-    draws = BatchRandom(generator, first.total, first.start, count, num_batches=num_parts)
-    views = [view(images_XCHW, draws).split(count) for _ in range(times)]
+    drawn = partial(BatchRandom, generator, first.total, first.start, count, num_batches=num_parts)
+    if at_once and images_XCHW.device.type != "cpu":
+        all_views = view(images_XCHW.repeat(times, 1, 1, 1), drawn(num_views=times)).split(len(images_XCHW))
+    else:
+        draws = drawn()
+        all_views = tuple(view(images_XCHW, draws) for _ in range(times))
+    views = [each.split(count) for each in all_views]
     images = images_XCHW.split(count)
     for number, (batch, rows) in enumerate(waiting):
         own = range(number * len(kinds), (number + 1) * len(kinds))

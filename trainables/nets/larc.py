@@ -1,6 +1,8 @@
 """LARC: SGD whose step on each tensor is scaled to the length of the tensor, for large batches.
 
 Source: You et al. 2017 ("Large Batch Training of Convolutional Networks"), in the form without clipping that SwAV uses.
+
+Axes: T tensors.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,13 +29,16 @@ class Larc(torch.optim.SGD):
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         for group in self.param_groups:
-            for weights in group["params"]:
-                if weights.grad is not None:
-                    weights.grad.copy_(self._scaled(weights, weights.grad))
+            if weights := [each for each in group["params"] if each.grad is not None]:
+                self._scale(weights, [each.grad for each in weights])
         return super().step(closure)
 
-    def _scaled(self, weights: Tensor, gradient: Tensor) -> Tensor:
-        weight_norm, gradient_norm = weights.norm(), gradient.norm()
-        scale = TRUST * weight_norm / (gradient_norm + self.decay * weight_norm + _SMALLEST)
-        usable = (weight_norm > 0) & (gradient_norm > 0)
-        return torch.where(usable, (gradient + self.decay * weights) * scale, gradient)
+    def _scale(self, weights: list[Tensor], gradients: list[Tensor]) -> None:
+        """Scale gradients in place, all tensors together."""
+        weight_norm_T, gradient_norm_T = (torch.stack(torch._foreach_norm(each)) for each in (weights, gradients))
+        scale_T = TRUST * weight_norm_T / (gradient_norm_T + self.decay * weight_norm_T + _SMALLEST)
+        # Without a gradient its tensor stays, also its decay away; decay of weights that are zero is none.
+        scale_T = torch.where(gradient_norm_T > 0, scale_T, 0.0)
+        scale_T = torch.where(weight_norm_T > 0, scale_T, 1.0)
+        torch._foreach_add_(gradients, torch._foreach_mul(weights, self.decay))
+        torch._foreach_mul_(gradients, scale_T.unbind())

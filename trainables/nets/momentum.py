@@ -3,6 +3,8 @@
 Axes: B batch, D feature width, Q keys in the queue.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -40,6 +42,10 @@ class SplitBatchNorm2d(nn.Module):
     Parameters and buffers carry the names of ``nn.BatchNorm2d``, so that weights move freely between the two. It is no
     subclass, because it must not become a batch norm over all ranks. The running statistics are those of the parts'
     mean. In eval mode it is a plain batch norm.
+
+    On a GPU the parts are channels of one batch norm, since launching one for each part takes longer than computing
+    it. Each part then has running statistics of its own until the mode is set or the state is saved, which says the
+    same up to rounding.
     """
 
     def __init__(self, plain: nn.BatchNorm2d, num_parts: int) -> None:
@@ -51,12 +57,24 @@ class SplitBatchNorm2d(nn.Module):
         for name in ("running_mean", "running_var", "num_batches_tracked"):
             self.register_buffer(name, getattr(plain, name))
         self.eps, self.momentum, self.num_parts = plain.eps, plain.momentum or 0.1, num_parts
+        self._of_parts: tuple[Tensor, Tensor] | None = None
+        self._num_batches = 0
 
     def forward(self, maps_BCHW: Tensor) -> Tensor:
         if not self.training:
             return functional.batch_norm(
                 maps_BCHW, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps
             )
+        if maps_BCHW.device.type == "cpu" or self.num_parts == 1 or len(maps_BCHW) % self.num_parts:
+            return self._part_by_part(maps_BCHW)
+        return self._at_once(maps_BCHW)
+
+    def train(self, mode: bool = True) -> "SplitBatchNorm2d":
+        self._write_statistics()
+        self._of_parts = None
+        return super().train(mode)
+
+    def _part_by_part(self, maps_BCHW: Tensor) -> Tensor:
         parts = maps_BCHW.chunk(self.num_parts)
         mean, var = torch.zeros_like(self.running_mean), torch.zeros_like(self.running_var)
         normed = []
@@ -74,6 +92,38 @@ class SplitBatchNorm2d(nn.Module):
         self.num_batches_tracked += 1
         return torch.cat(normed)
 
+    def _at_once(self, maps_BCHW: Tensor) -> Tensor:
+        num, channels = self.num_parts, maps_BCHW.shape[1]
+        if self._of_parts is None:
+            self._of_parts = (self.running_mean.repeat(num), self.running_var.repeat(num))
+        mean, var = self._of_parts
+        self._num_batches += 1
+        # With channels last, as backbones keep their maps: (parts, part, H, W, C) to (part, H, W, parts x C) and back.
+        parts_PBHWC = maps_BCHW.permute(0, 2, 3, 1).unflatten(0, (num, -1))
+        side_by_side = parts_PBHWC.permute(1, 2, 3, 0, 4).flatten(3).permute(0, 3, 1, 2)
+        weight, bias = self.weight.repeat(num), self.bias.repeat(num)
+        normed = functional.batch_norm(side_by_side, mean, var, weight, bias, True, self.momentum, self.eps)
+        normed_BHWPC = normed.permute(0, 2, 3, 1).unflatten(3, (num, channels))
+        normed_NHWC: Tensor = normed_BHWPC.permute(3, 0, 1, 2, 4).flatten(0, 1)
+        return normed_NHWC.permute(0, 3, 1, 2)
+
+    @torch.no_grad()
+    def _write_statistics(self) -> None:
+        if self._of_parts is not None:
+            for running, of_parts in zip((self.running_mean, self.running_var), self._of_parts, strict=True):
+                running.copy_(of_parts.view(self.num_parts, -1).mean(dim=0))
+            self.num_batches_tracked += self._num_batches
+            self._num_batches = 0
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        # The parts keep theirs, so that a run goes on to the same bits whether or not it is saved.
+        self._write_statistics()
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        self._of_parts, self._num_batches = None, 0
+        super()._load_from_state_dict(*arguments)
+
 
 def split_batch_norms(module: nn.Module, num_parts: int) -> None:
     """Replace every ``BatchNorm2d`` inside, in place, by one over ``num_parts`` parts; its weights stay."""
@@ -87,5 +137,6 @@ def split_batch_norms(module: nn.Module, num_parts: int) -> None:
 @torch.no_grad()
 def follow(slow: nn.Module, fast: nn.Module, *, momentum: float) -> None:
     """slow <- momentum slow + (1 - momentum) fast for every parameter, in place (MoCo, Eq. 2); buffers stay."""
-    for own, other in zip(slow.parameters(), fast.parameters(), strict=True):
-        own.mul_(momentum).add_(other, alpha=1 - momentum)
+    own, others = (list[Tensor](each.parameters()) for each in (slow, fast))
+    torch._foreach_mul_(own, momentum)
+    torch._foreach_add_(own, others, alpha=1 - momentum)

@@ -1,8 +1,8 @@
 """How a training pass is computed: in bfloat16 where the device is made for it, and compiled where that is asked for.
 
-Only the forward and backward pass of training run in bfloat16: weights, optimizer, losses and evaluation stay float32,
-and a network's outputs are float32 again before any loss sees them. Compiled code belongs to a network's class, so the
-later trials of a warm process find it done.
+Only the passes of training run in bfloat16, with a gradient or without one: weights, optimizer, losses and evaluation
+stay float32, and a network's outputs are float32 again before any loss sees them. Compiled code belongs to a network's
+class, so the later trials of a warm process find it done.
 """
 
 import os
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from .. import settings
 
@@ -56,7 +57,8 @@ class Autocast(nn.Module):
 def is_bf16(precision: str, device: torch.device) -> bool:
     """precision: a value of ``ComputeConfig.precision``."""
     if precision == "auto":
-        return device.type == "cuda" and torch.cuda.is_bf16_supported()
+        # Without units for it a GPU only imitates bfloat16, slower than float32.
+        return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     return precision == "bf16"
 
 
@@ -70,7 +72,13 @@ def applied(module: nn.Module, how: ComputeConfig, device: torch.device) -> nn.M
 
     Raises:
         RuntimeError: it is to be compiled, and this machine has no C++ compiler.
+        ValueError: CUDA graphs of a module that is wrapped for several workers.
     """
+    if how.cuda_graphs and isinstance(module, DistributedDataParallel):
+        raise ValueError(
+            "cuda_graphs: true is for one worker, since graphs do not hold the exchange of gradients; "
+            "set the number of workers to 1, or cuda_graphs to false"
+        )
     if how.compiled and not has_compiler():
         raise RuntimeError(
             "compiled: true needs a C++ compiler on every machine that trains; install g++, or set it to false"
@@ -79,6 +87,11 @@ def applied(module: nn.Module, how: ComputeConfig, device: torch.device) -> nn.M
     mode = "reduce-overhead" if how.cuda_graphs else None
     made: Any = torch.compile(module, mode=mode) if how.compiled else module
     return Autocast(made, device.type) if is_bf16(how.precision, device) else made
+
+
+def without_gradient(module: nn.Module, how: ComputeConfig, device: torch.device) -> nn.Module:
+    """The module for passes of training that no gradient goes through: in the precision of the others, not compiled."""
+    return Autocast(module, device.type) if is_bf16(how.precision, device) else module
 
 
 def _widened(outputs: Any) -> Any:

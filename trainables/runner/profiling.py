@@ -4,7 +4,7 @@ Each stage trains two short epochs on some of the images, in this process and wi
 left after theirs. In the first one floating point operations are counted, the second one is timed. An epoch is timed as
 it is run, with what the stage judges after it, so a study's time follows from it.
 
-Peak memory is the process's resident memory on a CPU, and what PyTorch allocated on a GPU.
+Peak memory is the process's resident memory on a CPU, and on a GPU what PyTorch reserved, which no other process gets.
 """
 
 import os
@@ -23,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from .. import pipeline, settings
 from ..data.splits import picked
 from ..interfaces import ImageData, Result, Search, Split, Stage
+from ..nets import precision
 from .runtime import ProcessGroup, StageRuntime
 
 EPOCHS = 2
@@ -168,9 +169,13 @@ def _timed(
 
 
 def peak_flops_per_s(device: torch.device) -> float:
-    """What a product of two float32 matrices reaches here, in floating point operations a second."""
+    """What a product of two matrices reaches here, in floating point operations a second.
+
+    In the format that ``precision: auto`` trains in on this device.
+    """
     size = _MATRIX.get(device.type, _MATRIX["cpu"])
-    matrix = torch.ones(size, size, device=device)
+    dtype = torch.bfloat16 if precision.is_bf16("auto", device) else torch.float32
+    matrix = torch.ones(size, size, device=device, dtype=dtype)
     seconds = []
     for _ in range(_PEAK_ROUNDS):
         _wait_for(device)
@@ -206,7 +211,7 @@ def _forget_peak(device: torch.device) -> None:
 
 def _peak(device: torch.device) -> int:
     if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
+        return torch.cuda.max_memory_reserved(device)
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from .. import settings
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime
 from ..maths import contrastive, schedules
-from ..nets import backbones, models, momentum
+from ..nets import backbones, models, momentum, precision
 from ..nets.precision import ComputeConfig
 from ..training import loop, pretext
 from ..training.optimizers import SgdConfig
@@ -29,7 +29,7 @@ from ..training.views import ViewsConfig
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 3
+VERSION = 4
 METRICS = (*pretext.METRICS, "alignment")
 CRITERION = None  # The loss means something else at every temperature and queue size.
 
@@ -156,13 +156,14 @@ def _epoch(
 ) -> dict[str, float]:
     trained.train()
     slow.train()
+    keys = precision.without_gradient(slow.keys, config.compute, source.runtime.device)
     shuffle = source.runtime.generator("shuffle", epoch)
     sums, steps = torch.zeros(2, device=source.runtime.device), 0
     for batch, (view0_BCHW, view1_BCHW) in source.batches(epoch, num_views=2):
         query_TD = source.runtime.gather(trained(view0_BCHW))
         momentum.follow(slow.keys, trained, momentum=config.key_momentum)
         order_T = torch.randperm(batch.total, generator=shuffle, device=source.runtime.device)
-        key_TD = shuffled_keys(slow.keys, view1_BCHW, order_T, source.runtime)
+        key_TD = shuffled_keys(keys, view1_BCHW, order_T, source.runtime)
         loss = contrastive.queue_nce(query_TD, key_TD, slow.queue.keys_QD, temperature=config.temperature)
         loop.step(loss, optimizer)
         slow.queue.put(key_TD)

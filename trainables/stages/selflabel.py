@@ -26,7 +26,7 @@ from ..data import augment, view_batches
 from ..figures import of_results
 from ..interfaces import EVERY_SET, Batch, CaptionedFigure, DataShape, EndsTrial, Epoch, ImageData, Result, Runtime
 from ..maths import metrics, selflabel
-from ..nets import models
+from ..nets import models, precision
 from ..nets.precision import ComputeConfig
 from ..training import alternating_normalization, clustering, loop, normalization_metrics
 from ..training.alternating_normalization import AnConfig
@@ -35,7 +35,7 @@ from ..training.views import AffineConfig
 
 NAMESPACE = "selflabel"
 INPUTS = ("neighbors", "scan")
-VERSION = 5
+VERSION = 6
 METRICS = (
     "loss",
     "skipped_batches",
@@ -224,12 +224,13 @@ def _epoch(setup: _Setup, epoch: int) -> dict[str, float]:
     strong_view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
     views = runtime.generator("views", epoch)
     order = runtime.batches(data.train, config.batch_size, epoch)
+    weak = precision.without_gradient(model, config.compute, runtime.device)
     loss_sum, steps, skipped = torch.zeros((), device=runtime.device), 0, 0
     corrected_2 = torch.zeros(2, device=runtime.device)
     for batch, step in view_batches.of_batches(order, data.train.images_NCHW, strong_view, views):
         model.train(config.pseudo_label_bn == "train")
         with torch.no_grad():
-            weak_BC = runtime.gather(model(augment.judged(step.images[0], norm))[0].softmax(1))
+            weak_BC = runtime.gather(weak(augment.judged(step.images[0], norm))[0].softmax(1))
         setup.trained.train()
         strong_BC = runtime.gather(setup.trained(step.views[0])[0])
         weak_BC, weights_B, own_2 = _normalized(setup, weak_BC, batch, epoch)
@@ -298,14 +299,14 @@ def _average(setup: _Setup) -> None:
     model, average = setup.model, setup.average
     if average is None:
         return
-    for kept, new in zip(average.parameters(), model.parameters(), strict=True):
-        kept.lerp_(new, 1 - setup.config.ema_decay)
+    kept, new = (list[Tensor](each.parameters()) for each in (average, model))
+    torch._foreach_lerp_(kept, new, 1 - setup.config.ema_decay)
     if setup.config.ema_mode == "overwrite":
         # SCAN's code: parameters and the statistics of the moment the average was made replace the student's.
-        model.load_state_dict(average.state_dict())
+        torch._foreach_copy_(new, kept)
+        torch._foreach_copy_(list(model.buffers()), list(average.buffers()))
     else:
-        for kept_buffer, new_buffer in zip(average.buffers(), model.buffers(), strict=True):
-            kept_buffer.copy_(new_buffer)
+        torch._foreach_copy_(list(average.buffers()), list(model.buffers()))
 
 
 def _evaluate(setup: _Setup) -> dict[str, float]:

@@ -191,6 +191,12 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
             "labeled_batch_size",
             f"labeled_batch_size must be below batch_size ({config.batch_size}), but is {config.labeled_batch_size}",
         )
+    if config.compute.cuda_graphs and config.num_augs > 1:
+        # The second backward pass adds to gradients that lie in a graph's own memory, which its replay overwrites.
+        yield (
+            "compute.cuda_graphs",
+            f"cuda_graphs must be false with more than one draw, but num_augs is {config.num_augs}",
+        )
     of = shape.num_train if config.top_fraction_basis == "dataset" else shape.num_train / shape.num_classes
     if config.top_fraction_per_class * of < 1:
         yield (

@@ -108,7 +108,10 @@ class Source:
         norm, strength = augment.Norm(self.data.mean, self.data.std), config.views.strength()
         view = partial(augment.AUGMENTATIONS[config.augmentation], norm=norm, strength=strength)
         order, views = runtime.batches(self.images, config.batch_size, epoch), runtime.generator("views", epoch)
-        for batch, step in view_batches.of_batches(order, self.images.images_NCHW, view, views, times=num_views):
+        at_once = config.augmentation in augment.DRAWN_AT_ONCE
+        for batch, step in view_batches.of_batches(
+            order, self.images.images_NCHW, view, views, times=num_views, at_once=at_once
+        ):
             yield batch, step.views
 
 
