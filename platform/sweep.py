@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         address=given.address,
         grows=given.grow,
         fresh=given.fresh,
-        facts={**end_of_sweep.circumstances(), "smoke": given.smoke},
+        facts={**end_of_sweep.circumstances(), "smoke": given.smoke, "data": list(data.remarks)},
     )
     again = shlex.join(["python", "-m", "platform.sweep", *(word for word in arguments if word != "--fresh")])
     return end_of_sweep.carry_out(request, data, again=redacted(again), as_json=given.json)
@@ -132,6 +132,7 @@ def dry_run(study: Study, given: argparse.Namespace) -> int:
     shown, probed = _shown(study, may_generate=given.profile)
     lines = rows(study)
     lines.append(f"{'images':<10} {shown.shape.num_train:,} to train on, {shown.shape.num_eval:,} to judge")
+    lines += [f"{'':<10} {remark}" for remark in shown.images.remarks]
     if probed is not None:
         lines.append(
             f"{'probes':<10} {probed.shape.num_train:,} images to learn from, {probed.shape.num_eval:,} to judge"

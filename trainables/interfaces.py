@@ -36,11 +36,14 @@ and, where there is something to say,
                       of a pretext whose settings decide which of SPACES it leaves: those alone
     PRESETS           preset -> data set -> setting -> value: published recipes, which a study takes by name; what
                       stands under EVERY_SET holds for any data set
+    limits_with(config, others, shape)
+                      what a Config of another stage of its pipeline forbids on this data set; others: slot -> Config
     SMOKE             setting -> value under ``--smoke`` whatever the study says, where a few epochs give the usual
                       settings nothing to work on
 
 Some names of settings are read by others: ``epochs`` and ``*_epochs`` are cut by ``--smoke``; ``batch_size``,
-``network`` and ``num_clusters`` enter the estimate of memory; ``num_clusters`` = 0 means as many as there are classes.
+``network`` and ``num_clusters`` enter the estimate of memory; ``num_clusters`` and ``final_clusters`` = 0 mean as many
+as there are classes (``num_clusters`` beside ``final_clusters``: ten times as many), and are refused without labels.
 
 What others read from a Result
 ------------------------------
@@ -79,6 +82,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from .label_metrics import without_unknown
 from .settings import Plain
 
 if TYPE_CHECKING:
@@ -167,6 +171,8 @@ class DataShape:
 
     num_classes: 0 where no label is known. image_size_px: as networks see the images (see WINDOWS_PX).
     is_features: rows of num_channels features instead of images, which no network for images takes.
+    num_train_unlabeled, num_eval_unlabeled: how many of the images have no label, where some have one.
+    class_sizes: training images with the label of each class; empty where nobody counted, and then each has as many.
     """
 
     num_train: int
@@ -175,6 +181,19 @@ class DataShape:
     num_channels: int
     image_size_px: int
     is_features: bool = False
+    num_train_unlabeled: int = 0
+    num_eval_unlabeled: int = 0
+    class_sizes: tuple[int, ...] = ()
+
+    @property
+    def num_train_labeled(self) -> int:
+        """Training images whose label is known."""
+        return self.num_train - self.num_train_unlabeled if self.num_classes else 0
+
+    @property
+    def num_eval_labeled(self) -> int:
+        """Evaluation images whose label is known."""
+        return self.num_eval - self.num_eval_unlabeled if self.num_classes else 0
 
 
 @dataclass(frozen=True)
@@ -186,6 +205,7 @@ class ImageData:
     unlabeled: further images without labels, which only pretexts train on (STL-10 has 100,000 of them).
     class_groups: the super-class of each class, in the order of class_names; empty where there is no tree.
     root: the folder whose files ``train.names`` and ``eval.names`` are; empty where they are no files.
+    left_out: a sentence for each kind of file that lies beside the images and is not among them; see ``remarks``.
     """
 
     name: str
@@ -198,6 +218,7 @@ class ImageData:
     unlabeled: Split | None = None
     class_groups: tuple[int, ...] = ()
     root: str = ""
+    left_out: tuple[str, ...] = ()
 
     @cached_property
     def pretext(self) -> Split:
@@ -214,12 +235,37 @@ class ImageData:
             first.names + second.names,
         )
 
-    @property
+    @cached_property
     def shape(self) -> DataShape:
         _, channels, height, _ = self.train.images_NCHW.shape
         is_features = self.train.images_NCHW.dtype != torch.uint8
         size_px = WINDOWS_PX.get(height, height)
-        return DataShape(len(self.train), len(self.eval), len(self.class_names), channels, size_px, is_features)
+        num_classes = len(self.class_names)
+        labels_L = self.train.labels_N[self.train.labels_N >= 0]
+        return DataShape(
+            num_train=len(self.train),
+            num_eval=len(self.eval),
+            num_classes=num_classes,
+            num_channels=channels,
+            image_size_px=size_px,
+            is_features=is_features,
+            num_train_unlabeled=len(self.train) - len(labels_L) if num_classes else 0,
+            num_eval_unlabeled=int((self.eval.labels_N < 0).sum()) if num_classes else 0,
+            class_sizes=tuple(labels_L.bincount(minlength=num_classes).tolist()) if num_classes else (),
+        )
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a plan and a report have to say of the images, in sentences: labels that lack, files left out."""
+        shape = self.shape
+        if not shape.num_train_labeled + shape.num_eval_labeled:
+            return ("No image has a label, so there is no metric that needs labels.", *self.left_out)
+        if not shape.num_train_unlabeled + shape.num_eval_unlabeled:
+            return self.left_out
+        parts = [f"{shape.num_eval_labeled:,} of {shape.num_eval:,} evaluation images"]
+        if not self.is_union:
+            parts.insert(0, f"{shape.num_train_labeled:,} of {shape.num_train:,} training images")
+        return (f"{' and '.join(parts)} have a label; metrics that need labels are over these.", *self.left_out)
 
     def to(self, device: torch.device) -> "ImageData":
         if self.unlabeled is None:
@@ -254,12 +300,18 @@ def adjoined(first: Tensor, second: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Epoch:
-    """One finished epoch. ``state`` gives what ``train`` needs to go on from here; it is called only to be saved."""
+    """One finished epoch. ``state`` gives what ``train`` needs to go on from here; it is called only to be saved.
+
+    metrics: a label metric that is NaN, for want of labels, is left out.
+    """
 
     number: int
     total: int
     metrics: Mapping[str, float]
     state: Callable[[], State]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", without_unknown(self.metrics))
 
 
 @dataclass(frozen=True)
@@ -268,13 +320,17 @@ class Result:
 
     weights: state dicts by part ("backbone", "head", ...). arrays: NumPy arrays by name, read-only when read back.
     facts: plain values that later stages or reports need (network name, chosen head, warnings counted).
-    metrics: the stage's final numbers, a subset of METRICS.
+    metrics: the stage's final numbers, a subset of METRICS; a label metric that is NaN, for want of labels, is left
+        out.
     """
 
     weights: Mapping[str, State] = field(default_factory=dict)
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "metrics", without_unknown(self.metrics))
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,7 @@
 """Which metrics looked at labels: said here, once, and readable without loading anything heavy."""
 
+from collections.abc import Mapping
+
 LABEL_METRICS: frozenset[str] = frozenset(
     {
         "acc",
@@ -31,6 +33,15 @@ _LABEL_FREE = frozenset({"assignment_nmi"})
 
 PROBE_SUFFIX = "_probe"
 """The slot of every stage that trains a classifier on labels to judge features ends so."""
+
+
+def without_unknown(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Leave out the label metrics that are NaN, which is what their functions give where no label is known.
+
+    Every epoch and every result passes here (see ``interfaces``), so that no stage has to ask whether there are labels.
+    A NaN of any other metric stays: it means that the method has diverged.
+    """
+    return {name: value for name, value in metrics.items() if value == value or not looks_at_labels(name)}
 
 
 def looks_at_labels(metric_name: str) -> bool:

@@ -173,14 +173,10 @@ def limits(
         met = probe_shape if probe_shape is not None and is_probe(stage) else shape
         for name, sentence in stage.limits(by_slot[slot], met):
             yield f"{slot}.{name}", sentence
-    for slot, config in by_slot.items():
-        if slot == "kmeans" and is_scan_s:
-            continue
-        if shape.num_classes == 0 and getattr(config, "num_clusters", None) == 0:
-            yield (
-                f"{slot}.num_clusters",
-                f"{slot}.num_clusters is 0, as many as there are classes, but the data set has no labels; set a number",
-            )
+        for name, sentence in getattr(stage, "limits_with", _no_limits)(by_slot[slot], by_slot, met):
+            yield f"{slot}.{name}", sentence
+        if slot != "kmeans" or not is_scan_s:
+            yield from _unknown_numbers(slot, by_slot[slot], shape)
     yield from _missing_spaces(method, pretext, by_slot, shape)
     yield from _lost_sobel(method, pretext, by_slot)
     if "neighbors" in by_slot and "scan" in by_slot:
@@ -189,6 +185,29 @@ def limits(
             yield (
                 "scan.num_neighbors",
                 f"scan.num_neighbors is {wanted}, but only {mined} are mined; raise neighbors.num_neighbors",
+            )
+
+
+def _no_limits(config: Any, others: Mapping[str, Any], shape: "DataShape") -> Iterator[tuple[str, str]]:
+    yield from ()
+
+
+def _unknown_numbers(slot: str, config: Any, shape: "DataShape") -> Iterator[tuple[str, str]]:
+    """Numbers of clusters that are to be as many as there are classes, where that is no number to cluster by."""
+    counted = settings.active(config)
+    for name in ("num_clusters", "final_clusters"):
+        if name not in counted or getattr(config, name) != 0:
+            continue
+        if shape.num_classes == 0:
+            yield (
+                f"{slot}.{name}",
+                f"{slot}.{name} is 0, as many as there are classes, but the data set has no labels; set a number",
+            )
+        elif shape.num_classes > shape.num_train:
+            yield (
+                f"{slot}.{name}",
+                f"{slot}.{name} is 0, as many as the {shape.num_classes} classes, but there are only {shape.num_train} "
+                "training images; set a number, or take more images",
             )
 
 

@@ -41,7 +41,7 @@ REQUIRED: Mapping[str, str] = {
 LITERAL = ("NAMESPACE", "INPUTS", "TRAINS_ON_LABELS", "WEIGHTS", "ARRAYS", "FACTS")
 """What is read from the text, and so must be written out; SEEDED_BY too, where it is there."""
 _PLAIN = (bool, int, float, str)
-OPTIONAL_FUNCTIONS = ("classifier", "figures", "sized")
+OPTIONAL_FUNCTIONS = ("classifier", "figures", "limits_with", "sized")
 PRETEXT_SLOT = "pretext"
 PROBED = "probed"
 """The input of a probe: the result of the last stage that leaves a backbone."""

@@ -119,6 +119,7 @@ def headline(summary: Summary) -> list[str]:
     lines = []
     if summary.is_smoke:
         lines.append("A smoke test: few epochs and settings, so these numbers mean nothing by themselves.")
+    lines += summary.launch.facts.get("data", [])
     collapsed = _collapsed(summary)
     ends = [f"Collapsed to one cluster: {collapsed} of {_count_done(summary)} finished trials."] if collapsed else []
     if summary.best is None:

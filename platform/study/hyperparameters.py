@@ -95,7 +95,25 @@ def value_error(config: type[Any], name: str, value: Any, shown: str) -> str | N
     sentence = (settings.fault(config, name, value, shown) or "").rstrip(".")
     if sentence and _looks_like_percent(config, name, value):
         return f"{sentence}. It looks like percent; as a share write {value / 100:g}."
+    meant = _number_meant(config, name, value) if sentence else None
+    if meant is not None:
+        return f"{sentence}. Write {meant}."
     return f"{sentence}." if sentence else None
+
+
+def _number_meant(config: type[Any], name: str, value: Any) -> int | float | None:
+    """The number that a text ('20', '1_000') or a float (1e2) stands for, if the setting may be that number."""
+    kind = settings.kind_of(config, name)
+    if kind not in (int, float) or isinstance(value, bool):
+        return None
+    try:
+        number = float(str(value).replace("_", ""))
+    except ValueError:
+        return None
+    if not math.isfinite(number) or kind is int and not number.is_integer():
+        return None
+    meant = int(number) if kind is int else number
+    return meant if settings.rules(config)[name].admits(meant) else None
 
 
 def _looks_like_percent(config: type[Any], name: str, value: Any) -> bool:

@@ -1,5 +1,6 @@
 """Matrices of features: what is read, how it is divided, and which files are refused."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -119,3 +120,61 @@ def test_augmentations_refuse_features(parts: Path) -> None:
     draws = BatchRandom(torch.Generator().manual_seed(0), 2)
     with pytest.raises(ValueError, match=r"must be uint8 of shape .* but are torch.float32 of shape \(2, 4, 1, 1\)"):
         augment.AUGMENTATIONS["eval"](rows, draws, augment.Norm((0.5,), (0.5,)))
+
+
+def _flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    for place in range(len(content) // 4, len(content) // 2):
+        content[place] ^= 0x55
+    path.write_bytes(bytes(content))
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "cut": lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]),
+    "empty": lambda path: path.write_bytes(b""),
+    "flipped": _flipped,
+    "no NumPy file": lambda path: path.write_bytes(b"<html></html>" * 100),
+    "header alone": lambda path: path.write_bytes(path.read_bytes()[:20]),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "damage"),
+    # Plain arrays have no checksum: other bytes are other numbers.
+    [
+        (kind, damage)
+        for kind in ("npz", "compressed", "npy", "labels")
+        for damage in DAMAGE
+        if damage != "flipped" or kind in ("npz", "compressed")
+    ],
+)
+def test_a_damaged_file_is_refused_in_a_sentence(tmp_path: Path, kind: str, damage: str) -> None:
+    matrix = np.random.default_rng(0).normal(size=(40, 8))
+    root, labels = tmp_path / ("x.npz" if kind in ("npz", "compressed") else "x.npy"), tmp_path / "y.npy"
+    if root.suffix == ".npz":
+        (np.savez_compressed if kind == "compressed" else np.savez)(root, features=matrix)
+    else:
+        np.save(root, matrix)
+    np.save(labels, np.arange(40) % 2)
+    damaged = labels if kind == "labels" else root
+    DAMAGE[damage](damaged)
+    with pytest.raises(DataError, match=rf"{damaged.name}"):
+        read(root, labels=str(labels) if root.suffix == ".npy" else "", protocol="union")
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_a_file_of_the_other_kind_than_its_name_says_is_refused(tmp_path: Path, columns: int) -> None:
+    np.save(tmp_path / "x.npy", MATRIX[:, :columns])
+    (tmp_path / "x.npy").rename(tmp_path / "x.npz")
+    with pytest.raises(DataError, match=r"x.npz is no .npz file in spite of its name. Write it again with numpy.savez"):
+        read(tmp_path / "x.npz")
+    np.savez(tmp_path / "y.npz", features=MATRIX)
+    (tmp_path / "y.npz").rename(tmp_path / "y.npy")
+    with pytest.raises(DataError, match="y.npy is no .npy file in spite of its name. Write it again with numpy.save"):
+        read(tmp_path / "y.npy")
+
+
+def test_rows_that_are_all_the_same_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", features=np.ones((10, 4)))
+    with pytest.raises(DataError, match="all 10 rows of features are the same, so there is nothing to learn from"):
+        read(tmp_path / "x.npz")

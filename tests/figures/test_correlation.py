@@ -49,3 +49,14 @@ def test_features_that_are_few_or_all_alike_are_drawn(num: int) -> None:
     few = replace(DATA, eval=Split(DATA.eval.images_NCHW[:num], LABELS[:num]))
     places = of_results.features_by_class(alike, few)["features"].draw().axes[0].collections[0].get_offsets()
     assert len(places) == num
+
+
+@pytest.mark.parametrize("num_known", [0, 1, 7])
+def test_features_are_colored_by_class_where_it_is_known(num_known: int) -> None:
+    features_ND = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
+    labels_N = torch.where(torch.arange(40) < num_known, LABELS[:40], -1)
+    few = replace(DATA, eval=Split(DATA.eval.images_NCHW[:40], labels_N))
+    drawn = of_results.features_by_class(Result(arrays={"features_eval": features_ND}), few)
+    assert bool(drawn) == bool(num_known)
+    if drawn:
+        assert len(drawn["features"].draw().axes[0].collections[0].get_offsets()) == num_known

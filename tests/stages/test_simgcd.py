@@ -305,7 +305,23 @@ def test_what_the_data_forbids_is_named(data: ImageData, changes: dict[str, Any]
 
 def test_data_without_labels_is_refused_before_anything_starts() -> None:
     found = dict(simgcd.limits(config(num_clusters=5), DataShape(120, 60, 0, 1, 8)))
-    assert found == {"known_classes": "known_classes needs labels of the known classes, but the data set has none"}
+    sentence = "known_classes needs labels of the known classes, but no training image has one; take another method"
+    assert found == {"known_classes": sentence}
+
+
+def test_labels_of_evaluation_images_alone_are_no_labels_to_learn_from() -> None:
+    shape = DataShape(120, 60, 4, 1, 8, num_train_unlabeled=120)
+    assert "no training image has one" in dict(simgcd.limits(config(), shape))["known_classes"]
+
+
+@pytest.mark.parametrize(("sizes", "is_refused"), [((1, 0, 9), True), ((2, 0, 9), False), ((0, 9, 9), True)])
+def test_a_share_that_leaves_no_label_is_refused_before_anything_starts(
+    sizes: tuple[int, ...], is_refused: bool
+) -> None:
+    # Of three classes one is known, and half of its labels may be seen.
+    shape = DataShape(120, 60, 3, 1, 8, num_train_unlabeled=120 - sum(sizes), class_sizes=sizes)
+    found = dict(simgcd.limits(config(known_classes=1, labeled_share=0.5), shape))
+    assert ("labeled_share must give some image a label" in found.get("labeled_share", "")) == is_refused
 
 
 def test_half_of_the_classes_are_known_unless_a_number_says_otherwise() -> None:

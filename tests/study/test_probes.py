@@ -119,7 +119,9 @@ def test_a_probe_dataset_without_probes_is_refused(write: Write) -> None:
     [
         (DataShape(100, 50, 10, 3, 8), "images of 3 channels, but the networks of this study take images of one"),
         (DataShape(100, 50, 10, 1, 28), "images are 28 px, but the networks of this study saw 8 px. Write image_size"),
-        (DataShape(100, 50, 0, 1, 8), "probes learn from labels, but this data set has none"),
+        (DataShape(100, 50, 0, 1, 8), "probes need labels, but no training image of this data set has one"),
+        (DataShape(100, 50, 10, 1, 8, False, 100), "probes need labels, but no training image of this data set has"),
+        (DataShape(100, 50, 10, 1, 8, False, 0, 50), "but no evaluation image of this data set has one"),
         (DataShape(100, 50, 10, 64, 1, True), "has features"),
     ],
 )  # fmt: skip

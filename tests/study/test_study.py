@@ -161,6 +161,15 @@ def test_a_wrong_key_or_value_of_the_page(write: Write, text: str, error: str) -
     assert refusal(write, text).startswith(error)
 
 
+WHOLE = "fixed.spc.epochs: spc.epochs must be a whole number, at least 1,"
+
+
+@pytest.mark.parametrize("written", ["20.5", "'0'", "1e-1", "ten", "nan", "1e999"])
+def test_no_number_is_proposed_that_the_setting_cannot_be(write: Write, written: str) -> None:
+    said = refusal(write, f"method: spc\nfixed: {{spc.epochs: {written}}}\n")
+    assert WHOLE in said and "Write" not in said
+
+
 @pytest.mark.parametrize(
     ("lines", "error"),
     [
@@ -188,6 +197,18 @@ def test_a_wrong_key_or_value_of_the_page(write: Write, text: str, error: str) -
         (
             "fixed: {spc.epochs: true}",
             "fixed.spc.epochs: spc.epochs must be a whole number, at least 1, but is True.",
+        ),
+        *(
+            (
+                f"fixed: {{spc.epochs: {written}}}",
+                f"{WHOLE} but is {shown}. It is: passes over the images. Write {meant}.",
+            )
+            for written, shown, meant in (
+                ("1e2", "100.0", "100"),
+                ("1_000", "'1_000'", "1000"),
+                ("'20'", "'20'", "20"),
+                ("5.0", "5.0", "5"),
+            )
         ),
         (
             "fixed: {spc.epochs: ten}",

@@ -182,8 +182,8 @@ def test_scan_cannot_use_more_neighbors_than_are_mined() -> None:
             "spc",
             "spc__top_fraction_per_class",
             0.005,
-            "top_fraction_per_class must take at least one image per class, but 0.005 of 100 images is less; raise it "
-            "to 0.01",
+            "top_fraction_per_class must take at least one image per cluster, but 0.005 of 100 images is less; raise "
+            "it to 0.01",
         ),
     ],
 )
@@ -201,6 +201,62 @@ def test_a_setting_that_the_data_set_cannot_carry_is_named(
     own = {name: each for name, each in small.items() if name.split("__")[0] in pipeline.stages(method)}
     assert limits(shape, method, **own) == {}
     assert limits(shape, method, **{**own, key: value}) == {key.replace("__", "."): sentence}
+
+
+FEW = {"pretext__batch_size": 30, "neighbors__num_neighbors": 20, "scan__batch_size": 30, "spc__batch_size": 30}
+
+
+@pytest.mark.parametrize(
+    ("num_images", "basis", "num_clusters", "sentence"),
+    [
+        (33, "dataset", 10, "but 0.03 of 33 images is less; raise it to 0.031"),
+        (100, "class_expected", 20, "but 0.03 of 5 images is less; raise it to 0.2"),
+        (100, "class_expected", 0, "but 0.03 of 10 images is less; raise it to 0.1"),
+        (100, "class_expected", 60, "but 0.03 of 1.66667 images is less; raise it to 0.6"),
+        (100, "class_expected", 3, ""),
+    ],
+)
+@pytest.mark.parametrize("num_classes", [0, 10])
+def test_the_strong_set_of_spc_can_have_an_image_of_each_cluster(
+    num_images: int, basis: str, num_clusters: int, sentence: str, num_classes: int
+) -> None:
+    shape = dataclasses.replace(DIGITS, num_train=num_images, num_eval=20, num_classes=num_classes)
+    changes = {**FEW, "scan__num_clusters": num_clusters, "spc__graph_neighbors": 20}
+    changes |= {"spc__top_fraction_basis": basis, "spc__top_fraction_per_class": 0.03 if sentence else 0.04}
+    found = limits(shape, "spc", **changes).get("spc.top_fraction_per_class", "")
+    if num_clusters == 0 and num_classes == 0:
+        assert found == ""  # the number of clusters is refused instead
+        return
+    assert found.endswith(sentence) and bool(found) == bool(sentence)
+    if sentence:
+        raised = float(sentence.rpartition(" ")[2])
+        assert "spc.top_fraction_per_class" not in limits(
+            shape, "spc", **{**changes, "spc__top_fraction_per_class": raised}
+        )
+
+
+COUNTED = [
+    (method, f"{slot}.{name}")
+    for method in sorted(pipeline.METHODS)
+    for slot, stage in pipeline.stages(method).items()
+    for name in ("num_clusters", "final_clusters")
+    if name in settings.rules(stage.Config)
+]
+
+
+@pytest.mark.parametrize(("method", "name"), COUNTED)
+def test_as_many_clusters_as_classes_must_fit_the_images(method: str, name: str) -> None:
+    shape = dataclasses.replace(DIGITS, num_train=8, num_eval=8)
+    sentence = limits(shape, method)[name]
+    assert "as many as the 10 classes, but there are only 8 training images" in sentence or "but is 100" in sentence
+    assert name not in limits(dataclasses.replace(DIGITS, num_train=200), method)
+
+
+def test_pairs_of_one_class_need_labels_of_training_images() -> None:
+    changes = {"scan__same_class_only": True, "scan__num_clusters": 3}
+    without = dataclasses.replace(DIGITS, num_train_unlabeled=DIGITS.num_train)
+    assert "no training image has one" in limits(without, **changes)["scan.same_class_only"]
+    assert limits(DIGITS, **changes) == {}
 
 
 def test_the_labeled_part_of_a_batch_is_below_the_batch() -> None:

@@ -2,7 +2,7 @@
 
 Sets that consist of image files stay in them where ``stream`` says so, or where they are large and do not fit; then
 they are decoded by other processes while the device works (see ``decode_workers``).
-Axes: N images, C channels, H height, W width, L 256 grey levels.
+Axes: N images, C channels, H height, W width.
 """
 
 import os
@@ -16,9 +16,10 @@ from torch import Tensor
 
 from .. import settings
 from ..interfaces import ImageData, Split
-from . import decoder, features, fingerprints, folders, public_sets
-from .decode_workers import Decoders, FileImages
-from .loaded import DataError, Raw, fixed_order, shortened
+from . import decoder, features, fingerprints, folders, moments, public_sets
+from .decode_workers import MANY, Decoders, FileImages
+from .loaded import DataError, Raw, shortened
+from .own_images import layout, reader
 from .splits import joined, limited, named, resized
 
 MIN_IMAGE_SIZE_PX = 8
@@ -28,16 +29,21 @@ LARGE_BYTES = 2 * 2**30
 SHARE_OF_DEVICE = 0.5
 """Of the device's free memory, what a large set may take; the rest is for networks and for other trials."""
 
-MANY = 2000
-"""Files from which on other processes decode them even where they are all read at once."""
-
-NUM_FOR_MOMENTS = 2048
+_WAY_PAST = "\nskip_unreadable: true in the study's dataset (name: folder) leaves such files out."
 PLACES = ("root", "download", "stream", "keep_decoded")
 """Fields of a Spec that say where a data set is and how it is read, not what it is."""
 
 _LISTS = ("classes", "labels")
 _PATHS = ("root", *_LISTS)
-_BY_DEFAULT = {"resize": "bilinear", "normalization": "data"}
+_SEEN = (*_LISTS, "skip_unreadable")
+"""Fields whose effect is seen in the images and labels themselves."""
+
+_BY_DEFAULT: Mapping[str, settings.Plain] = {
+    "resize": "bilinear",
+    "normalization": "data",
+    "fit": "crop",
+    "skip_unreadable": False,
+}
 """Values of a Spec under which it means what it meant before it had these fields, and under which they are left out."""
 _PUBLIC = ("mnist", "cifar10", "cifar20", "cifar100", "stl10")
 _TREES = ("tiny_imagenet", "imagenet", "folder")
@@ -55,7 +61,8 @@ class Spec:
     )
     root: str = settings.setting(
         "data",
-        "folder that holds the files, relative to the current directory; for features the .npz or .npy file",
+        "folder that holds the files, relative to the current directory; for name: folder also a zip or tar of images,"
+        " or a .npz or .npy file of images; for features the .npz or .npy file",
         when={"name": (*_PUBLIC, *_TREES, "features")},
     )
     protocol: str = settings.setting(
@@ -92,14 +99,28 @@ class Spec:
         " ImageNet were trained (DINO, torchvision)",
         choices=("data", "imagenet"),
     )
+    fit: str = settings.setting(
+        "crop",
+        "how an image that is no square becomes one: crop keeps the middle, stretch resizes both sides, pad adds black"
+        " bars",
+        choices=("crop", "stretch", "pad"),
+        when={"name": ("folder",)},
+    )
+    skip_unreadable: bool = settings.setting(
+        False,
+        "leave out files that cannot be read as images; every file is read once before anything starts, and the report"
+        " says how many were left out",
+        when={"name": ("folder",)},
+    )
     download: bool = settings.setting(False, "fetch missing files where the data set is public", when={"name": _PUBLIC})
     classes: str = settings.setting(
         "", "text file that lists the classes to keep, one in a line; empty keeps all", when={"name": _TREES}
     )
     labels: str = settings.setting(
         "",
-        "table (CSV) with the columns file and label for images without class folders; for features the .npy file"
-        " with their labels",
+        "folders: the names of the class folders; none: images at any depth, without labels; or a table (CSV) with the"
+        " columns file and label; empty: class folders where there are some. For features the .npy file with their"
+        " labels",
         when={"name": ("folder", "features")},
     )
     unlabeled: bool = settings.setting(
@@ -135,8 +156,8 @@ class Spec:
             errors.append(("image_size", f"image_size must be 0 for features, but is {self.image_size}."))
         if self.stream == "always" and not self.size_px and self.name == "folder":
             errors.append(("stream", "stream: always needs an image_size above 0, so that all images have one size."))
-        if self.classes and self.labels:
-            errors.append(("classes", "classes names class folders, which images with a table of labels do not have."))
+        if self.classes and self.labels not in ("", layout.FOLDERS):
+            errors.append(("classes", f"classes names class folders, which labels: {self.labels} does not look at."))
         if errors:
             raise settings.SettingsError(errors)
 
@@ -158,7 +179,8 @@ def meaning(fields: Mapping[str, settings.Plain]) -> dict[str, settings.Plain]:
 
 def located(fields: Mapping[str, settings.Plain]) -> dict[str, settings.Plain]:
     """The fields of a Spec with paths that do not depend on the current directory, which a trial's process changes."""
-    paths = {name: str(Path(str(fields[name])).absolute()) for name in _PATHS if fields.get(name)}
+    named = {name: str(fields[name]) for name in _PATHS if fields.get(name) not in (None, "", *layout.WORDS)}
+    paths = {name: str(Path(path).absolute()) for name, path in named.items()}
     return {**fields, **paths}
 
 
@@ -192,6 +214,7 @@ def load(spec: Spec, device: torch.device | None = None) -> ImageData:
     unlabeled = None if raw.unlabeled is None else resized(raw.unlabeled, spec.image_size, spec.resize)
     by_files = _is_by_files(spec, train, evaluation)
     if by_files:
+        _refuse_empty_files(_parts(train, evaluation))
         fingerprint = fingerprints.of_files(_meaning(spec), _parts(train, evaluation))
         train, evaluation = _on_device_if_it_fits(spec, train, evaluation, device)
     else:
@@ -202,7 +225,8 @@ def load(spec: Spec, device: torch.device | None = None) -> ImageData:
     if spec.normalization == "imagenet":
         mean, std = public_sets.IMAGENET_MEAN, public_sets.IMAGENET_STD
     if not mean and spec.name != "features":
-        mean, std = _moments(spec.name, _sampled(train) if by_files else train.images_NCHW[:])
+        pixels_NCHW = moments.sampled(train) if by_files else train.images_NCHW[:]
+        mean, std = moments.of_pixels(spec.name, pixels_NCHW)
     return ImageData(
         spec.name,
         train,
@@ -213,7 +237,8 @@ def load(spec: Spec, device: torch.device | None = None) -> ImageData:
         fingerprint,
         unlabeled,
         raw.class_groups,
-        str(Path(spec.root).absolute()) if spec.name in _TREES else "",
+        raw.root,
+        raw.left_out,
     )
 
 
@@ -239,25 +264,20 @@ def _named(raw: Raw) -> Raw:
 
 
 def _tree(spec: Spec, root: Path, one_part: bool) -> Raw:
-    if spec.name == "imagenet":
-        tree = folders.imagenet(root, spec.classes)
-    elif spec.name == "tiny_imagenet":
-        tree = folders.tiny_imagenet(root, spec.classes)
-    else:
-        tree = folders.folder(root, one_part, spec.classes, spec.labels)
-    decoders, folder = Decoders(spec.size_px, is_bicubic=spec.resize == "bicubic"), os.path.join(root, "")
-    train, evaluation = (
-        Split(FileImages(part.paths, decoders), part.labels_N, tuple(path.removeprefix(folder) for path in part.paths))
-        for part in (tree.train, tree.eval)
-    )
+    is_bicubic = spec.resize == "bicubic"
     if spec.name == "folder":
-        return Raw(train, evaluation, tree.class_names)
-    return Raw(train, evaluation, tree.class_names, public_sets.IMAGENET_MEAN, public_sets.IMAGENET_STD)
+        how = decoder.How(spec.fit, as_shown=True, is_bicubic=is_bicubic)
+        choices = reader.Choices(spec.labels, spec.classes, one_part, spec.size_px, how, spec.skip_unreadable)
+        return reader.read(root, choices)
+    find = folders.imagenet if spec.name == "imagenet" else folders.tiny_imagenet
+    decoders = Decoders(spec.size_px, how=decoder.How(is_bicubic=is_bicubic))
+    raw = reader.in_files(find(root, spec.classes), decoders, root)
+    return replace(raw, mean=public_sets.IMAGENET_MEAN, std=public_sets.IMAGENET_STD)
 
 
 def _meaning(spec: Spec) -> dict[str, settings.Plain]:
     """What of a Spec decides the images; what its lists hold is seen in the images and labels themselves."""
-    left_out = (*PLACES, *_LISTS)
+    left_out = (*PLACES, *_SEEN)
     effective = settings.effective(spec).items()
     return {name: value for name, value in effective if name not in left_out and _BY_DEFAULT.get(name) != value}
 
@@ -271,6 +291,14 @@ def _is_by_files(spec: Spec, train: Split, evaluation: Split) -> bool:
     if not isinstance(train.images_NCHW, FileImages):
         return False
     return spec.stream == "always" or _num_bytes(train, evaluation) > LARGE_BYTES
+
+
+def _refuse_empty_files(parts: Sequence[Split]) -> None:
+    """Of a set whose files are not all read before it is used: what a look at their sizes finds."""
+    paths = [path for part in parts for path in part.images_NCHW.paths]  # type: ignore[attr-defined]
+    empty = [path for path in paths if not os.path.exists(path) or not os.path.getsize(path)]
+    if empty:
+        raise DataError(shortened([f"{path} is empty (0 bytes), or not there." for path in empty]) + _WAY_PAST)
 
 
 def _num_bytes(train: Split, evaluation: Split) -> int:
@@ -316,43 +344,25 @@ def _decoded(root: Path, paths: Sequence[str], like: FileImages) -> Tensor:
     """All these images, by other processes where they are many."""
     size_px = like.decoders.size_px
     if size_px and len(paths) >= MANY:
-        return FileImages(paths, like.decoders).whole(torch.device("cpu"))
+        try:
+            return FileImages(paths, like.decoders).whole(torch.device("cpu"))
+        except DataError as error:
+            raise DataError(shortened(list(like.decoders.unreadable(paths).values())) + _WAY_PAST) from error
     images, errors = [], []
     for path in paths:
         try:
-            image_HWC = np.array(decoder.decoded(path, size_px, is_bicubic=like.decoders.is_bicubic))
+            image_HWC = np.array(decoder.decoded(path, size_px, like.decoders.how))
             images.append(torch.from_numpy(image_HWC).permute(2, 0, 1).contiguous())
         except decoder.Unreadable as error:
             errors.append(str(error))
     if errors:
-        raise DataError(shortened(errors))
+        raise DataError(shortened(errors) + _WAY_PAST)
     sizes: set[tuple[int, ...]] = {tuple(image_CHW.shape[1:]) for image_CHW in images}
     if len(sizes) > 1 or any(len(set(sides)) > 1 for sides in sizes):
         shown = ", ".join(f"{width}x{height}" for height, width in sorted(sizes)[:3])
         raise DataError(
             f"Images in {root} must be squares of one size while image_size is 0, but there are {len(sizes)} sizes,"
-            f" among them {shown} px. Set image_size to the side that all should have."
+            f" among them {shown} px. Set image_size to the side that all should have; fit says how they become"
+            " squares."
         )
     return torch.stack(images)
-
-
-def _sampled(train: Split) -> Tensor:
-    """The pixels of some training images, always the same ones."""
-    return train.images_NCHW[fixed_order(len(train), purpose=2)[:NUM_FOR_MOMENTS].sort().values]
-
-
-def _moments(name: str, images_NCHW: Tensor) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, exact: from a count of the levels, in float64."""
-    levels_L = torch.arange(256, dtype=torch.float64) / 255
-    means, stds = [], []
-    for images_NHW in images_NCHW.cpu().unbind(1):
-        share_L = torch.bincount(images_NHW.flatten(), minlength=256).double() / images_NHW.numel()
-        mean = (share_L * levels_L).sum()
-        means.append(mean.item())
-        stds.append((share_L * (levels_L - mean) ** 2).sum().sqrt().item())
-        if share_L.max() == 1:
-            raise DataError(
-                f"Every training pixel of channel {len(means) - 1} of {name!r} has the same value, so there is nothing"
-                " to learn from. Look at the images, or set root to others."
-            )
-    return tuple(means), tuple(stds)

@@ -82,20 +82,20 @@ class Kept:
         os.close(self.fd)
 
 
-def opened(paths: Sequence[str], size_px: int, *, is_bicubic: bool = False) -> Kept | None:
+def opened(paths: Sequence[str], size_px: int, how: str = "") -> Kept | None:
     """Open the cache of these images, or create it.
 
     Args:
         paths: all image files of the data set.
         size_px: side of the decoded images.
-        is_bicubic: how they were resized; images of either kind have a cache of their own.
+        how: what else decides their pixels.
 
     Returns:
         The cache; None, with a warning, if it cannot be created.
     """
     try:
         folder = _folder()
-        file = folder / f"{_digest(paths, size_px, is_bicubic)}.pixels"
+        file = folder / f"{_digest(paths, size_px, how)}.pixels"
         if not file.exists():
             _remove_unused(folder)
             _make(file, len(paths), 3 * size_px * size_px)
@@ -116,12 +116,12 @@ def _folder() -> Path:
     return folder
 
 
-def _digest(paths: Sequence[str], size_px: int, is_bicubic: bool) -> str:
-    kernel = "bicubic " if is_bicubic else ""
-    digest = hashlib.sha256(f"{size_px} {kernel}{_boot()}".encode())
+def _digest(paths: Sequence[str], size_px: int, how: str) -> str:
+    digest = hashlib.sha256(f"{size_px} {how}{_boot()}".encode())
     for path in paths:
         found = os.stat(path)
-        digest.update(f"{os.path.abspath(path)}\0{found.st_size} {found.st_mtime_ns}\n".encode())
+        text = f"{os.path.abspath(path)}\0{found.st_size} {found.st_mtime_ns}\n"
+        digest.update(text.encode("utf-8", "surrogateescape"))  # a file name need not be UTF-8
     return digest.hexdigest()[:32]
 
 

@@ -31,11 +31,15 @@ from torch import Tensor
 
 from . import decode_cache, decoder
 from .decode_cache import Kept
+from .decoder import AS_PUBLISHED, How
 from .loaded import DataError, shortened
 
 RING_BYTES = 256 * 2**20
 SMALLEST_RING = 64
 JOIN_TIMEOUT_S = 5.0
+MANY = 2000
+"""Files from which on other processes decode them even where they are all read at once."""
+
 CHUNK = 16
 """Files in one message to a worker."""
 
@@ -106,12 +110,12 @@ class Decoders:
     Args:
         size_px: side of the decoded images; 0 where images keep their sizes, and then nothing can be decoded here.
         num_workers: 0 takes as many as torch has threads at the first request, which is what a trial's CPUs are.
-        is_bicubic: they are resized by a cubic kernel instead of a linear one.
+        how: they become squares and RGB.
     """
 
-    def __init__(self, size_px: int, num_workers: int = 0, *, is_bicubic: bool = False) -> None:
+    def __init__(self, size_px: int, num_workers: int = 0, *, how: How = AS_PUBLISHED) -> None:
         self.size_px = size_px
-        self.is_bicubic = is_bicubic
+        self.how = how
         self.num_workers = num_workers
         self._kept: Kept | None = None
         self._work: _Work | None = None
@@ -123,7 +127,9 @@ class Decoders:
             paths: all files of the data set; the cache is opened with the first request.
         """
         assert self._work is None
-        self._kept = decode_cache.opened(paths, self.size_px, is_bicubic=self.is_bicubic)
+        # The name of an older cache stays what it was.
+        how = "" if self.how == AS_PUBLISHED else " ".join((*self.how.words(), ""))
+        self._kept = decode_cache.opened(paths, self.size_px, how)
         if self._kept is not None:
             weakref.finalize(self, self._kept.close)
 
@@ -155,6 +161,28 @@ class Decoders:
             for row in sorted(set(range(len(paths))) - set(missing)):
                 self._kept.read(paths[row], images_BHWC[row])
         return images_BHWC.permute(0, 3, 1, 2)
+
+    def unreadable(self, paths: Sequence[str]) -> dict[str, str]:
+        """Read all these files once, and say for each that cannot be decoded why, in a sentence."""
+        step = max(1, self.num_slots // 4) if self.size_px else len(paths)
+        found: dict[str, str] = {}
+        for first in range(0, len(paths), max(1, step)):
+            part = paths[first : first + step]
+            if self.size_px and len(paths) >= MANY:
+                try:
+                    self.take(part)
+                    continue
+                except DataError:
+                    pass  # one of them; it does not say which
+            for path in part:
+                try:
+                    decoder.decoded(path, self.size_px, self.how)
+                except decoder.Unreadable as error:
+                    found[path] = str(error)
+        if self._work is not None:
+            self._work.close()  # they may start again with a cache
+            self._work = None
+        return found
 
     def announce(self, paths: Sequence[str]) -> None:
         """Decode these files next, in this order, as far as there is room."""
@@ -194,7 +222,7 @@ class _Work:
             memory = mmap.mmap(ring.fileno(), 0)
             self._ring_SHWC = torch.frombuffer(memory, dtype=torch.uint8).view(num_slots, size_px, size_px, 3)
             command = [sys.executable, "-I", str(Path(decoder.__file__))]
-            command += map(str, (ring.fileno(), size_px, int(like.is_bicubic)))
+            command += [str(ring.fileno()), str(size_px), *like.how.words()]
             passed = [ring.fileno()]
             if keep is not None:
                 command += [str(keep.fd), str(keep.first_byte)]

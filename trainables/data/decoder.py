@@ -2,7 +2,7 @@
 
 As a program this file is run by its path, so that it starts in a moment: it imports neither torch nor this package.
 
-    python -I decoder.py RING_FD SIZE_PX IS_BICUBIC [KEPT_FD FIRST_BYTE]
+    python -I decoder.py RING_FD SIZE_PX FIT AS_SHOWN IS_BICUBIC [KEPT_FD FIRST_BYTE]
 
 reads jobs from stdin, [[slot, path, place], ...] as one line of JSON each, writes the pixels of each file into its slot
 of the ring, and answers a job with one line on stdout: a JSON list of its errors, [[path, sentence], ...]. It ends with
@@ -18,52 +18,106 @@ import json
 import mmap
 import os
 import signal
+import struct
 import sys
+import zlib
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+
+_ORIENTATION = 0x0112
+"""EXIF's tag; 1 is upright."""
 
 
 class Unreadable(ValueError):
     """A file cannot be read as an image. The text names the file, the rule it breaks and the way out."""
 
 
-def decoded(path: str, size_px: int, *, is_bicubic: bool = False) -> Image.Image:
-    """Decode one image file to RGB.
+class How(NamedTuple):
+    """How a file becomes a square of RGB pixels.
+
+    Attributes:
+        fit: how an image that is no square becomes one: "crop" resizes the shorter side and keeps the middle, "stretch"
+            resizes both sides, "pad" resizes the longer side and adds black bars.
+        as_shown: as a viewer shows it: turned as its EXIF orientation says, and transparent parts over white. Published
+            sets are read without, as their authors did.
+        is_bicubic: resized by a cubic kernel instead of a linear one.
+    """
+
+    fit: str = "crop"
+    as_shown: bool = False
+    is_bicubic: bool = False
+
+    def words(self) -> list[str]:
+        """The same for a command line."""
+        return [self.fit, str(int(self.as_shown)), str(int(self.is_bicubic))]
+
+
+AS_PUBLISHED = How()
+
+
+def decoded(path: str, size_px: int, how: How = AS_PUBLISHED) -> Image.Image:
+    """Decode one image file to RGB. Gray levels of 16 bits are scaled to 8; of an animation the first image is taken.
 
     Args:
         path: of the file.
-        size_px: the shorter side is resized to it, and the middle square is kept; 0 keeps the whole image.
-        is_bicubic: by a cubic kernel instead of a linear one.
+        size_px: side of the square; 0 keeps the whole image as it is.
 
     Raises:
-        Unreadable: the file is missing, empty, cut short, no image, or deeper than 8 bits.
+        Unreadable: the file is missing, empty, cut short, no image, deeper than 16 bits, or too large to be decoded.
     """
     try:
         if os.stat(path).st_size == 0:
             raise Unreadable(f"{path} is empty (0 bytes). Copy it again, or remove it.")
         with Image.open(path) as image:
-            deep = image.mode[:1] in ("I", "F")
             if size_px:
                 # The decoder's own reduction takes the largest power of two that leaves both sides at least this long.
                 image.draft("RGB", (size_px, size_px))
             image.load()
-            # Not for images that are RGB already: it would copy them.
-            rgb = image if image.mode == "RGB" else image.convert("RGB")
-    # Pillow raises SyntaxError for a broken PNG chunk and ValueError for a broken header.
-    except (OSError, SyntaxError, Image.DecompressionBombError, ValueError) as error:
+            shown = _turned(image) if how.as_shown else image
+            rgb = _rgb(path, shown, image.format or "", over_white=how.as_shown)
+    except Image.DecompressionBombError as error:
+        raise Unreadable(
+            f"{path} has more pixels than an image of this kind should ({error}). Make it smaller, or remove it."
+        ) from error
+    # Pillow raises SyntaxError for a broken PNG chunk, ValueError and others for a broken header.
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error, zlib.error) as error:
         if isinstance(error, Unreadable):
             raise
         raise Unreadable(
             f"{path} is no readable image ({error}). It was cut short, or is no image in spite of its name: copy it"
             " again, or remove it."
         ) from error
-    if deep:
-        # Pillow would cut every level above 255 down to it.
-        raise Unreadable(f"{path} has more than 8 bits per channel. Convert it to 8 bits.")
     if size_px and rgb.size != (size_px, size_px):
-        rgb = _middle_square(rgb, size_px, Image.Resampling.BICUBIC if is_bicubic else Image.Resampling.BILINEAR)
+        kernel = Image.Resampling.BICUBIC if how.is_bicubic else Image.Resampling.BILINEAR
+        rgb = _FITS[how.fit](rgb, size_px, kernel)
     return rgb
+
+
+def _turned(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, struct.error):
+        return image  # the pixels are all right
+    return image if orientation == 1 else ImageOps.exif_transpose(image)
+
+
+def _rgb(path: str, image: Image.Image, file_format: str, *, over_white: bool) -> Image.Image:
+    if image.mode == "RGB":
+        return image  # convert would copy it
+    if image.mode.startswith("I;16") or image.mode == "I" and file_format == "PNG":
+        levels_HW = np.asarray(image).astype(np.uint32)
+        # Pillow would cut every level above 255 down to it; 257 * 255 is the largest.
+        return Image.fromarray(((levels_HW + 128) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise Unreadable(f"{path} has more than 16 bits per channel. Convert it to 8 or 16 bits.")
+    if over_white and (image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info):
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # Pillow warns of the direct way; the colors are the same
+    return image.convert("RGB")
 
 
 def _middle_square(image: Image.Image, size_px: int, kernel: Image.Resampling) -> Image.Image:
@@ -74,13 +128,24 @@ def _middle_square(image: Image.Image, size_px: int, kernel: Image.Resampling) -
     return image.resize((size_px, size_px), kernel, box=box)
 
 
-def main(ring_fd: int, size_px: int, is_bicubic: int, kept_fd: int = -1, first_byte: int = 0) -> None:
+def _stretched(image: Image.Image, size_px: int, kernel: Image.Resampling) -> Image.Image:
+    return image.resize((size_px, size_px), kernel)
+
+
+def _padded(image: Image.Image, size_px: int, kernel: Image.Resampling) -> Image.Image:
+    return ImageOps.pad(image, (size_px, size_px), kernel, color="black")
+
+
+_FITS = {"crop": _middle_square, "stretch": _stretched, "pad": _padded}
+
+
+def main(ring_fd: int, size_px: int, how: How, kept_fd: int = -1, first_byte: int = 0) -> None:
     """Serve decoding jobs until stdin ends.
 
     Args:
         ring_fd: file descriptor of the shared ring of pixels.
         size_px: side of the decoded images.
-        is_bicubic: 1 to resize by a cubic kernel, 0 by a linear one.
+        how: as in ``decoded``.
         kept_fd: file descriptor of the decode cache; -1 for none.
         first_byte: where the pixels begin in the cache.
     """
@@ -91,7 +156,7 @@ def main(ring_fd: int, size_px: int, is_bicubic: int, kept_fd: int = -1, first_b
         errors = []
         for slot, path, place in json.loads(line):
             try:
-                ring_SHWC[slot] = np.asarray(decoded(path, size_px, is_bicubic=bool(is_bicubic)))
+                ring_SHWC[slot] = np.asarray(decoded(path, size_px, how))
             except Unreadable as error:
                 errors.append([path, str(error)])
                 continue
@@ -118,4 +183,6 @@ def _keep(
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    _ring_fd, _size_px, _fit, _as_shown, _is_bicubic, *_kept = sys.argv[1:]
+    _how = How(_fit, _as_shown == "1", _is_bicubic == "1")
+    main(int(_ring_fd), int(_size_px), _how, *map(int, _kept))

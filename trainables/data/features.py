@@ -8,6 +8,8 @@ becomes 0, and class names are the values as text.
 Axes: N and M rows, D features.
 """
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,18 @@ from .loaded import DataError, Raw
 from .splits import divided, picked
 
 TRAIN_SHARE = 0.8
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What NumPy and zipfile raise for a file that was cut short or altered."""
+
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -40,11 +54,11 @@ def features(path: Path, labels: str, union: bool) -> Raw:
             numbers, or has not as many labels as rows.
     """
     if path.suffix == ".npz":
-        arrays = _opened(path)
+        arrays = opened(path)
     elif path.suffix == ".npy":
-        arrays = {"features": _opened(path)["array"]}
+        arrays = {"features": opened(path)["array"]}
         if labels:
-            arrays["labels"] = _opened(Path(labels))["array"]
+            arrays["labels"] = opened(Path(labels))["array"]
     else:
         raise DataError(f"root must name a .npz or .npy file for name: features, but is {path}.")
     if "features" in arrays:
@@ -64,15 +78,31 @@ def features(path: Path, labels: str, union: bool) -> Raw:
     return Raw(train, evaluation, names)
 
 
-def _opened(path: Path) -> dict[str, NDArray[Any]]:
+def opened(path: Path) -> dict[str, NDArray[Any]]:
+    """Read the arrays of a NumPy file.
+
+    Returns:
+        Name -> array of a .npz file; "array" -> the array of a .npy file.
+
+    Raises:
+        DataError: it is missing, damaged, holds Python objects, or is of the other kind than its name says.
+    """
     if not path.is_file():
         raise DataError(f"{path.resolve()} is not a file. Set it to a file that numpy.save or numpy.savez has written.")
+    is_archive = path.suffix.lower() == ".npz"
+    writer = "numpy.savez" if is_archive else "numpy.save"
     try:
         # allow_pickle stays off: an array of Python objects could run any code.
-        found = np.load(path, allow_pickle=False)
-        return dict(found) if path.suffix == ".npz" else {"array": found}
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path} cannot be read ({error}). Write it again with numpy.savez.") from error
+        with path.open("rb") as file:
+            content = np.load(file, allow_pickle=False)
+            if isinstance(content, np.lib.npyio.NpzFile) != is_archive:
+                raise DataError(f"{path} is no {path.suffix} file in spite of its name. Write it again with {writer}.")
+            return dict(content) if is_archive else {"array": content}
+    except _UNREADABLE as error:
+        if isinstance(error, DataError):
+            raise
+        reason = str(error) or type(error).__name__
+        raise DataError(f"{path} cannot be read ({reason}). Copy it again, or write it with {writer}.") from error
 
 
 def _splits(
@@ -83,7 +113,8 @@ def _splits(
         widths = " and ".join(str(matrix_ND.shape[1]) for matrix_ND in matrices)
         raise DataError(f"{path}: {' and '.join(parts)} must have as many columns, but have {widths}.")
     given = [
-        _labels(path, name, arrays.get(name), len(matrix_ND)) for name, matrix_ND in zip(labels, matrices, strict=True)
+        labels_of(path, name, arrays.get(name), len(matrix_ND))
+        for name, matrix_ND in zip(labels, matrices, strict=True)
     ]
     values = np.unique(np.concatenate(given))
     values = values[values >= 0]
@@ -99,14 +130,26 @@ def _matrix(path: Path, name: str, array: NDArray[Any]) -> NDArray[np.float32]:
         raise DataError(
             f"{path}: {name} must be a matrix of numbers (rows, features), but is {array.dtype} of shape {array.shape}."
         )
-    matrix_ND = np.ascontiguousarray(array, dtype=np.float32)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity, and is refused
+        matrix_ND = np.ascontiguousarray(array, dtype=np.float32)
     wrong = int((~np.isfinite(matrix_ND)).any(axis=1).sum())
     if wrong:
         raise DataError(f"{path}: {name} must be finite, but {wrong} of its rows hold NaN or infinity. Leave them out.")
+    if name != "eval" and len(matrix_ND) > 1 and (matrix_ND == matrix_ND[0]).all():
+        raise DataError(f"{path}: all {len(matrix_ND)} rows of {name} are the same, so there is nothing to learn from.")
     return matrix_ND
 
 
-def _labels(path: Path, name: str, array: NDArray[Any] | None, num_rows: int) -> NDArray[np.int64]:
+def labels_of(path: Path, name: str, array: NDArray[Any] | None, num_rows: int) -> NDArray[np.int64]:
+    """The labels of a matrix or of images: int64 (N,), -1 where unknown.
+
+    Args:
+        name: of the array, for the error's text.
+        array: None where there are no labels.
+
+    Raises:
+        DataError: they are no whole numbers, or not as many as rows.
+    """
     if array is None:
         return np.full(num_rows, -1)
     if array.shape != (num_rows,) or array.dtype.kind not in "iu":

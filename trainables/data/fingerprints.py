@@ -55,7 +55,8 @@ def of_files(meaning: Mapping[str, Any], parts: Sequence[Split]) -> str:
         paths = part.images_NCHW.paths
         digest.update(f"{len(paths)}".encode())
         for path in paths:
-            digest.update(f"{os.path.basename(path)}\0{os.stat(path).st_size}\n".encode())
+            text = f"{os.path.basename(path)}\0{os.stat(path).st_size}\n"
+            digest.update(text.encode("utf-8", "surrogateescape"))  # a file name need not be UTF-8
         digest.update(part.labels_N.contiguous().numpy().data)
         for number in range(0, len(paths), max(1, len(paths) // NUM_READ)):
             with open(paths[number], "rb") as file:

@@ -29,9 +29,15 @@ def shortened(sentences: Sequence[str]) -> str:
     Returns:
         The first 10 sentences, one in a line, and the number of the others.
     """
+    sentences = list(map(printable, sentences))
     num_more = len(sentences) - MAX_ERRORS_SHOWN
     more = f"\n... and {num_more} more." if num_more > 0 else ""
     return "\n".join(sentences[:MAX_ERRORS_SHOWN]) + more
+
+
+def printable(name: str) -> str:
+    """A file's name for people: what is no UTF-8, and a surrogate in Python's file names, becomes a question mark."""
+    return name.encode("utf-8", "replace").decode()
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,8 @@ class Raw:
         std: the same of the standard deviation.
         class_groups: as in ImageData.
         unlabeled: as in ImageData.
+        root: as in ImageData.
+        left_out: as in ImageData.
     """
 
     train: Split
@@ -54,6 +62,8 @@ class Raw:
     std: tuple[float, ...] = ()
     class_groups: tuple[int, ...] = ()
     unlabeled: Split | None = None
+    root: str = ""
+    left_out: tuple[str, ...] = ()
 
 
 def fixed_order(num: int, purpose: int) -> Tensor:

@@ -69,12 +69,33 @@ def resized(split: Split, image_size_px: int, kernel: str = "bilinear") -> Split
         image_size_px: side of the result; 0 leaves the images as they are. Images in files have the size already.
         kernel: bilinear or bicubic.
     """
-    if image_size_px in (0, split.images_NCHW.shape[-1]):
+    if image_size_px == 0 or split.images_NCHW.shape[-2:] == (image_size_px, image_size_px):
         return split
     size = (image_size_px, image_size_px)
     # antialias: where images shrink, every old pixel counts by the area it covers, instead of the nearest four alone.
     resized_NCHW = functional.interpolate(split.images_NCHW[:], size, mode=kernel, antialias=True)
     return replace(split, images_NCHW=resized_NCHW)
+
+
+def fitted(split: Split, image_size_px: int, fit: str, kernel: str = "bilinear") -> Split:
+    """Make squares of images in memory, and resize them.
+
+    Args:
+        image_size_px: side of the result; 0 leaves squares as they are.
+        fit: "crop" keeps the middle, "stretch" resizes both sides, "pad" adds black bars.
+        kernel: as in ``resized``.
+    """
+    height, width = split.images_NCHW.shape[2:]
+    side, longer = min(height, width), max(height, width)
+    if height != width and fit == "crop":
+        top, left = (height - side) // 2, (width - side) // 2
+        images_NCHW = split.images_NCHW[:][:, :, top : top + side, left : left + side]
+        split = replace(split, images_NCHW=images_NCHW.contiguous())
+    elif height != width and fit == "pad":
+        down, right = (longer - height) // 2, (longer - width) // 2
+        bars = (right, longer - width - right, down, longer - height - down)
+        split = replace(split, images_NCHW=functional.pad(split.images_NCHW[:], bars))
+    return resized(split, image_size_px, kernel)
 
 
 def divided(labels_N: Tensor, train_share: float) -> tuple[Tensor, Tensor]:

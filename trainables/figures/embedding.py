@@ -67,7 +67,7 @@ def features(
 def drawn(
     features_ND: NDArray[np.float32], clusters_N: NDArray[np.int64], labels_N: NDArray[np.int64]
 ) -> Mapping[str, Figure]:
-    """Figures "embedding_pca" and "embedding_tsne"; the panel by class is left out where no class is known.
+    """Figures "embedding_pca" and "embedding_tsne"; the panel by class has the images whose class is known, if any.
 
     Args:
         labels_N: -1 where unknown.
@@ -154,7 +154,8 @@ def _figure(
     figure = Figure(figsize=(3.6 * len(panels), 3.8), dpi=100, layout="constrained")
     all_axes: Sequence[Axes] = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (what, groups_N) in zip(all_axes, panels, strict=True):
-        axes.scatter(places_N2[:, 0], places_N2[:, 1], c=groups_N % 20, cmap="tab20", vmin=0, vmax=19, s=5)
+        places_K2, groups_K = places_N2[groups_N >= 0], groups_N[groups_N >= 0]
+        axes.scatter(places_K2[:, 0], places_K2[:, 1], c=groups_K % 20, cmap="tab20", vmin=0, vmax=19, s=5)
         axes.set(xticks=[], yticks=[])
         axes.set_title(f"{name} of the features, by {what}", fontsize=10)
     return figure

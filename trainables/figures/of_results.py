@@ -151,8 +151,13 @@ def layers(result: Result) -> Figures:
 
 
 def features_by_class(result: Result, data: ImageData) -> Figures:
-    """Of the array features_eval (N, D)."""
+    """Of the array features_eval (N, D), the images with a label; empty where there is none."""
     features_ND, labels_N = np.asarray(result.arrays["features_eval"]), data.eval.labels_N.cpu().numpy()
+    known_N = labels_N >= 0
+    if not known_N.any():
+        return {}
+    if not known_N.all():
+        features_ND, labels_N = features_ND[known_N], labels_N[known_N]
     caption = "The features in two dimensions (t-SNE), colored by class"
     return {"features": CaptionedFigure(caption, lambda: correlation.embedding(features_ND, labels_N))}
 

@@ -274,18 +274,23 @@ def knn_accuracy(
         neighbor_labels_MK: labels of each query's neighbors, without the query itself; one without a label has no vote.
 
     Returns:
-        Share of the labeled queries whose heaviest class is right; the smallest class wins a tie.
+        Share of the labeled queries whose heaviest class is right; the smallest class wins a tie, and a query none of
+        whose neighbors has a label is wrong. NaN where no query or no neighbor has a label.
 
     Source: the monitor of InstDisc, MoCo and SCAN's pretext tasks.
     """
+    known_M = labels_M >= 0
+    if not known_M.any() or not (neighbor_labels_MK >= 0).any():
+        return math.nan
     num_classes = int(max(neighbor_labels_MK.max(), labels_M.max())) + 1
     # Only the ratio of two votes counts, and the largest weight of a row must not overflow.
     scaled_MK = (similarities_MK - similarities_MK.max(axis=1, keepdims=True)) / temperature
     weights_MK = np.where(neighbor_labels_MK >= 0, np.exp(scaled_MK.astype(np.float64)), 0.0)
     cells_MK = np.arange(len(labels_M))[:, None] * num_classes + np.maximum(neighbor_labels_MK, 0)
     votes = np.bincount(cells_MK.ravel(), weights_MK.ravel(), minlength=len(labels_M) * num_classes)
-    known_M = labels_M >= 0
-    return float((votes.reshape(-1, num_classes).argmax(axis=1) == labels_M)[known_M].mean())
+    votes_MY = votes.reshape(-1, num_classes)
+    right_M = (votes_MY.argmax(axis=1) == labels_M) & votes_MY.any(axis=1)
+    return float(right_M[known_M].mean())
 
 
 def bcubed(linked_NN: NDArray[np.bool_], labels_N: Labels) -> dict[str, float]:

@@ -186,6 +186,8 @@ def _prior_fault(text: str) -> str | None:
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
     yield from clustering.limits_on_size(config, shape, ("num_clusters", "batch_size"))
     num_clusters = config.num_clusters or shape.num_classes
+    if _is_oracle(config) and not shape.num_train_labeled:
+        yield "same_class_only", "same_class_only looks at labels, but no training image has one; set it to false"
     if config.class_prior and len(_shares(config.class_prior)) != num_clusters:
         yield (
             "class_prior",

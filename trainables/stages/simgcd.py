@@ -185,11 +185,17 @@ def _list_fault(text: str) -> str | None:
     return None
 
 
+def _num_labeled(config: Config, shape: DataShape) -> int:
+    """Training images of the known classes that have a label."""
+    return sum(shape.class_sizes[known] for known in config.known(shape.num_classes))
+
+
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
     yield from clustering.limits_on_size(config, shape, ("batch_size", "num_clusters"))
     num_known, named = config.num_known(shape.num_classes), "known_list" if config.known_list else "known_classes"
-    if shape.num_classes == 0:
-        yield named, f"{named} needs labels of the known classes, but the data set has none"
+    if shape.num_train_labeled == 0:
+        sentence = f"{named} needs labels of the known classes, but no training image has one; take another method"
+        yield named, sentence
     elif config.known_list and max(config.known(0)) >= shape.num_classes:
         yield (
             "known_list",
@@ -201,6 +207,12 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
         yield (
             "labeled_share",
             "labeled_share is 1 and all classes are known, so no image is unlabeled; lower one of them",
+        )
+    elif shape.class_sizes and not int(config.labeled_share * _num_labeled(config, shape)):
+        yield (
+            "labeled_share",
+            f"labeled_share must give some image a label, but {config.labeled_share:g} of the "
+            f"{_num_labeled(config, shape)} labeled images of {num_known} known classes is none; raise it",
         )
     elif 0 < config.num_clusters < num_known:
         yield (

@@ -15,6 +15,7 @@ weights by uncertainty multiply the weak labels' cross entropies. The strong set
 Axes: N images, B batch, C clusters, K graph neighbors, D feature width, S strong, W weak.
 """
 
+import math
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -197,13 +198,26 @@ def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
             "compute.cuda_graphs",
             f"cuda_graphs must be false with more than one draw, but num_augs is {config.num_augs}",
         )
-    of = shape.num_train if config.top_fraction_basis == "dataset" else shape.num_train / shape.num_classes
-    if config.top_fraction_per_class * of < 1:
-        yield (
-            "top_fraction_per_class",
-            f"top_fraction_per_class must take at least one image per class, but {config.top_fraction_per_class} of "
-            f"{of:g} images is less; raise it to {1 / of:.2g}",
-        )
+
+
+def limits_with(config: Config, others: Mapping[str, Any], shape: DataShape) -> Iterator[tuple[str, str]]:
+    """Each cluster, and there are as many as SCAN has, must be able to give the strong set an image."""
+    num_clusters = others["scan"].num_clusters or shape.num_classes
+    if not num_clusters:
+        return  # SCAN's own setting is refused
+    of = shape.num_train if config.top_fraction_basis == "dataset" else shape.num_train / num_clusters
+    if config.top_fraction_per_class * of >= 1:
+        return
+    if of < 1:
+        way_out = "take more images, or fewer clusters"
+    else:
+        # Rounded up: what 1 / of is rounded to may still be less than one image.
+        way_out = f"raise it to {math.ceil(1000 / of) / 1000:g}"
+    yield (
+        "top_fraction_per_class",
+        f"top_fraction_per_class must take at least one image per cluster, but {config.top_fraction_per_class:g} of "
+        f"{of:g} images is less; {way_out}",
+    )
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,12 @@ class Config:
     num_clusters: int = settings.setting(
         0, "clusters; 0 means ten for each class", low=0, symbol="k", when={"clustering.method": ("kmeans",)}
     )
+    final_clusters: int = settings.setting(
+        0,
+        "clusters of the k-means at the end, whose result is judged and kept; 0 means as many as there are classes",
+        low=0,
+        symbol="C",
+    )
     clustering: ClusteringConfig = settings.group(ClusteringConfig)
     epochs: int = settings.setting(200, "clusterings, each followed by training", low=1, unit="epochs")
     epochs_between_reassignments: float = settings.setting(

@@ -84,11 +84,9 @@ def limits(
     config: DeepClusterConfig, shape: DataShape, source: str = "top", further_width: int = 0
 ) -> Iterator[tuple[str, str]]:
     """What the data set forbids. source: the tap that is clustered; further_width: of what is put beside it."""
-    yield from clustering.limits_on_size(config, shape, ("batch_size",))
+    yield from clustering.limits_on_size(config, shape, ("batch_size", "final_clusters"))
     num_clusters = config.num_clusters or CLUSTERS_PER_CLASS * shape.num_classes
-    if shape.num_classes == 0:
-        yield "num_clusters", "the final clustering has as many clusters as there are classes, but no label is known"
-    elif config.clustering.method == "kmeans" and num_clusters > shape.num_train:
+    if config.clustering.method == "kmeans" and num_clusters > shape.num_train:
         rule = f"at most the number of training images ({shape.num_train})"
         yield "num_clusters", f"num_clusters must be {rule}, but is {num_clusters}"
     if config.clustering.method == "pic" and config.clustering.pic_neighbors >= shape.num_train:
@@ -139,8 +137,8 @@ def train(
     Returns:
         weights: backbone, clustering (PCA and centroids of the final clustering). facts: network, sobel, fusion. arrays
         of the final model's clustering: pseudo_labels, distances and weights (N,) of the training images;
-        probabilities_train and probabilities_eval of a k-means into as many clusters as classes on the final features,
-        which acc, nmi and ari are of. assignment_nmi: between the labels of the last epoch and the final ones.
+        probabilities_train and probabilities_eval of a k-means into final_clusters on the final features, which acc,
+        nmi and ari are of. assignment_nmi: between the labels of the last epoch and the final ones.
     """
     learner = Learner(config, data, runtime, fusion)
     before = loop.Values(labels_N=None)
@@ -332,12 +330,12 @@ def _clustering_state(
 def _evaluate(
     learner: Learner, clustered: _Round
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[Any]], dict[str, float]]:
-    """A k-means of the final points into as many clusters as there are classes: centroids, probabilities, metrics."""
+    """A k-means of the final points into ``final_clusters``: centroids, probabilities, metrics."""
     data, runtime = learner.data, learner.runtime
     assert clustered.eval_points_NE is not None
     final = runtime.search.kmeans(
         clustered.points_NE,
-        len(data.class_names),
+        learner.config.final_clusters or len(data.class_names),
         seed=runtime.seed,
         iterations=FINAL_ITERATIONS,
         restarts=FINAL_RESTARTS,

@@ -52,6 +52,9 @@ class DeepClusterConfig(Protocol):
     def num_clusters(self) -> int: ...
 
     @property
+    def final_clusters(self) -> int: ...
+
+    @property
     def clustering(self) -> ClusteringConfig: ...
 
     @property

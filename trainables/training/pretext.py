@@ -162,7 +162,7 @@ def monitor(
     """
     labels_N, labels_M = data.train.labels_N.cpu().numpy(), data.eval.labels_N.cpu().numpy()
     k = min(MONITOR_NEIGHBORS, len(labels_N) - data.is_union)
-    if k < 1 or (labels_N < 0).all() or (labels_M < 0).all():
+    if k < 1 or (labels_N < 0).all() or (labels_M < 0).all():  # the search is not worth its time
         return {}
     base_ND = np.ascontiguousarray(arrays[f"{space}_train"], dtype=np.float32)
     if data.is_union:
