@@ -175,8 +175,7 @@ def limits(
             yield f"{slot}.{name}", sentence
         for name, sentence in getattr(stage, "limits_with", _no_limits)(by_slot[slot], by_slot, met):
             yield f"{slot}.{name}", sentence
-        if slot != "kmeans" or not is_scan_s:
-            yield from _unknown_numbers(slot, by_slot[slot], shape)
+        yield from _unknown_numbers(slot, by_slot[slot], shape)
     yield from _missing_spaces(method, pretext, by_slot, shape)
     yield from _lost_sobel(method, pretext, by_slot)
     if "neighbors" in by_slot and "scan" in by_slot:
