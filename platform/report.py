@@ -89,6 +89,7 @@ def reported(names: Sequence[str], place: Storage) -> str:
     from trainables import pipeline
 
     from .reports import terminal, writer  # what they load takes seconds, and is not needed to refuse
+    from .reports.assignments import best_trial
     from .reports.summarize import summarize
 
     try:
@@ -111,7 +112,7 @@ def reported(names: Sequence[str], place: Storage) -> str:
         from .reports.num_clusters import evidence
 
         summary = evidence.with_cluster_numbers(summaries[0], evidence.reader(place.results))
-        written = writer.write(_with_importances(summary), storage)
+        written = [*writer.write(_with_importances(summary), storage), *best_trial.of_study(summary, storage)]
         return "\n".join([terminal.end_of_sweep(summary, storage), *_copied(place, written)])
     finally:
         ledger.close()

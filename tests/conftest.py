@@ -10,7 +10,7 @@ from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
-pytest_plugins = ["tests.fixtures.studies", "tests.fixtures.books"]
+pytest_plugins = [f"tests.fixtures.{name}" for name in ("studies", "books", "clustered", "browsers")]
 
 # A machine that is busy with something else must not fail an example that is right.
 settings.register_profile("any_machine", deadline=None)

@@ -2,12 +2,10 @@
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.tracking.mlflow import DATABASE
@@ -16,83 +14,10 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.browsers import Browser
+
 ROOT = Path(__file__).resolve().parents[2]
-webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-CHROMIUM, CHROMEDRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not (CHROMIUM and CHROMEDRIVER), reason="chromium or chromedriver is not installed"),
-]
-
-PATIENCE_S = 90.0
-"""MLflow's pages take seconds on a quiet machine."""
-_SWITCHES = """--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
---disable-component-update --disable-sync""".split()
-
-
-class Browser:
-    """A Chromium that knows nothing yet. Screenshots go to ``pictures``."""
-
-    def __init__(self, profile: Path, pictures: Path) -> None:
-        self._pictures = pictures
-        options = webdriver.ChromeOptions()
-        options.binary_location = CHROMIUM
-        for switch in (*_SWITCHES, f"--user-data-dir={profile}"):
-            options.add_argument(switch)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
-        self.driver.set_page_load_timeout(PATIENCE_S)
-        self.driver.get("about:blank")
-        self.size(1400)
-        self.requests()  # those of Chromium's own start page
-
-    def size(self, width_px: int) -> None:
-        shape = {"width": width_px, "height": 1000, "deviceScaleFactor": 1, "mobile": False}
-        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", shape)
-
-    def prefer(self, scheme: str) -> None:
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-    def run(self, script: str) -> Any:
-        return self.driver.execute_script(script)
-
-    def wait(self, script: str) -> Any:
-        """What the script returns, once that is anything."""
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        return WebDriverWait(self.driver, PATIENCE_S).until(lambda driver: driver.execute_script(script), script)
-
-    def wait_for_text(self, *texts: str) -> None:
-        for text in texts:
-            self.wait(f"return document.body.innerText.includes({json.dumps(text)})")
-
-    def requests(self) -> list[str]:
-        """Addresses asked for since the last call."""
-        messages = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
-        sent = [each["params"] for each in messages if each["method"] == "Network.requestWillBeSent"]
-        return [each["request"]["url"] for each in sent]
-
-    def errors(self) -> list[str]:
-        """What the console has shown as errors since the last call."""
-        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
-
-    def keep(self, name: str) -> None:
-        self.driver.save_screenshot(str(self._pictures / f"{name}.png"))
-
-
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
-    profile = Path(tempfile.mkdtemp(prefix="clustersweep-chromium-"))
-    opened = None
-    try:
-        opened = Browser(profile, tmp_path)
-        yield opened
-    finally:
-        if opened is not None:
-            opened.keep("last")
-            opened.driver.quit()
-        shutil.rmtree(profile, ignore_errors=True)  # Chromium's last children may still write there
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

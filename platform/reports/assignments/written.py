@@ -1,0 +1,48 @@
+"""The files of a clustering: assignments.csv, assignments.parquet and gallery.html, each whole or not at all."""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from . import gallery, table, thumbnails
+from .arrangement import arranged
+from .table import Assignments
+from .thumbnails import Pixels
+
+CSV, PARQUET, GALLERY = "assignments.csv", "assignments.parquet", "gallery.html"
+FILES = (CSV, PARQUET, GALLERY)
+
+
+def write(
+    assignments: Assignments, pixels: Pixels | None, folder: Path, title: str, notes: Sequence[str] = ()
+) -> list[Path]:
+    """Write the three files; the gallery last, so that one that is up to date says the same of the tables.
+
+    Args:
+        pixels: gives the images; None where there are none (a matrix of features).
+        folder: is made where it is missing.
+        title: of the gallery.
+        notes: sentences for the top of the gallery.
+
+    Returns:
+        The files.
+    """
+    arrangement = arranged(assignments.top_two, assignments.num_clusters)
+    drawn = thumbnails.NONE if pixels is None else thumbnails.draw(arrangement, pixels)
+    contents: Iterable[tuple[str, bytes]] = (
+        (CSV, table.as_csv(assignments)),
+        (PARQUET, table.as_parquet(assignments)),
+        (GALLERY, gallery.page(assignments, arrangement, drawn, title, notes).encode()),
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    return [_write_whole(folder / name, content) for name, content in contents]
+
+
+def _write_whole(path: Path, content: bytes) -> Path:
+    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    finally:
+        fresh.unlink(missing_ok=True)
+    return path
