@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from trainables import pipeline, registry, settings
+from trainables.inference import model_input
 from trainables.interfaces import ImageData, Result, Split
 from trainables.maths import metrics
 from trainables.nets import checkpoints
@@ -127,6 +128,18 @@ def test_the_classifier_gives_the_probabilities_that_were_stored(
         found_NC = stage.classifier(result, data)(data.eval.images_NCHW[:])
     assert found_NC.dtype == torch.float32
     np.testing.assert_allclose(found_NC.numpy(), result.arrays["probabilities_eval"], atol=2e-5)
+
+
+@pytest.mark.parametrize("name", [name for name in CLUSTERINGS if name not in WITHOUT_NETWORK])
+def test_the_classifier_needs_no_image_of_the_data_set(
+    trained: Callable[[str], Trained], data: ImageData, name: str
+) -> None:
+    stage, result = pipeline.load(name), trained(name).result
+    unseen = model_input.stand_in(model_input.of_data(data, {"name": "digits"}))
+    images_NCHW = data.eval.images_NCHW[:]
+    with torch.no_grad():
+        found_NC = stage.classifier(result, unseen)(images_NCHW)
+        assert torch.equal(found_NC, stage.classifier(result, data)(images_NCHW))
 
 
 @pytest.mark.parametrize("name", [name for name in CLUSTERINGS if name not in WITHOUT_NETWORK])

@@ -17,6 +17,7 @@ import torch
 from .. import event_log, pipeline, registry, seeds, settings
 from ..data import datasets
 from ..figures import clusters
+from ..inference import model_input
 from ..interfaces import CaptionedFigure, EndsTrial, Epoch, ImageData, Result, Search, Stage
 from ..maths import metrics
 from ..store import artifacts
@@ -77,6 +78,11 @@ def fingerprint_of(trial_spec: TrialSpec, stage: str) -> str:
     return trial_spec["probe_fingerprint"] if _has_own_data(trial_spec, stage) else trial_spec["fingerprint"]
 
 
+def _dataset(trial_spec: TrialSpec, stage: str) -> Mapping[str, Any]:
+    """The fields of the data set that a stage of the trial reads."""
+    return trial_spec["probe_dataset"] if _has_own_data(trial_spec, stage) else trial_spec["dataset"]
+
+
 def _has_own_data(trial_spec: TrialSpec, stage: str) -> bool:
     return stage in registry.probes() and bool(trial_spec.get("probe_dataset"))
 
@@ -125,6 +131,7 @@ class PipelineRunner:
                 trial_spec["threads"],
                 guards,
                 _ranked(trial_spec, slot),
+                _dataset(trial_spec, name),
             )
             try:
                 results[slot], cached = self._once(job, data, on_epoch)
@@ -143,8 +150,7 @@ class PipelineRunner:
     def _load(self, trial_spec: TrialSpec, stage: str) -> ImageData:
         fingerprint = fingerprint_of(trial_spec, stage)
         if fingerprint not in self._data:
-            fields = trial_spec["probe_dataset"] if _has_own_data(trial_spec, stage) else trial_spec["dataset"]
-            data = datasets.load(datasets.Spec(**fields), self._process_group.device)
+            data = datasets.load(datasets.Spec(**_dataset(trial_spec, stage)), self._process_group.device)
             if data.fingerprint != fingerprint:
                 raise DataChanged(
                     f"data set {data.name}: this worker reads fingerprint {data.fingerprint[:12]}, the sweep was "
@@ -241,7 +247,10 @@ def _final_metrics(results: Mapping[str, Result]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class _Job:
-    """One stage to compute. ranked: its metrics that the study ranks by. notes: as a StageRecord has them."""
+    """One stage to compute.
+
+    ranked: its metrics that the study ranks by. dataset: the fields of its data set. notes: as a StageRecord has them.
+    """
 
     stage: Stage
     slot: str
@@ -252,10 +261,12 @@ class _Job:
     threads: int
     guards: Guards
     ranked: frozenset[str] = frozenset()
+    dataset: Mapping[str, settings.Plain] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     def meta(self, data: ImageData, seconds: float) -> dict[str, Any]:
         return {
+            "input": model_input.of_data(data, self.dataset).as_dict(),
             "stage": pipeline.name_of(self.stage),
             "version": self.stage.VERSION,
             "code": registry.code_hash(self.stage),
