@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trainables import pipeline, prometheus
+from trainables.inference import model_input, served
 from trainables.interfaces import ImageData
 from trainables.store import leases
 from trainables.store.artifacts import Store
@@ -27,6 +28,7 @@ from .ledger.rows import PENDING
 from .ledger.schema import LedgerError
 from .ledger.storage import Storage
 from .reports import embeddings, figures, importance, json_view, markdown, terminal, writer
+from .reports.assignments import best_trial
 from .reports.num_clusters import evidence
 from .reports.summarize import summarize
 from .reports.summary import Summary, metrics_of_best
@@ -35,7 +37,7 @@ from .run.launch_state import LaunchState
 from .search.importances import importances
 from .study.compatibility import refused as differences
 from .study.errors import redacted
-from .tracking import optuna_export
+from .tracking import mlflow_model, optuna_export
 from .tracking.mlflow import Tracker
 from .tracking.sync import TARGET
 
@@ -152,10 +154,11 @@ def _notes(summary: Summary) -> list[str]:
 
 def _written(request: launch.Request, summary: Summary, data: ImageData) -> list[Path]:
     """The files of the study's reports, those of its best trial among them."""
-    embedded = embeddings.draw(summary, request.storage.folder, data)
-    embedded += embeddings.draw_rows(summary, request.storage.folder, data)
+    of_best = embeddings.draw(summary, request.storage.folder, data)
+    of_best += embeddings.draw_rows(summary, request.storage.folder, data)
+    of_best += best_trial.of_study(summary, request.storage.folder, data)
     full = importance.with_importances(summary, importances)
-    return [*writer.write(full, request.storage.folder), *embedded]
+    return [*writer.write(full, request.storage.folder), *of_best]
 
 
 def _as_json(
@@ -229,4 +232,6 @@ def _log_best_model(summary: Summary, storage: Storage, data: ImageData, tracker
         why = "its result is not in the storage" if result is None else "it leaves no network (it has no classifier)"
         print(f"No model of the best trial is logged: stage {last.name}: {why}.", file=sys.stderr)
         return
-    tracker.log_best_model(trial.key, lambda: build(result, data), data.eval.images_NCHW[:2].numpy())
+    wanted = model_input.of_data(data, trial.trial_spec["dataset"])
+    metadata = {served.INPUT: wanted.as_dict(), mlflow_model.RESULT: last.result_name}
+    tracker.log_best_model(trial.key, lambda: build(result, data), data.eval.images_NCHW[:2].numpy(), metadata)

@@ -6,7 +6,6 @@ thread because that takes seconds.
 """
 
 import getpass
-import importlib.metadata
 import logging
 import os
 import tempfile
@@ -19,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -29,13 +27,12 @@ from ..ledger.ledger import Ledger
 from ..ledger.rows import Trial
 from ..ledger.schema import LedgerError
 from ..study.errors import redacted
-from . import run_metadata
+from . import mlflow_model, run_metadata
+from .mlflow_model import DATABASE, MODEL
 from .run_metadata import KEY, LAUNCH_ID, Point
 from .sync import Run, Status, TrackerSync, Unsent, unsent
 
-DATABASE = "mlflow.db"
 ARTIFACTS = "artifacts"
-MODEL = "model"
 
 _EVERY_S = 3.0
 _PAUSE_S = 0.5
@@ -110,19 +107,26 @@ class Tracker:
         self._jobs.append(lambda sync, runs: runs.report(sync.parent, kept, note, values))
         self.nudge()
 
-    def log_best_model(self, trial_key: str, build: Callable[[], torch.nn.Module], example_BCHW: NDArray[Any]) -> None:
+    def log_best_model(
+        self,
+        trial_key: str,
+        build: Callable[[], torch.nn.Module],
+        example_BCHW: NDArray[Any],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
         """Put a trial's model on its run, as "model", so that ``mlflow.pytorch.load_model`` gives it back.
 
         Args:
             build: makes the model, images (B, C, H, W) to (B, K) probabilities; called in the tracker's thread.
             example_BCHW: images that it takes. The model is exported for their dtype and size and any B.
+            metadata: what ``mlflow_model.save`` keeps with it.
         """
 
         def log(sync: TrackerSync, runs: MlflowRuns) -> None:
             run = sync.run_of(trial_key)
             if run is None:
                 raise RuntimeError(f"trial {trial_key} has no run in MLflow yet, so its model has no place there")
-            runs.put_model(run, _ours("built", build), example_BCHW)
+            runs.put_model(run, _ours("built", build), example_BCHW, metadata or {})
 
         self._jobs.append(log)
         self.nudge()
@@ -289,7 +293,9 @@ class MlflowRuns:
         shown = note if len(note) <= _LONGEST_NOTE else note[:_LONGEST_NOTE] + "\n\n(cut; the whole is in report.md)"
         self.log(run, points, {"mlflow.note.content": shown})
 
-    def put_model(self, run: str, model: torch.nn.Module, example_BCHW: NDArray[Any]) -> None:
+    def put_model(
+        self, run: str, model: torch.nn.Module, example_BCHW: NDArray[Any], metadata: Mapping[str, Any]
+    ) -> None:
         """The model on a run, once. As an exported program: opening it runs no code of the file's."""
         wanted = f"source_run_id = '{run}' AND name = '{MODEL}'"
         for known in self._client.search_logged_models([self.experiment], filter_string=wanted):
@@ -302,40 +308,13 @@ class MlflowRuns:
             identity = {"run_id": run, "artifact_path": logged.artifact_location}
             identity |= {"model_id": logged.model_id, "model_uuid": logged.model_id}
             try:
-                _ours("exported", lambda: _save_model(folder, model, example_BCHW, identity))
+                _ours("exported", lambda: mlflow_model.save(folder, model, example_BCHW, metadata, identity))
             except ModelError:
                 self._client.delete_logged_model(logged.model_id)
                 raise
             self._client.log_model_artifacts(logged.model_id, str(folder))
         self._client.log_outputs(run, [self._entities.LoggedModelOutput(logged.model_id, step=0)])
         self._client.finalize_logged_model(logged.model_id, "READY")
-
-
-def _save_model(folder: Path, model: torch.nn.Module, example_BCHW: NDArray[Any], identity: Mapping[str, Any]) -> None:
-    """MLflow's pytorch flavor, with a signature, as an exported program."""
-    import mlflow.pytorch
-    from mlflow.models import Model, ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    # An axis of length one would be exported as always one.
-    example_BCHW = np.repeat(example_BCHW[:1], 2, axis=0)
-    model = model.cpu().eval()
-    # Of torch's packaging, about tensors that share memory; those of a network do not.
-    warnings.filterwarnings("ignore", message="No complete tensor found in the group", module="torch")
-    with torch.no_grad():
-        num_clusters = model(torch.from_numpy(example_BCHW)).shape[1]
-    input_spec = TensorSpec(example_BCHW.dtype, (-1, *example_BCHW.shape[1:]))
-    output_spec = TensorSpec(np.dtype("float32"), (-1, num_clusters))
-    mlflow.pytorch.save_model(
-        model,
-        str(folder),
-        mlflow_model=Model(**identity),
-        input_example=example_BCHW,
-        signature=ModelSignature(Schema([input_spec]), Schema([output_spec])),
-        # Said here, because finding out would run the model in another process.
-        pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy")],
-        serialization_format="pt2",
-    )
 
 
 def _ours(what: str, step: Callable[[], _T]) -> _T:
