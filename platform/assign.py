@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 
@@ -38,10 +38,8 @@ from .ledger.storage import Storage, named
 from .report import Unknown, study_name
 from .reports.assignments import names, written
 from .reports.assignments.table import Assignments
+from .reports.assignments.thumbnails import Pixels
 from .study.errors import StudyErrors, did_you_mean
-
-if TYPE_CHECKING:
-    import numpy as np
 
 OK, WRONG = 0, 2
 FOLDER = "assigned"
@@ -223,7 +221,7 @@ def _names(folders: Sequence[Path], result: str) -> dict[int, str]:
     return {}
 
 
-def _predicted(model: predict.Model, images: Split, batch_size: int) -> "tuple[NDArray[np.float32], float]":
+def _predicted(model: predict.Model, images: Split, batch_size: int) -> tuple[NDArray[np.float32], float]:
     """(probabilities, seconds)."""
     started = time.perf_counter()
     with _progress(len(images)) as done:
@@ -232,7 +230,7 @@ def _predicted(model: predict.Model, images: Split, batch_size: int) -> "tuple[N
 
 
 @contextmanager
-def _progress(total: int) -> "Iterator[predict.Done]":
+def _progress(total: int) -> Iterator[predict.Done]:
     """A bar on standard error, where that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -243,8 +241,8 @@ def _progress(total: int) -> "Iterator[predict.Done]":
         yield lambda num: progress.advance(task, num)
 
 
-def _pixels(images: Images) -> "written.Pixels":
-    def of_rows(rows_B: "NDArray[np.int64]") -> torch.Tensor:
+def _pixels(images: Images) -> Pixels:
+    def of_rows(rows_B: NDArray[np.int64]) -> torch.Tensor:
         return images[torch.from_numpy(rows_B.copy())].cpu()
 
     return of_rows

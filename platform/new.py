@@ -54,7 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.out is not None and out.suffix not in (".yaml", ".yml"):
             raise Refused(f"--out {out}: a study page ends in .yaml. Write {out.with_suffix('.yaml')}.")
         survey = surveyed(given.folder)
-        machine = recipe.Machine(len(os.sched_getaffinity(0)), torch.cuda.is_available())
+        machine = recipe.Machine(os.cpu_count() or 1, torch.cuda.is_available())
         chosen = recipe.chosen(survey, machine, given.clusters)
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(page.text(survey, chosen, name, out), encoding="utf-8")

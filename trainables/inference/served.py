@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from ..data.loaded import DataError
 from ..maths.assignments import top_two
-from . import folder, predict
+from . import folder
 from .model_input import ModelInput, from_dict
+from .predict import Model, probabilities
 
 FOLDER = "folder"
 """The name of the parameter."""
@@ -32,7 +33,7 @@ INPUT = "clustersweep.input"
 class ServedModel:
     """What MLflow calls: ``predict(images, params)``."""
 
-    def __init__(self, model: predict.Model, wanted: ModelInput) -> None:
+    def __init__(self, model: Model, wanted: ModelInput) -> None:
         self._model, self._wanted = model, wanted
 
     def predict(
@@ -58,12 +59,12 @@ class ServedModel:
                 f"images must have shape (B, {', '.join(map(str, wanted))}), B at least 1, but have"
                 f" {images_BCHW.shape}. Or give the parameter {FOLDER}, a path on this machine."
             )
-        return predict.probabilities(self._model, torch.from_numpy(np.ascontiguousarray(images_BCHW)))
+        return probabilities(self._model, torch.from_numpy(np.ascontiguousarray(images_BCHW)))
 
 
-def _of_folder(model: predict.Model, wanted: ModelInput, path: Path) -> list[dict[str, Any]]:
+def _of_folder(model: Model, wanted: ModelInput, path: Path) -> list[dict[str, Any]]:
     images = folder.read(path, wanted)
-    top = top_two(predict.probabilities(model, images.images_NCHW))
+    top = top_two(probabilities(model, images.images_NCHW))
     columns = (
         images.names, top.cluster_N.tolist(), top.probability_N.tolist(), top.second_N.tolist(),
         top.second_probability_N.tolist(), top.margin_N.tolist(),
@@ -75,10 +76,10 @@ def _of_folder(model: predict.Model, wanted: ModelInput, path: Path) -> list[dic
 def _load_pyfunc(data_path: str) -> ServedModel:
     """The name is MLflow's: it calls this with the folder ``data`` of a saved model."""
     import mlflow.pytorch
-    from mlflow.models import Model
+    from mlflow.models import Model as SavedModel
 
     saved = Path(data_path).parent
     # MLflow's own loader looks through the archive for what would run code.
     model = mlflow.pytorch.load_model(str(saved))
-    metadata = Model.load(str(saved)).metadata or {}
+    metadata = SavedModel.load(str(saved)).metadata or {}
     return ServedModel(model, from_dict(metadata[INPUT]))

@@ -4,6 +4,7 @@ Axes: N images, C clusters.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,11 +33,11 @@ class TopTwo:
         return margin_N
 
 
-def top_two(probabilities_NC: NDArray[np.floating]) -> TopTwo:
+def top_two(probabilities_NC: NDArray[Any]) -> TopTwo:
     """The two most probable clusters of each image; of equally probable ones the lower number.
 
     Args:
-        probabilities_NC: rows of finite numbers, C at least 1.
+        probabilities_NC: floating point, rows of finite numbers, C at least 1.
 
     Raises:
         ValueError: another shape, or a number that is not finite.
@@ -46,14 +47,14 @@ def top_two(probabilities_NC: NDArray[np.floating]) -> TopTwo:
     if not np.isfinite(probabilities_NC).all():
         raise ValueError("probabilities must be finite numbers, but some are not.")
     rows_N = np.arange(len(probabilities_NC))
-    cluster_N = probabilities_NC.argmax(1)
+    cluster_N = probabilities_NC.argmax(1).astype(np.int64)
     probability_N = probabilities_NC[rows_N, cluster_N].astype(np.float32)
     if probabilities_NC.shape[1] == 1:
         nothing_N = np.zeros(len(rows_N), dtype=np.float32)
-        return TopTwo(cluster_N, probability_N, np.full(len(rows_N), -1), nothing_N)
+        return TopTwo(cluster_N, probability_N, np.full(len(rows_N), -1, dtype=np.int64), nothing_N)
     others_NC = np.array(probabilities_NC, dtype=np.float32)
     others_NC[rows_N, cluster_N] = -np.inf
-    second_N = others_NC.argmax(1)
+    second_N = others_NC.argmax(1).astype(np.int64)
     return TopTwo(cluster_N, probability_N, second_N, others_NC[rows_N, second_N])
 
 

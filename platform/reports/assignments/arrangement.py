@@ -33,8 +33,8 @@ def arranged(top_two: TopTwo, num_clusters: int) -> Arrangement:
     sizes_C = np.bincount(top_two.cluster_N, minlength=num_clusters)
     order_C = np.argsort(-sizes_C, kind="stable")
     rank_C = np.argsort(order_C)
-    rows_N = np.lexsort((-top_two.probability_N, rank_C[top_two.cluster_N]))
-    uncertain_U = np.argsort(top_two.margin_N[rows_N], kind="stable")[:MOST_UNCERTAIN]
+    rows_N = np.lexsort((-top_two.probability_N, rank_C[top_two.cluster_N])).astype(np.int64)
+    uncertain_U = np.argsort(top_two.margin_N[rows_N], kind="stable")[:MOST_UNCERTAIN].astype(np.int64)
     held = [int(cluster) for cluster in order_C if sizes_C[cluster]]
     return Arrangement(tuple(held), tuple(int(sizes_C[cluster]) for cluster in held), rows_N, uncertain_U)
 

@@ -43,7 +43,7 @@ def of_study(summary: Summary, storage: Path, data: ImageData | None = None) -> 
         The files; none without a trial that left a clustering, or where its result is not in the store.
     """
     trial = best_trial(summary)
-    if trial is None or summary.best is None:
+    if trial is None or summary.best is None or not (storage / "stages").is_dir():
         return []
     folder, name = storage / summary.study, closing_stages(trial)[0].result_name
     result = Store(storage).get(name)

@@ -9,6 +9,7 @@ import io
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from trainables.maths.assignments import TopTwo
 
@@ -94,7 +95,7 @@ def as_parquet(assignments: Assignments) -> bytes:
     return buffer.getvalue()
 
 
-def _columns(assignments: Assignments) -> dict[str, list[object]]:
+def _columns(assignments: Assignments) -> dict[str, list[Any]]:
     top = assignments.top_two
     clusters = top.cluster_N.tolist()
     return {
