@@ -20,7 +20,7 @@ from trainables.interfaces import ImageData
 from trainables.registry import BrokenStage
 from trainables.settings import Plain
 
-from .console import leave
+from .console import in_words, leave
 from .ledger.storage import Storage, named
 from .study import memory, placement
 from .study.data_limits import data_errors, probe_data_errors
@@ -85,6 +85,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_writable(storage)
     except (StudyErrors, Refused, BrokenStage) as error:
         print(error, file=sys.stderr)
+        return WRONG
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # nothing has been started yet
+        print(f"{given.file}: {in_words(error)}", file=sys.stderr)
         return WRONG
     from . import end_of_sweep
     from .run import launch
@@ -178,7 +183,10 @@ def _machines(address: str, grows: Sequence[placement.Node]) -> Sequence[placeme
         return [placement.Node(float(os.cpu_count() or 1), float(torch.cuda.device_count()))]
     from .run import cluster
 
-    return cluster.size(address, grows).nodes
+    try:
+        return cluster.size(address, grows).nodes
+    except ValueError as error:
+        raise Refused(str(error)) from error
 
 
 def storage_of(text: str) -> Storage:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from trainables import seeds
 from trainables.seeds import label
 
+from . import errors
 from .errors import StudyError, did_you_mean, has_secret
 from .schema_errors import in_words, keys_at, keys_of
 from .yaml_reader import Document, Where
@@ -17,9 +18,17 @@ from .yaml_reader import Document, Where
 MAX_SEED = 2**31 - 1
 _REFERENCE = re.compile(r"\$\{ENV:([A-Za-z_][A-Za-z0-9_]*)\}")
 _STORES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+_STORE_RULE = "must begin with one of " + ", ".join(f"{store}:" for store in _STORES)
+_STORE_WAY_OUT = "MLflow takes no plain folder: write sqlite:///path/mlflow.db, or take it out."
+MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
+"""MLflow's own: it counts where a study names no address."""
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?) ?([smhd]?)")
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+
+
+def _is_store(uri: str) -> bool:
+    return uri.partition(":")[0].partition("+")[0].casefold() in _STORES
 
 
 class _Part(BaseModel):
@@ -88,27 +97,34 @@ class Tracking(_Part):
     @field_validator("uri")
     @classmethod
     def _safe(cls, uri: str) -> str:
-        scheme = uri.partition(":")[0].partition("+")[0].casefold()
-        if uri and scheme not in _STORES and not _REFERENCE.match(uri):
-            known = ", ".join(f"{store}:" for store in _STORES)
-            way_out = "MLflow takes no plain folder: write sqlite:///path/mlflow.db, or take the line out."
-            raise ValueError(f"must begin with one of {known}, but is {{value}}. {way_out}")
+        if uri and not _is_store(uri) and not _REFERENCE.match(uri):
+            raise ValueError(f"{_STORE_RULE}, but is {{value}}. {_STORE_WAY_OUT}")
         return uri
 
     def address(self, environment: Mapping[str, str]) -> str:
-        """The URI with each ``${ENV:NAME}`` filled in. It may hold a password, so it is never shown or stored.
+        """The URI with each ``${ENV:NAME}`` filled in; without one MLflow's own variable, or "" for the storage's file.
+
+        It may hold a password, so it is never shown or stored: ``errors.redacted`` hides what the environment gave.
 
         Args:
             environment: names and values of environment variables.
 
         Raises:
-            ValueError: a variable is not set.
+            ValueError: a variable is not set, or MLflow takes no such address.
         """
         missing = [name for name in _REFERENCE.findall(self.uri) if name not in environment]
         if missing:
             names = ", ".join(missing)
             raise ValueError(f"tracking.uri needs {names}, not set in the environment. Export it and start again.")
-        return _REFERENCE.sub(lambda match: environment[match.group(1)], self.uri)
+        for name in _REFERENCE.findall(self.uri):
+            errors.hide_address(environment[name])
+        place = "tracking.uri" if self.uri else MLFLOW_VARIABLE
+        filled = _REFERENCE.sub(lambda match: environment[match.group(1)], self.uri)
+        uri = filled or environment.get(MLFLOW_VARIABLE, "")
+        if uri and not _is_store(uri):
+            shown = self.uri or repr(errors.redacted(uri))
+            raise ValueError(f"{place} {_STORE_RULE}, but is {shown}. {_STORE_WAY_OUT}")
+        return uri
 
 
 class Asha(_Part):

@@ -163,7 +163,7 @@ def test_a_damaged_database_is_set_aside_and_written_anew(ledger: Ledger, tmp_pa
     add_configuration(ledger, launch, 0, 0.95, seeds=(0,))
     finish(ledger, launch, "k0-0", -2.0)
     (tmp_path / "optuna.db").write_bytes(b"no database" * 1000)
-    with pytest.warns(UserWarning, match=r"optuna\.db is damaged; it was set aside as optuna\.db\.damaged"):
+    with pytest.warns(UserWarning, match=r"optuna\.db cannot be used; it was set aside as optuna\.db\.damaged"):
         export(ledger, launch.id, tmp_path / "optuna.db")
     assert [trial.value for trial in load(tmp_path).trials] == [-2.0]
-    assert (tmp_path / "optuna.db.damaged").exists()
+    assert list(tmp_path.glob("optuna.db.damaged-*"))
