@@ -113,6 +113,7 @@ def _opened(request: launch.Request) -> _Opened:
     """
     uri = request.study.tracking.address(os.environ)
     databases.check_driver(uri)
+    request.storage.refuse_name(request.study.name)
     size = cluster.size(request.address, request.grows)
     cluster.refuse_infeasible(request.study, size)
     ledger = Ledger(place_of(request.storage))

@@ -31,6 +31,10 @@ def _is_store(uri: str) -> bool:
     return uri.partition(":")[0].partition("+")[0].casefold() in _STORES
 
 
+# What a storage holds beside the folders of its studies; SQLite keeps files with such ends beside a database.
+_OF_STORAGE = re.compile(r"stages|artifacts|comparisons|smoke|(ledger|mlflow|optuna)\.db([-.].*)?", re.IGNORECASE)
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
@@ -405,6 +409,10 @@ def name_error(name: str) -> str | None:
         )
     if _DEVICES.fullmatch(name) or name.endswith("."):
         return f"{name!r} cannot name a folder on every system. Write another one under name, or rename the file."
+    if _OF_STORAGE.fullmatch(name):
+        return (
+            f"{name!r} names a file or folder of the storage itself. Write another one under name, or rename the file."
+        )
     return None
 
 
@@ -415,6 +423,8 @@ def _secrets(document: Document, value: Any, where: Where) -> Iterator[StudyErro
     elif isinstance(value, list):
         for index, each in enumerate(value):
             yield from _secrets(document, each, (*where, index))
+    elif isinstance(value, str) and "\0" in value:
+        yield document.error(where, f"no name and no path can hold a NUL, but this is {value!r}. Take it out.")
     elif isinstance(value, str) and has_secret(value):
         sentence = f"a password stands in {value!r}. Keep it in an environment variable and write ${{ENV:NAME}} for it."
         yield document.error(where, sentence)

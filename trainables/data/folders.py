@@ -20,6 +20,7 @@ EVAL_FOLDERS = ("val", "test", "eval")
 """Names of the folder with the images for evaluation; the first that exists is read."""
 
 TRAIN_SHARE = 0.8
+_LONGEST_LIST_BYTES = 1 << 24
 _LAYOUTS = (
     "Set root to a folder with train/<class>/*.png and val/<class>/*.png, with <class>/*.png, or with images alone"
     " (dataset.labels names a table with their labels)"
@@ -186,6 +187,10 @@ def _chosen(names: Sequence[str], classes: str, root: Path) -> tuple[str, ...]:
         return tuple(names)
     if not Path(classes).is_file():
         raise DataError(f"classes: {Path(classes).resolve()} is not a file. It lists the classes, one in a line.")
+    if Path(classes).stat().st_size > _LONGEST_LIST_BYTES:
+        raise DataError(
+            f"{classes} is larger than any list of classes ({_LONGEST_LIST_BYTES:,} bytes). Is it the file?"
+        )
     lines = [line.split() for line in Path(classes).read_text().splitlines()]
     wanted = [words[0] for words in lines if words and not words[0].startswith("#")]
     unknown = [name for name in wanted if name not in names]
