@@ -101,7 +101,7 @@ def choose_temp(environment: MutableMapping[str, str]) -> None:
         Unusable: no folder can.
     """
     usual = environment.get(RAY_TEMP) or environment.get("TMPDIR") or "/tmp"
-    errors = []
+    errors = list[str]()
     for folder in dict.fromkeys((usual, "/tmp", "/var/tmp", "/dev/shm")):
         error = why_no_sockets(folder)
         if not error:

@@ -23,6 +23,10 @@ NUL = {
 }
 
 
+NAMES = ["stages", "Stages", "artifacts", "comparisons", "smoke", "ledger.db", "ledger.db-wal", "ledger.db-journal"]
+NAMES += ["mlflow.db", "MLflow.DB-shm", "optuna.db", "optuna.db.damaged"]
+
+
 @pytest.mark.parametrize("key", NUL)
 def test_a_nul_is_refused_with_its_place(tmp_path: Path, key: str) -> None:
     page = tmp_path / "page.yaml"
@@ -31,8 +35,7 @@ def test_a_nul_is_refused_with_its_place(tmp_path: Path, key: str) -> None:
         load_study(page, [])
 
 
-@pytest.mark.parametrize("name", ["stages", "Stages", "artifacts", "comparisons", "smoke", "ledger.db", "ledger.db-wal",
-                                  "ledger.db-journal", "mlflow.db", "MLflow.DB-shm", "optuna.db", "optuna.db.x"])  # fmt: skip
+@pytest.mark.parametrize("name", NAMES)
 def test_a_study_is_not_named_like_a_file_or_folder_of_the_storage(tmp_path: Path, name: str) -> None:
     page = tmp_path / "page.yaml"
     page.write_text(f"name: {name}\nmethod: kmeans\n")
