@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -34,6 +34,7 @@ from .run import cluster, display, environment, launch, progress
 from .run.daemons import ClusterDied
 from .run.launch_state import LaunchState
 from .search.importances import importances
+from .study import placement
 from .study.compatibility import refused as differences
 from .study.errors import redacted
 from .tracking import optuna_export
@@ -81,7 +82,7 @@ def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: 
             except (StudyHeld, StudyChanged, LedgerError, ValueError, OSError) as refused:
                 print(f"{file}: {_refusal(refused)}", file=sys.stderr)
                 return WRONG
-            return _carry_out(request, opened, data, out if as_json else None)
+            return _carry_out(opened, data, out if as_json else None)
     except (launch.Stopped, ClusterDied) as stopped:
         print(f"{file}: {stopped}\n{go_on}", file=sys.stderr)
         return SOME_FAILED
@@ -99,6 +100,7 @@ def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: 
 class _Opened:
     """A launch that the ledger has given to this process, and where it is tracked."""
 
+    request: launch.Request
     ledger: Ledger
     launch: Launch
     size: cluster.Size
@@ -115,9 +117,13 @@ def _opened(request: launch.Request) -> _Opened:
     databases.check_driver(uri)
     request.storage.refuse_name(request.study.name)
     size = cluster.size(request.address, request.grows)
+    resources = placement.with_gpus(request.study.resources, size.nodes)
+    request = replace(request, study=replace(request.study, resources=resources))
+    if not request.address:
+        cluster.refuse_unusable_gpus(request.study)
     cluster.refuse_infeasible(request.study, size)
     ledger = Ledger(place_of(request.storage))
-    return _Opened(ledger, launch.open_launch(ledger, request, size), size, uri)
+    return _Opened(request, ledger, launch.open_launch(ledger, request, size), size, uri)
 
 
 def _refusal(refused: Exception) -> str:
@@ -128,8 +134,9 @@ def _refusal(refused: Exception) -> str:
     return f"{refused}:\n  {lines}\n{way_out}"
 
 
-def _carry_out(request: launch.Request, opened: _Opened, data: ImageData, json_out: TextIO | None) -> int:
-    storage, ledger, uri = request.storage.folder, opened.ledger, opened.uri
+def _carry_out(opened: _Opened, data: ImageData, json_out: TextIO | None) -> int:
+    request, ledger, uri = opened.request, opened.ledger, opened.uri
+    storage = request.storage.folder
     tracker = Tracker(ledger.place, storage, opened.launch.id, uri)
     tracker.start()
     try:

@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -135,6 +136,8 @@ def dry_run(study: Study, given: argparse.Namespace) -> int:
         StudyErrors: a setting that this data set cannot carry.
     """
     shown, probed = _shown(study, may_generate=given.profile)
+    nodes = _machines(given.address, given.grow)
+    study = replace(study, resources=placement.with_gpus(study.resources, nodes))
     lines = rows(study)
     lines.append(f"{'images':<10} {shown.shape.num_train:,} to train on, {shown.shape.num_eval:,} to judge")
     if probed is not None:
@@ -148,7 +151,7 @@ def dry_run(study: Study, given: argparse.Namespace) -> int:
         lines += memory.rows(max(needs, key=lambda estimated: estimated.total), study.resources.trial.gpu)
     if not given.json:
         print("\n".join(lines), flush=True)
-    sentences = placement.unplaceable(study.resources, _machines(given.address, given.grow))
+    sentences = placement.unplaceable(study.resources, nodes)
     if sentences:
         raise Refused("\n".join(f"{study.file}: {sentence}" for sentence in sentences))
     profile = None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from trainables import cuda_errors
 from trainables.vector_search.service import NAMESPACE
 
 from ..study.file_schema import Share
@@ -144,6 +145,21 @@ def _watch(address: str) -> daemons.Watch:
     started = {} if node is None else {kind: [each.process for each in node.all_processes[kind]] for kind in _DAEMONS}
     roots = [each.process.pid for every in node.all_processes.values() for each in every] if node is not None else []
     return daemons.Watch(partial(daemons.why_dead_here, started), roots)
+
+
+def refuse_unusable_gpus(study: Study) -> None:
+    """Refuse a study that asks for GPUs where this machine has some that torch cannot use.
+
+    Ray counts them by the driver's own list, and their trials would compute on the CPU.
+
+    Raises:
+        Infeasible: with the driver, the wheel and the way out.
+    """
+    import torch
+
+    asks = study.resources.trial.gpu > 0 or (study.resources.prepare.workers > 0 and study.resources.prepare.gpu > 0)
+    if asks and torch.cuda.device_count() > 0 and not torch.cuda.is_available():
+        raise Infeasible(f"resources asks for GPUs, and this machine has some, but {cuda_errors.why_no_gpu()}")
 
 
 def refuse_infeasible(study: Study, size: Size) -> None:

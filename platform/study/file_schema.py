@@ -66,7 +66,7 @@ class Share(_Part):
     Attributes:
         workers: size of the worker group that trains together; 0 for one process. cpu and gpu count per worker.
         cpu: number of CPUs.
-        gpu: number of GPUs, or a share of one.
+        gpu: 1, or a share of one GPU; a process computes on one, so several GPUs are several workers.
     """
 
     workers: int = Field(default=0, ge=0, le=1024)
@@ -75,9 +75,10 @@ class Share(_Part):
 
     @field_validator("gpu")
     @classmethod
-    def _whole_above_one(cls, gpu: float) -> float:
-        if gpu > 1 and gpu != math.floor(gpu):
-            raise ValueError("must be a share of one GPU or a whole number of them, but is {value}. Write 0.5, 1 or 2.")
+    def _of_one_process(cls, gpu: float) -> float:
+        if gpu > 1:
+            way_out = f"For {gpu:g} GPUs write {{{{workers: {math.ceil(gpu)}, gpu: 1}}}}."
+            raise ValueError(f"must be at most 1, because one process computes on one GPU, but is {{value}}. {way_out}")
         return gpu
 
 

@@ -132,8 +132,8 @@ def test_configs_name_the_setting_in_full(write: Write) -> None:
         ),
         (
             "method: spc\nresources: {trial: {gpu: 1.5}}\n",
-            "spc.yaml:2: resources.trial.gpu: resources.trial.gpu must be a share of one GPU or a whole number "
-            "of them, but is 1.5.",
+            "spc.yaml:2: resources.trial.gpu: resources.trial.gpu must be at most 1, because one process computes "
+            "on one GPU, but is 1.5. For 1.5 GPUs write {workers: 2, gpu: 1}.",
         ),
         (
             "method: spc\nresources: {trial: {cpu: 0}}\n",
