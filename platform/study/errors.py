@@ -26,8 +26,10 @@ _hidden: set[str] = set()
 
 def hide_address(uri: str) -> None:
     """Hide every part of an address but its host wherever a text is shown: a key may stand in any of them."""
-    host = urlsplit(uri).netloc.rpartition("@")[2]
-    parts = {uri, *re.split(r"[/?#&=@:,;]+", uri)} - {host, host.partition(":")[0]}
+    # A password with a slash in it ends the host's part for urlsplit, but not for who wrote it.
+    ends = (urlsplit(uri).netloc.rpartition("@")[2], re.split("[/?#]", uri.rpartition("@")[2].rpartition("://")[2])[0])
+    hosts = {host.partition(":")[0] for host in ends}
+    parts = {uri, *re.split(r"[/?#&=@:,;]+", uri)} - hosts
     _hidden.update(part for part in parts if len(part) >= _SHORTEST)
 
 
