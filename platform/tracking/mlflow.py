@@ -212,15 +212,15 @@ class MlflowRuns:
         self.experiment = ""
         # MLflow's own attempts at a database server that is down sleep for up to a minute and cannot be interrupted.
         check_connection(uri)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        # SQLAlchemy's word to MLflow's authors, at every start.
+        warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", module="mlflow")
         self._own = storage / DATABASE if uri == f"sqlite:///{storage / DATABASE}" else None
         self.note = ""
         """What the user should know of the place of the files; empty if nothing."""
         self.made_anew = self._own is not None and own_database.ensure(self._own)
         """Whether the storage's own database was damaged, so that nothing of earlier launches is in it."""
         with creation_lock(uri):
-            logging.getLogger("alembic").setLevel(logging.WARNING)
-            # SQLAlchemy's word to MLflow's authors, at every start.
-            warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", module="mlflow")
             from mlflow import MlflowClient, entities
 
             # It writes the whole stack of every attempt at a database that is away, across the live table.

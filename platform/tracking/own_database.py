@@ -11,7 +11,7 @@ import warnings
 from contextlib import closing
 from pathlib import Path
 
-from ..ledger.databases import file_lock
+from ..ledger.databases import creation_lock, file_lock
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _PATIENCE_S = 30.0
@@ -77,8 +77,11 @@ def create(path: Path) -> None:
     fresh = path.with_name(f".{path.name}.new")
     for left in (fresh, *(fresh.with_name(fresh.name + end) for end in ("-wal", "-shm", "-journal"))):
         left.unlink(missing_ok=True)  # of a process that was killed at it
-    store = SqlAlchemyStore(f"sqlite:///{fresh}", (path.parent / "artifacts").as_uri())
-    store.engine.dispose()
+    uri = f"sqlite:///{fresh}"
+    # A write-ahead log here as well: without it each of MLflow's many steps waits for the disk.
+    with creation_lock(uri):
+        SqlAlchemyStore(uri, (path.parent / "artifacts").as_uri()).engine.dispose()
+    fresh.with_name(f".{fresh.name}.lock").unlink(missing_ok=True)
     fresh.rename(path)
 
 

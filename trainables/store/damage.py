@@ -45,7 +45,7 @@ def move_aside(path: Path, why: object) -> bool:
         path.rename(aside)
     except FileNotFoundError:
         return False
-    warnings.warn(f"{path} was set aside as {aside.name} and is computed again: {why}", stacklevel=3)
+    warnings.warn(f"{path} was set aside as {aside.name} and computed again: {why}", stacklevel=3)
     return True
 
 
