@@ -1,6 +1,5 @@
 """From a checked request to an exit code: Ray, tracker and screen around a launch, and the reports at its end."""
 
-import errno
 import json
 import os
 import socket
@@ -8,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,12 +19,13 @@ from trainables.store import leases
 from trainables.store.artifacts import Store
 from trainables.vector_search import service
 
+from .console import in_words
 from .ledger import databases
 from .ledger.launches import StudyChanged, StudyHeld
 from .ledger.ledger import Ledger, place_of
 from .ledger.outcomes import closing_stages
 from .ledger.postgres import Server
-from .ledger.rows import PENDING
+from .ledger.rows import PENDING, Launch
 from .ledger.schema import LedgerError
 from .ledger.storage import Storage
 from .reports import embeddings, figures, importance, json_view, markdown, terminal, writer
@@ -32,9 +33,11 @@ from .reports.assignments import best_trial
 from .reports.num_clusters import evidence
 from .reports.summarize import summarize
 from .reports.summary import Summary, metrics_of_best
-from .run import cluster, display, launch, progress
+from .run import cluster, display, environment, launch, progress
+from .run.daemons import ClusterDied
 from .run.launch_state import LaunchState
 from .search.importances import importances
+from .study import placement
 from .study.compatibility import refused as differences
 from .study.errors import redacted
 from .tracking import mlflow_model, optuna_export
@@ -72,44 +75,75 @@ def _git(root: Path, *arguments: str) -> str:
 
 def carry_out(request: launch.Request, data: ImageData, *, again: str, as_json: bool) -> int:
     """Run the launch and report its results. Returns the exit code. again: the command that resumes it."""
+    file, go_on = request.study.file, f"Go on with:\n  {again}"
     try:
         out = sys.stdout
         # Ray prints warnings of its own, whatever it is asked; standard output then is the JSON's alone.
         with launch.signals(), redirect_stdout(sys.stderr if as_json else out):
-            return _carry_out(request, data, out if as_json else None)
-    except StudyChanged as changed:
-        lines = "\n  ".join(differences(changed.known, changed.given))
-        way_out = "Give the file another name (name: ...), or add --fresh to begin a new launch."
-        print(f"{request.study.file}: {changed}:\n  {lines}\n{way_out}", file=sys.stderr)
-        return WRONG
-    except (StudyHeld, LedgerError, cluster.Infeasible, ValueError) as refused:
-        print(f"{request.study.file}: {refused}", file=sys.stderr)
-        return WRONG
-    except launch.Stopped as stopped:
-        print(f"{request.study.file}: {stopped}\nGo on with:\n  {again}", file=sys.stderr)
-        return SOME_FAILED
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        print(f"{request.study.file}: {error}; make room and go on with:\n  {again}", file=sys.stderr)
+            try:
+                opened = _opened(request)
+            except (StudyHeld, StudyChanged, LedgerError, ValueError, OSError) as refused:
+                print(f"{file}: {_refusal(refused)}", file=sys.stderr)
+                return WRONG
+            return _carry_out(opened, data, out if as_json else None)
+    except (launch.Stopped, ClusterDied) as stopped:
+        print(f"{file}: {stopped}\n{go_on}", file=sys.stderr)
         return SOME_FAILED
     except launch.Interrupted as signal:
-        print(f"Interrupted; everything finished is kept. Go on with:\n  {again}", file=sys.stderr)
+        print(f"Interrupted; everything finished is kept. {go_on}", file=sys.stderr)
         return 128 + signal.number
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        print(f"{file}: {in_words(error)}\nEverything finished is kept. {go_on}", file=sys.stderr)
+        return SOME_FAILED
 
 
-def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None) -> int:
-    study, storage = request.study, request.storage.folder
-    uri = study.tracking.address(os.environ) or os.environ.get("MLFLOW_TRACKING_URI", "")
+@dataclass(frozen=True)
+class _Opened:
+    """A launch that the ledger has given to this process, and where it is tracked."""
+
+    request: launch.Request
+    ledger: Ledger
+    launch: Launch
+    size: cluster.Size
+    uri: str
+
+
+def _opened(request: launch.Request) -> _Opened:
+    """Check what remains to be checked, and take the study.
+
+    Raises:
+        StudyHeld, StudyChanged, LedgerError, ValueError: refused, with a sentence for the user; nothing has begun.
+    """
+    uri = request.study.tracking.address(os.environ)
     databases.check_driver(uri)
+    request.storage.refuse_name(request.study.name)
     size = cluster.size(request.address, request.grows)
-    cluster.refuse_infeasible(study, size)
+    resources = placement.with_gpus(request.study.resources, size.nodes)
+    request = replace(request, study=replace(request.study, resources=resources))
+    if not request.address:
+        cluster.refuse_unusable_gpus(request.study)
+    cluster.refuse_infeasible(request.study, size)
     ledger = Ledger(place_of(request.storage))
-    opened = launch.open_launch(ledger, request, size)
-    tracker = Tracker(ledger.place, storage, opened.id, uri)
+    return _Opened(request, ledger, launch.open_launch(ledger, request, size), size, uri)
+
+
+def _refusal(refused: Exception) -> str:
+    if not isinstance(refused, StudyChanged):
+        return in_words(refused) if isinstance(refused, OSError) else str(refused)
+    lines = "\n  ".join(differences(refused.known, refused.given))
+    way_out = "Give the file another name (name: ...), or add --fresh to begin a new launch."
+    return f"{refused}:\n  {lines}\n{way_out}"
+
+
+def _carry_out(opened: _Opened, data: ImageData, json_out: TextIO | None) -> int:
+    request, ledger, uri = opened.request, opened.ledger, opened.uri
+    storage = request.storage.folder
+    tracker = Tracker(ledger.place, storage, opened.launch.id, uri)
     tracker.start()
     try:
-        with launch.leased(ledger, request, opened, size) as state:
+        with launch.leased(ledger, request, opened.launch, opened.size) as state:
             if not state.trial_queue.finished:
                 _run(request, state, tracker, quiet=json_out is not None)
             status = state.status
@@ -117,17 +151,19 @@ def _carry_out(request: launch.Request, data: ImageData, json_out: TextIO | None
         # Whatever ended it, no run is left RUNNING.
         with suppress(LedgerError):
             tracker.close(_HURRIED_S)
-        if isinstance(error, LedgerError):
+        if isinstance(error, LedgerError | environment.Unusable):
             raise launch.Stopped(str(error)) from error
         raise
     # The launch is closed by now, so the reports say how it ended.
-    summary = evidence.with_cluster_numbers(summarize(ledger, opened.id), evidence.reader(request.storage.results))
+    summary = evidence.with_cluster_numbers(
+        summarize(ledger, opened.launch.id), evidence.reader(request.storage.results)
+    )
     _log_best_model(summary, request.storage, data, tracker)  # in the tracker's thread, while reports are written here
     written = _written(request, summary, data)
-    optuna_export.export(ledger, opened.id, storage / optuna_export.DATABASE)
+    not_exported = optuna_export.export(ledger, opened.launch.id, storage / optuna_export.DATABASE)
     tracker.log_parent(written, markdown.note(summary), metrics_of_best(summary))
     unsent = tracker.close(_CLOSING_S)
-    for sentence in (*_notes(summary), tracker.model_error, str(unsent) if unsent else ""):
+    for sentence in (*_notes(summary), tracker.model_error, tracker.note, str(unsent) if unsent else "", not_exported):
         if sentence:
             print(sentence, file=sys.stderr)
     ids = tracker.ids()

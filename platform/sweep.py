@@ -10,6 +10,7 @@ import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from trainables.interfaces import ImageData
 from trainables.registry import BrokenStage
 from trainables.settings import Plain
 
-from .console import leave
+from .console import in_words, leave
 from .ledger.storage import Storage, named
 from .study import checkpoints, memory, placement
 from .study.data_limits import data_errors, probe_data_errors
@@ -86,6 +87,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (StudyErrors, Refused, BrokenStage) as error:
         print(error, file=sys.stderr)
         return WRONG
+    except BrokenPipeError:
+        raise
+    except Exception as error:  # nothing has been started yet
+        print(f"{given.file}: {in_words(error)}", file=sys.stderr)
+        return WRONG
     from . import end_of_sweep
     from .run import launch
 
@@ -130,6 +136,8 @@ def dry_run(study: Study, given: argparse.Namespace) -> int:
         StudyErrors: a setting that this data set cannot carry.
     """
     shown, probed = _shown(study, may_generate=given.profile)
+    nodes = _machines(given.address, given.grow)
+    study = replace(study, resources=placement.with_gpus(study.resources, nodes))
     lines = rows(study)
     lines.append(f"{'images':<10} {shown.shape.num_train:,} to train on, {shown.shape.num_eval:,} to judge")
     lines += [f"{'':<10} {remark}" for remark in shown.images.remarks]
@@ -145,7 +153,7 @@ def dry_run(study: Study, given: argparse.Namespace) -> int:
         lines += memory.rows(max(needs, key=lambda estimated: estimated.total), study.resources.trial.gpu)
     if not given.json:
         print("\n".join(lines), flush=True)
-    sentences = placement.unplaceable(study.resources, _machines(given.address, given.grow))
+    sentences = placement.unplaceable(study.resources, nodes)
     if sentences:
         raise Refused("\n".join(f"{study.file}: {sentence}" for sentence in sentences))
     profile = None
@@ -180,7 +188,10 @@ def _machines(address: str, grows: Sequence[placement.Node]) -> Sequence[placeme
         return [placement.Node(float(os.cpu_count() or 1), float(torch.cuda.device_count()))]
     from .run import cluster
 
-    return cluster.size(address, grows).nodes
+    try:
+        return cluster.size(address, grows).nodes
+    except ValueError as error:
+        raise Refused(str(error)) from error
 
 
 def storage_of(text: str) -> Storage:

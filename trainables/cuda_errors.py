@@ -6,6 +6,9 @@ error.
 """
 
 import re
+from pathlib import Path
+
+import torch
 
 # Of cudaError_t, as the driver names them: what every process would meet on this GPU, and after which CUDA asks for
 # another process.
@@ -23,8 +26,26 @@ _PROCESS_WORDS = re.compile(
 _NUMBER = re.compile(r"\bcuda(?: runtime)? error:?\s*\(?(\d+)", re.IGNORECASE)
 
 
+_DRIVER = Path("/proc/driver/nvidia/version")
+
+
 class DeviceLost(RuntimeError):
     """This process can use its GPU no more; it has to end."""
+
+
+def why_no_gpu() -> str:
+    """Why torch cannot use a GPU that the machine has, and the way out, as the end of a sentence."""
+    if torch.version.cuda is None:
+        return "this torch is built without CUDA; install a wheel of torch that has it"
+    try:
+        version = re.search(r"Kernel Module\D*([\d.]+)", _DRIVER.read_text())
+    except OSError:
+        version = None
+    driver = f"the driver {version[1]}" if version else "the driver"
+    return (
+        f"torch is built for CUDA {torch.version.cuda}, which {driver} cannot run, or the GPU is lost; update "
+        "the driver (nvidia-smi shows its CUDA), or install a wheel of torch for it"
+    )
 
 
 def is_lost(error: BaseException) -> bool:

@@ -66,6 +66,15 @@ def check_connection(uri: str) -> None:
 
 
 @contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """Hold the right to make or replace the SQLite file at ``path``; its folder is created."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
 def creation_lock(uri: str) -> Iterator[None]:
     """Hold this around the first use of a database by a library that goes through SQLAlchemy.
 
@@ -86,12 +95,10 @@ def creation_lock(uri: str) -> Iterator[None]:
         yield
         return
     path = Path(url.database).resolve()
-    path.parent.mkdir(parents=True, exist_ok=True)
     _configured_files.add(path)
     if not sqlalchemy.event.contains(sqlalchemy.Engine, "connect", _configure):
         sqlalchemy.event.listen(sqlalchemy.Engine, "connect", _configure)
-    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with file_lock(path):
         # The journal mode stays with the file.
         file_connection = sqlite3.connect(path, timeout=PATIENCE_S)
         file_connection.execute("PRAGMA journal_mode=WAL")

@@ -4,6 +4,7 @@ The file has a write-ahead log and ``synchronous=FULL``, so a power cut loses no
 ``BEGIN IMMEDIATE``, so concurrent writers wait for each other.
 """
 
+import shutil
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import TypeVar
 from .schema import LedgerBusy, LedgerDamaged, LedgerFull, LedgerTables
 
 _T = TypeVar("_T")
+_ROOM_BYTES = 1 << 20
+"""With less, a failed write is put down to the want of room."""
 
 
 class SqliteTables(LedgerTables):
@@ -56,12 +59,22 @@ class SqliteTables(LedgerTables):
             if "locked" in message:
                 text = f"{self._path} is locked by another process for more than {self._patience_s:g} s"
                 raise LedgerBusy(f"{text}; stop that process, or wait for it and start again") from error
-            if "full" in message or "disk I/O" in message:
-                text = f"{self._path} cannot be written ({message})"
+            text = f"{self._path} cannot be written ({message})"
+            if "full" in message or ("disk I/O" in message and self._has_no_room()):
                 raise LedgerFull(f"{text}; make room and start again, what was finished is kept") from error
+            if "disk I/O" in message or "unable to open" in message:
+                beside = f"{self._path.name}-wal, -shm or -journal"
+                raise LedgerDamaged(
+                    f"{text}, though the disk has room. Look at the disk; move away what is no file in its place, and "
+                    f"a {beside} that belongs to another copy of it, and start again"
+                ) from error
             if "malformed" in message or "not a database" in message:
                 raise self._damaged(message) from error
             raise
+
+    def _has_no_room(self) -> bool:
+        disk = shutil.disk_usage(self._path.parent)
+        return disk.free < _ROOM_BYTES
 
     def check_integrity(self) -> None:
         (message,) = self.connection.execute("PRAGMA quick_check(1)").fetchone()

@@ -55,6 +55,20 @@ class Storage:
             except object_store.Unreachable as error:
                 raise ValueError(f"--storage {redacted(self.uri)}: cannot be used: {redacted(str(error))}") from error
 
+    def refuse_name(self, study: str) -> None:
+        """Refuse a study whose folder cannot be in this storage.
+
+        Raises:
+            ValueError: something else than a folder has its name, or another one's differs by case alone, which would
+                be the same folder on many disks; a sentence for the user.
+        """
+        folder, way_out = self.folder / study, "Give the study another name (name: ...), or move that away."
+        if os.path.lexists(folder) and not folder.is_dir():
+            raise ValueError(f"{folder} is no folder, but the reports of study {study!r} belong there. {way_out}")
+        for other in self.folder.iterdir() if self.folder.is_dir() else ():
+            if other.name != study and other.name.casefold() == study.casefold():
+                raise ValueError(f"study {study!r} differs from {other} by case alone. {way_out}")
+
     def copy(self, files: Iterable[Path]) -> str:
         """Put reports under the URI too.
 

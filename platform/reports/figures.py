@@ -1,11 +1,11 @@
 """The figures of a report: plots drawn from its summary, and what the stages of the best trial drew."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainables.seeds import label
+from trainables.store import manifest
 
 from ..ledger.outcomes import closing_stages
 from ..ledger.rows import DONE, Trial
@@ -71,7 +71,7 @@ def of_best_trial(summary: Summary, storage: Path) -> Iterator[ReportFigure]:
 def _caption(path: Path) -> str:
     """What a figure of a result shows, as its stage said when it was drawn."""
     try:
-        captions = json.loads((path.parent.parent / "meta.json").read_text()).get("captions", {})
+        captions = manifest.read(path.parent.parent).get("captions", {})
     except (OSError, ValueError):
         captions = {}
     return str({**_EMBEDDINGS, **captions}.get(path.stem, path.stem.replace("_", " ")))

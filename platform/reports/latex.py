@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from ..study.errors import printable
 from . import content
 from .comparisons import studies
 from .summary import Summary
@@ -45,4 +46,4 @@ def as_latex(table: Table) -> str:
 
 def escaped(text: str) -> str:
     """Text in which LaTeX takes nothing for a command."""
-    return "".join(_ESCAPES.get(letter, letter) for letter in text)
+    return "".join(_ESCAPES.get(letter, letter) for letter in printable(text))

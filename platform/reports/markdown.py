@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ..study.errors import printable
 from . import content
 from .comparisons import studies
 from .figures import ReportFigure
@@ -58,4 +59,4 @@ def _inline(text: str) -> str:
     """Text on one line in which nothing is taken for markup."""
     for letter in "\\`*[]<>|":
         text = text.replace(letter, "\\" + letter)
-    return " ".join(text.split())
+    return printable(" ".join(text.split()))

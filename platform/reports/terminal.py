@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..study.errors import printable
 from . import content, pareto
 from .assignments import written
 from .comparisons import differences, published, studies
@@ -37,13 +38,13 @@ def end_of_sweep(summary: Summary, storage: Path, tracking_uri: str = "") -> str
     if summary.failures:
         parts.append(_failures(summary))
     parts.append("\n".join(_places(summary, storage, tracking_uri)))
-    return "\n\n".join(parts)
+    return _shown("\n\n".join(parts))
 
 
 def side_by_side(summaries: Sequence[Summary]) -> str:
     """Several studies: their results, their differences, what each spent, and what keeps them from being compared."""
     parts = [aligned(table) for table in studies.tables(summaries)]
-    return "\n\n".join([*parts, "\n".join(studies.sentences(summaries))])
+    return _shown("\n\n".join([*parts, "\n".join(studies.sentences(summaries))]))
 
 
 def aligned(table: Table) -> str:
@@ -78,6 +79,11 @@ def _places(summary: Summary, storage: Path, tracking_uri: str) -> list[str]:
         return [*places, f"MLflow   {elsewhere}"]
     look = ["python", "-m", "platform.ui", *([] if storage == Path("runs") else ["--storage", str(storage)])]
     return [*places, f"MLflow   {storage / 'mlflow.db'}", f"look     {shlex.join(look)}"]
+
+
+def _shown(text: str) -> str:
+    """Text in which nothing is taken for a command by the terminal: a study file's words could rename its window."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def _short(text: str) -> str:

@@ -126,7 +126,14 @@ def _csv_row(trial: Trial, configuration: Configuration | ConfigurationRow) -> M
         row[f"stage.{stage.slot}"] = stage.result_name
         row[f"cached.{stage.slot}"] = stage.cached
     values = {**configuration.params, **trial.metrics, **row}
-    return {name: str(value).lower() if isinstance(value, bool) else value for name, value in values.items()}
+    return {name: _csv_cell(value) for name, value in values.items()}
+
+
+def _csv_cell(value: Any) -> Any:
+    """A value as the table has it: a spreadsheet must not take a row's name for a formula."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
 
 
 def _write_whole(path: Path, content: bytes) -> Path:

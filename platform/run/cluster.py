@@ -5,18 +5,20 @@ import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+from trainables import cuda_errors
 from trainables.vector_search.service import NAMESPACE
 
 from ..study.file_schema import Share
 from ..study.placement import Node, unplaceable
 from ..study.study import Study
-from . import ray_auth
+from . import daemons, environment, ray_auth
 
 # Read by Ray when it is imported or started. Its loggers write per trial and result what the ledger holds already, and
 # its experiment snapshots, which we never restore, would be rewritten every ten seconds.
@@ -31,6 +33,10 @@ _ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }
+
+
+_DAEMONS = ("gcs_server", "raylet")
+"""Ray's processes without which no trial can end."""
 
 
 class Infeasible(ValueError):
@@ -62,8 +68,13 @@ def local_size() -> Size:
 
 
 def size(address: str, grows: Sequence[Node] = ()) -> Size:
-    """The size of the cluster at ``address``, or of this machine where it is "". grows: as in ``running``."""
+    """The size of the cluster at ``address``, or of this machine where it is "". grows: as in ``running``.
+
+    Raises:
+        environment.Unusable: the machine cannot run Ray, or no cluster answers at ``address``.
+    """
     if not address:
+        environment.prepare(os.environ, address)
         return local_size()
     with running(address, grows) as joined:
         return joined
@@ -77,11 +88,11 @@ def running(address: str, grows: Sequence[Node] = ()) -> Iterator[Size]:
 
     Raises:
         ValueError: the token that a cluster started here would ask for cannot be used.
+        environment.Unusable: the machine cannot run Ray, or no cluster answers at ``address``.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    if not address:
-        ray_auth.require_token(os.environ, Path.home())
+    environment.prepare(os.environ, address)
     import ray
 
     options: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
@@ -91,18 +102,64 @@ def running(address: str, grows: Sequence[Node] = ()) -> Iterator[Size]:
         options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
     logging.getLogger("ray").setLevel(logging.ERROR)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    ray.init(**options)
+    try:
+        ray.init(**options)
+    except Exception as error:
+        ray.shutdown()
+        words = " ".join(str(error).split())[:300] or type(error).__name__
+        raise environment.Unusable(f"Ray cannot be started or joined ({words})") from error
     if address and ray_auth.is_open(os.environ):
         print(ray_auth.OPEN_CLUSTER, file=sys.stderr)
     # Ray puts its own in their place, which ends the process at SIGTERM with code 15.
     for number, handler in handlers.items():
         signal.signal(number, handler)
+    watch = _watch(address)
+    watch.start()
     try:
         each = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         nodes = (*(Node(node.get("CPU", 0.0), node.get("GPU", 0.0)) for node in each), *grows)
         yield Size(sum(node.cpus for node in nodes), sum(node.gpus for node in nodes), nodes)
+    except BaseException as error:
+        if watch.died:  # whatever Ray made of it
+            raise daemons.ClusterDied(watch.died) from error
+        raise
     finally:
-        ray.shutdown()
+        watch.stop()
+        if watch.died:
+            watch.end_all()
+            daemons.forget_ray()
+        else:
+            ray.shutdown()
+
+
+def _watch(address: str) -> daemons.Watch:
+    """Looks after the Ray that has just been started or joined."""
+    import ray
+    from ray._private import worker
+
+    if address.startswith("ray://") or not ray.is_initialized():  # a client notices by itself
+        return daemons.Watch(lambda: "")
+    if address:
+        return daemons.Watch(daemons.silence_of(ray.get_runtime_context().gcs_address, time.monotonic))
+    node = worker._global_node
+    started = {} if node is None else {kind: [each.process for each in node.all_processes[kind]] for kind in _DAEMONS}
+    roots = [each.process.pid for every in node.all_processes.values() for each in every] if node is not None else []
+    return daemons.Watch(partial(daemons.why_dead_here, started), roots)
+
+
+def refuse_unusable_gpus(study: Study) -> None:
+    """Refuse a study that asks for GPUs where this machine has some that torch cannot use.
+
+    Ray counts them by the driver's own list, and their trials would compute on the CPU.
+
+    Raises:
+        Infeasible: with the driver, the wheel and the way out.
+    """
+    import torch
+
+    asks = study.resources.trial.gpu > 0 or (study.resources.prepare.workers > 0 and study.resources.prepare.gpu > 0)
+    if asks and torch.cuda.device_count() > 0 and not torch.cuda.is_available():
+        raise Infeasible(f"resources asks for GPUs, and this machine has some, but {cuda_errors.why_no_gpu()}")
 
 
 def refuse_infeasible(study: Study, size: Size) -> None:

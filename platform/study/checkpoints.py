@@ -60,10 +60,10 @@ def pinned(document: Document, page: Page) -> tuple[Document, Page, list[StudyEr
     if not isinstance(path, str) or not path:
         return document, page, [document.error(("pretext",), _NO_FILE)]
     where = _SHORT if _SHORT in document.values else _PATH
-    full = Path(path).expanduser().resolve()
     try:
+        full = Path(path).expanduser().resolve()
         sha256 = checkpoints.digest(full)
-    except checkpoints.CheckpointError as unreadable:
+    except (checkpoints.CheckpointError, RuntimeError) as unreadable:  # "~name" of a user who does not exist
         return document, page, [document.error(where, f"{unreadable}.")]
     expected = page.fixed.get("pretext.sha256", sha256)
     if expected != sha256:

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 # What must not be shown: the password of scheme://user:password@host, the value of ?password=... and of the signatures
 # in the addresses that object stores hand out, what follows "Bearer", and what secret environment variables hold.
@@ -19,6 +20,17 @@ _SHORTEST = 8
 """A shorter value of a secret variable would also be found inside harmless words."""
 _REFERENCE = re.compile(r"\$\{ENV:[A-Za-z_][A-Za-z0-9_]*\}")
 _FEW = 12
+_hidden: set[str] = set()
+"""Parts of addresses that a study takes from the environment."""
+
+
+def hide_address(uri: str) -> None:
+    """Hide every part of an address but its host wherever a text is shown: a key may stand in any of them."""
+    # A password with a slash in it ends the host's part for urlsplit, but not for who wrote it.
+    ends = (urlsplit(uri).netloc.rpartition("@")[2], re.split("[/?#]", uri.rpartition("@")[2].rpartition("://")[2])[0])
+    hosts = {host.partition(":")[0] for host in ends}
+    parts = {uri, *re.split(r"[/?#&=@:,;]+", uri)} - hosts
+    _hidden.update(part for part in parts if len(part) >= _SHORTEST)
 
 
 def has_secret(text: str) -> bool:
@@ -35,9 +47,14 @@ def redacted(text: str) -> str:
     """
     held = (value for name, value in os.environ.items() if _SECRET_NAME.fullmatch(name) and len(value) >= _SHORTEST)
     # The longest first: one secret may be a part of another.
-    for secret in sorted({*_secrets(text), *held}, key=len, reverse=True):
+    for secret in sorted({*_secrets(text), *_hidden, *held}, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
+
+
+def printable(text: str) -> str:
+    """Spell out every letter that a terminal would obey instead of showing it, such as ESC and BEL."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
 
 
 def _secrets(text: str) -> list[str]:
@@ -66,7 +83,7 @@ class StudyError:
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
         text = ": ".join(part for part in (place, self.key, self.sentence) if part)
-        return redacted("".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text))
+        return redacted(printable(text))
 
 
 class StudyErrors(ValueError):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 from trainables import seeds
 from trainables.seeds import label
 
+from . import errors
 from .errors import StudyError, did_you_mean, has_secret
 from .schema_errors import in_words, keys_at, keys_of
 from .yaml_reader import Document, Where
@@ -17,9 +18,21 @@ from .yaml_reader import Document, Where
 MAX_SEED = 2**31 - 1
 _REFERENCE = re.compile(r"\$\{ENV:([A-Za-z_][A-Za-z0-9_]*)\}")
 _STORES = ("sqlite", "postgresql", "mysql", "mssql", "http", "https")
+_STORE_RULE = "must begin with one of " + ", ".join(f"{store}:" for store in _STORES)
+_STORE_WAY_OUT = "MLflow takes no plain folder: write sqlite:///path/mlflow.db, or take it out."
+MLFLOW_VARIABLE = "MLFLOW_TRACKING_URI"
+"""MLflow's own: it counts where a study names no address."""
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?) ?([smhd]?)")
 _UNITS_S = {"": 1, "s": 1, "m": 60, "h": 3_600, "d": 86_400}
 _DEVICES = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+
+
+def _is_store(uri: str) -> bool:
+    return uri.partition(":")[0].partition("+")[0].casefold() in _STORES
+
+
+# What a storage holds beside the folders of its studies; SQLite keeps files with such ends beside a database.
+_OF_STORAGE = re.compile(r"stages|artifacts|comparisons|smoke|(ledger|mlflow|optuna)\.db([-.].*)?", re.IGNORECASE)
 
 
 class _Part(BaseModel):
@@ -53,7 +66,7 @@ class Share(_Part):
     Attributes:
         workers: size of the worker group that trains together; 0 for one process. cpu and gpu count per worker.
         cpu: number of CPUs.
-        gpu: number of GPUs, or a share of one.
+        gpu: 1, or a share of one GPU; a process computes on one, so several GPUs are several workers.
     """
 
     workers: int = Field(default=0, ge=0, le=1024)
@@ -62,9 +75,10 @@ class Share(_Part):
 
     @field_validator("gpu")
     @classmethod
-    def _whole_above_one(cls, gpu: float) -> float:
-        if gpu > 1 and gpu != math.floor(gpu):
-            raise ValueError("must be a share of one GPU or a whole number of them, but is {value}. Write 0.5, 1 or 2.")
+    def _of_one_process(cls, gpu: float) -> float:
+        if gpu > 1:
+            way_out = f"For {gpu:g} GPUs write {{{{workers: {math.ceil(gpu)}, gpu: 1}}}}."
+            raise ValueError(f"must be at most 1, because one process computes on one GPU, but is {{value}}. {way_out}")
         return gpu
 
 
@@ -88,27 +102,34 @@ class Tracking(_Part):
     @field_validator("uri")
     @classmethod
     def _safe(cls, uri: str) -> str:
-        scheme = uri.partition(":")[0].partition("+")[0].casefold()
-        if uri and scheme not in _STORES and not _REFERENCE.match(uri):
-            known = ", ".join(f"{store}:" for store in _STORES)
-            way_out = "MLflow takes no plain folder: write sqlite:///path/mlflow.db, or take the line out."
-            raise ValueError(f"must begin with one of {known}, but is {{value}}. {way_out}")
+        if uri and not _is_store(uri) and not _REFERENCE.match(uri):
+            raise ValueError(f"{_STORE_RULE}, but is {{value}}. {_STORE_WAY_OUT}")
         return uri
 
     def address(self, environment: Mapping[str, str]) -> str:
-        """The URI with each ``${ENV:NAME}`` filled in. It may hold a password, so it is never shown or stored.
+        """The URI with each ``${ENV:NAME}`` filled in; without one MLflow's own variable, or "" for the storage's file.
+
+        It may hold a password, so it is never shown or stored: ``errors.redacted`` hides what the environment gave.
 
         Args:
             environment: names and values of environment variables.
 
         Raises:
-            ValueError: a variable is not set.
+            ValueError: a variable is not set, or MLflow takes no such address.
         """
         missing = [name for name in _REFERENCE.findall(self.uri) if name not in environment]
         if missing:
             names = ", ".join(missing)
             raise ValueError(f"tracking.uri needs {names}, not set in the environment. Export it and start again.")
-        return _REFERENCE.sub(lambda match: environment[match.group(1)], self.uri)
+        for name in _REFERENCE.findall(self.uri):
+            errors.hide_address(environment[name])
+        place = "tracking.uri" if self.uri else MLFLOW_VARIABLE
+        filled = _REFERENCE.sub(lambda match: environment[match.group(1)], self.uri)
+        uri = filled or environment.get(MLFLOW_VARIABLE, "")
+        if uri and not _is_store(uri):
+            shown = self.uri or repr(errors.redacted(uri))
+            raise ValueError(f"{place} {_STORE_RULE}, but is {shown}. {_STORE_WAY_OUT}")
+        return uri
 
 
 class Asha(_Part):
@@ -389,6 +410,10 @@ def name_error(name: str) -> str | None:
         )
     if _DEVICES.fullmatch(name) or name.endswith("."):
         return f"{name!r} cannot name a folder on every system. Write another one under name, or rename the file."
+    if _OF_STORAGE.fullmatch(name):
+        return (
+            f"{name!r} names a file or folder of the storage itself. Write another one under name, or rename the file."
+        )
     return None
 
 
@@ -399,6 +424,8 @@ def _secrets(document: Document, value: Any, where: Where) -> Iterator[StudyErro
     elif isinstance(value, list):
         for index, each in enumerate(value):
             yield from _secrets(document, each, (*where, index))
+    elif isinstance(value, str) and "\0" in value:
+        yield document.error(where, f"no name and no path can hold a NUL, but this is {value!r}. Take it out.")
     elif isinstance(value, str) and has_secret(value):
         sentence = f"a password stands in {value!r}. Keep it in an environment variable and write ${{ENV:NAME}} for it."
         yield document.error(where, sentence)

@@ -49,6 +49,21 @@ def machines(text: str) -> tuple[Node, ...]:
     return (Node(cpus, gpus),) * number
 
 
+def with_gpus(resources: Resources, nodes: Sequence[Node]) -> Resources:
+    """The resources of a study on these machines: where they have GPUs, a share that names no ``gpu`` gets one.
+
+    Args:
+        nodes: empty where they are not known: then nothing changes.
+    """
+    if not any(node.gpus >= 1 for node in nodes):
+        return resources
+    shares = {
+        name: share if "gpu" in share.model_fields_set else share.model_copy(update={"gpu": 1.0})
+        for name, share in (("trial", resources.trial), ("prepare", resources.prepare))
+    }
+    return resources.model_copy(update=shares)
+
+
 def unplaceable(resources: Resources, nodes: Sequence[Node]) -> list[str]:
     """Say which resources these machines can never give.
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from trainables import pipeline
+from trainables import pipeline, settings
 from trainables.maths import metrics
 from trainables.pipeline import name_of
 from trainables.seeds import is_crossed, label, of_slot
@@ -115,7 +115,8 @@ def _settings(study: Study) -> str:
     sampler = study.sampler
     size = domains.grid_size(study.search)
     if sampler.name == "grid":
-        return f"all {study.trials:,} of the grid{each}"
+        twice = ", equal ones once" if _has_conditions(study) else ""
+        return f"all {study.trials:,} of the grid{each}{twice}"
     return f"{study.trials:,} by {sampler.name} (seed {sampler.seed})" + (f" out of {size:,}" if size else "") + each
 
 
@@ -125,6 +126,16 @@ def _objectives(study: Study) -> str:
     images = f", chosen by the {split} images" if split else ""
     sees_test = split == "eval" and study.dataset.get("protocol") == "split"
     return named + _oracle(study) + images + (": those that it is judged on" if sees_test else "")
+
+
+def _has_conditions(study: Study) -> bool:
+    """Whether a swept setting counts only beside some values of another one."""
+    for name in study.swept:
+        slot, _, short_name = name.partition(".")
+        needs = settings.rules(study.stages[slot].Config)[short_name].when
+        if any(f"{slot}.{other}" in study.swept for other in needs):
+            return True
+    return False
 
 
 def _oracle(study: Study) -> str:

@@ -13,7 +13,7 @@ from trainables.settings import Plain
 from . import checkpoints
 from .cross_checks import place_of
 from .domains import Choice, Domain, Range, grid_size
-from .file_schema import Resources, Sampler, Tracking
+from .file_schema import Resources, Sampler, Share, Tracking
 from .hyperparameters import config_of, names
 from .study import Row, Study, configs
 
@@ -49,7 +49,7 @@ def smoke_study(study: Study) -> Study:
         probe_dataset={},
         seeds=seeds,
         ablate=tuple(replace(row, published={}) for row in study.ablate),
-        resources=Resources(),
+        resources=Resources(trial=Share(gpu=0.0)),
         tracking=Tracking(),
         published={},
     )

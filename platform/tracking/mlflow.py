@@ -27,7 +27,7 @@ from ..ledger.ledger import Ledger
 from ..ledger.rows import Trial
 from ..ledger.schema import LedgerError
 from ..study.errors import redacted
-from . import mlflow_model, run_metadata
+from . import mlflow_model, own_database, run_metadata
 from .mlflow_model import DATABASE, MODEL
 from .run_metadata import KEY, LAUNCH_ID, Point
 from .sync import Run, Status, TrackerSync, Unsent, unsent
@@ -58,6 +58,10 @@ _T = TypeVar("_T")
 _Job = Callable[[TrackerSync, "MlflowRuns"], None]
 
 
+# No database, server or network raises these.
+_OWN_ERRORS = (LookupError, TypeError, AttributeError, NameError, AssertionError, ArithmeticError)
+
+
 class ModelError(RuntimeError):
     """A model cannot be built or exported: no fault of the tracker's, and no repetition cures it."""
 
@@ -77,8 +81,10 @@ class Tracker:
         self._deadline = float("inf")
         self._jobs: deque[_Job] = deque()
         self._ids: dict[str, str | None] = {"uri": redacted(self._uri), "experiment_id": None, "parent_run_id": None}
-        self._error = "it was never reached"
+        self._error, self._is_outage = "it was never reached", True
         self._num_unsent = 0
+        self.note = ""
+        """What the user should know of the place of MLflow's files; empty if nothing."""
         self.model_error = ""
         """Why the best model is not logged, in one sentence; empty while nothing is wrong with it."""
         self._thread = threading.Thread(target=self._run, name="tracker", daemon=True)
@@ -144,7 +150,7 @@ class Tracker:
         ledger = Ledger(self._place)
         trials, epochs = unsent(ledger, self._launch)
         ledger.close()
-        return Unsent(trials, epochs, len(self._jobs), error)
+        return Unsent(trials, epochs, len(self._jobs), error, self._is_outage)
 
     def _run(self) -> None:
         failures, runs, ledger, sync = 0, None, None, None
@@ -157,13 +163,15 @@ class Tracker:
                     ledger = ledger or Ledger(self._place)
                     runs = MlflowRuns(self._uri, self._storage)
                     sync = TrackerSync(ledger, self._launch, runs)
+                    if runs.made_anew:
+                        self._jobs.extendleft(_send_again(ledger, self._launch))
                 self._pass(sync, runs, closing)
                 failures, self._error, self._num_unsent = 0, "", 0
                 if closing:
                     return
             except Exception as error:  # whatever MLflow or the network does, the sweep goes on
                 failures += 1
-                self._error = _words(error)
+                self._error, self._is_outage = _words(error), not isinstance(error, _OWN_ERRORS)
                 self._num_unsent = self._count_unsent(ledger)
                 if closing and time.monotonic() >= self._deadline:
                     return
@@ -193,6 +201,7 @@ class Tracker:
                 self._jobs.remove(job)
         if closing:
             errors += _errors_of(sync.settle)
+        self.note = runs.note
         self._ids |= {"experiment_id": runs.experiment or None, "parent_run_id": sync.parent or None}
         if errors:
             raise errors[0]
@@ -207,15 +216,22 @@ class MlflowRuns:
         self.experiment = ""
         # MLflow's own attempts at a database server that is down sleep for up to a minute and cannot be interrupted.
         check_connection(uri)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
+        # SQLAlchemy's word to MLflow's authors, at every start.
+        warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", module="mlflow")
+        self._own = storage / DATABASE if uri == f"sqlite:///{storage / DATABASE}" else None
+        self.note = ""
+        """What the user should know of the place of the files; empty if nothing."""
+        self.made_anew = self._own is not None and own_database.ensure(self._own)
+        """Whether the storage's own database was damaged, so that nothing of earlier launches is in it."""
         with creation_lock(uri):
-            logging.getLogger("alembic").setLevel(logging.WARNING)
-            # SQLAlchemy's word to MLflow's authors, at every start.
-            warnings.filterwarnings("ignore", message="The ``noload`` loader strategy", module="mlflow")
             from mlflow import MlflowClient, entities
 
             # It writes the whole stack of every attempt at a database that is away, across the live table.
             logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
             self._entities = entities
+            if self._own is not None:
+                own_database.follow_move(self._own, self._artifacts)
             self._client = MlflowClient(uri)
 
     def runs(self, study: str, launch_id: str) -> list[Run]:
@@ -241,12 +257,14 @@ class MlflowRuns:
                 f"experiment {name!r} is deleted; bring it back with `mlflow experiments restore -x "
                 f"{known.experiment_id}`, or give the study another name"
             )
+        if self._own is not None:
+            self.note = own_database.place_elsewhere(known.artifact_location, self._artifacts)
         return str(known.experiment_id)
 
     def create(self, name: str, tags: Mapping[str, str], started_s: float, parent: str) -> str:
         # Runs that no `with mlflow.start_run()` made get none of these by themselves.
         standard = {
-            "mlflow.user": getpass.getuser(),
+            "mlflow.user": _user(),
             "mlflow.source.name": "platform.sweep",
             "mlflow.source.type": "LOCAL",
             "mlflow.source.git.commit": tags.get(f"{run_metadata.PREFIX}commit", ""),
@@ -317,6 +335,17 @@ class MlflowRuns:
         self._client.finalize_logged_model(logged.model_id, "READY")
 
 
+def _send_again(ledger: Ledger, launch: int) -> list[_Job]:
+    """Sends every other launch of the ledger that has ended: the database that had it was set aside."""
+
+    def send(other: int, sync: TrackerSync, runs: MlflowRuns) -> None:
+        again = TrackerSync(ledger, other, runs)
+        again.send()
+        again.settle()
+
+    return [partial(send, each.id) for each in ledger.launches() if each.id != launch and each.status != "RUNNING"]
+
+
 def _ours(what: str, step: Callable[[], _T]) -> _T:
     """The step's result.
 
@@ -335,6 +364,13 @@ def _errors_of(step: Callable[[], None]) -> Iterator[Exception]:
         step()
     except Exception as error:  # noted by the caller, which goes on with the next step
         yield error
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user whom the machine has no entry of
+        return f"uid-{os.getuid()}"
 
 
 def _words(error: Exception) -> str:

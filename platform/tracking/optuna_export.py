@@ -3,13 +3,16 @@
 Written from the ledger and never read back: the searcher asks an in-memory study that is made anew.
 """
 
+import os
 import sqlite3
+import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import alembic.util
 import optuna
 import sqlalchemy
 
@@ -22,9 +25,19 @@ from ..ledger.postgres import Server
 from ..ledger.rows import ENDED, Configuration, Launch, Trial
 from ..search.samplers import direction, distribution
 from ..study.domains import Domain, read_back
+from ..study.errors import redacted
 
 DATABASE = "optuna.db"
-_DAMAGED = ("malformed", "not a database")
+# A foreign schema, a damaged page and a folder in its place raise different ones of these.
+_UNUSABLE = (
+    sqlite3.Error,
+    sqlalchemy.exc.SQLAlchemyError,
+    optuna.exceptions.OptunaError,
+    alembic.util.CommandError,
+    OSError,
+)
+_PASSING = ("locked", "full", "readonly", "Read-only")
+"""Words of errors that are no fault of the file's."""
 
 
 def study_name(launch: Launch) -> str:
@@ -32,7 +45,7 @@ def study_name(launch: Launch) -> str:
     return launch.study if launch.number == 1 else f"{launch.study}#{launch.number}"
 
 
-def export(ledger: Ledger, launch: int, path: Path) -> None:
+def export(ledger: Ledger, launch: int, path: Path) -> str:
     """Write every configuration of a launch whose trials have all ended to the Optuna database at ``path``, or beside
     the ledger where that is on a server.
 
@@ -40,23 +53,35 @@ def export(ledger: Ledger, launch: int, path: Path) -> None:
     epoch where a seed was pruned, FAIL where no seed is finished or one has collapsed. Its user attributes hold the
     configuration's number, the objective by seed, and an ablation row's name and changes.
     Called again it adds what is new; where what is there no longer holds (more seeds, a wider range), it writes all
-    anew. A damaged file is set aside.
+    anew. A file that Optuna cannot use is set aside.
+
+    Returns:
+        A sentence if it could not be written; the ledger has it all, so no sweep fails for it.
     """
-    if isinstance(ledger.place, Server):
-        _write(ledger, launch, ledger.place.optuna)
-        return
-    uri = f"sqlite:///{path.resolve()}"
+    is_file = not isinstance(ledger.place, Server)
+    uri = ledger.place.optuna if isinstance(ledger.place, Server) else f"sqlite:///{path.resolve()}"
     try:
-        _write(ledger, launch, uri)
-    except (sqlite3.DatabaseError, sqlalchemy.exc.DatabaseError) as error:
-        if not any(words in str(error) for words in _DAMAGED):
-            raise
-        # Everything in it comes from the ledger.
-        for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm"))):
-            if each.exists():
-                each.rename(each.with_name(f"{each.name}.damaged"))
-        warnings.warn(f"{path} is damaged; it was set aside as {path.name}.damaged and written anew", stacklevel=2)
-        _write(ledger, launch, uri)
+        try:
+            _write(ledger, launch, uri)
+        except _UNUSABLE as error:
+            if not is_file or any(words in str(error) for words in _PASSING) or not os.path.lexists(path):
+                raise
+            _set_aside(path)
+            _write(ledger, launch, uri)
+    except _UNUSABLE as error:
+        place = path if is_file else "Optuna's studies on the server"
+        words = redacted(" ".join(str(error).split())[:200])
+        return f"{place} could not be written ({words}); the same command writes it when that is over"
+    return ""
+
+
+def _set_aside(path: Path) -> None:
+    """Rename what is in the place of the database: everything in it comes from the ledger."""
+    mark = f"damaged-{uuid.uuid4().hex[:8]}"
+    for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
+        if os.path.lexists(each):
+            each.rename(each.with_name(f"{each.name}.{mark}"))
+    warnings.warn(f"{path} cannot be used; it was set aside as {path.name}.{mark} and written anew", stacklevel=3)
 
 
 def _write(ledger: Ledger, launch: int, uri: str) -> None:

@@ -24,19 +24,29 @@ PARENT = "parent"
 
 @dataclass(frozen=True)
 class Unsent:
-    """What MLflow does not have when a tracker closes. error: the last one, in words, without passwords."""
+    """What MLflow does not have when a tracker closes.
+
+    error: the last one, in words, without passwords. is_outage: it lies with MLflow, its database or the network.
+    """
 
     trials: int = 0
     epochs: int = 0
     reports: int = 0
     error: str = ""
+    is_outage: bool = True
 
     def __bool__(self) -> bool:
         return bool(self.error)
 
     def __str__(self) -> str:
+        lost = f"{self.trials} trials, {self.epochs} epochs and {self.reports} reports"
+        if not self.is_outage:
+            return (
+                f"MLflow does not have {lost}, by an error of this program's: {self.error}. Nothing is lost: the "
+                "ledger has it, and the same command sends it once the error is mended."
+            )
         return (
-            f"MLflow did not take {self.trials} trials, {self.epochs} epochs and {self.reports} reports: {self.error}. "
+            f"MLflow did not take {lost}: {self.error}. "
             "Nothing is lost: the ledger has it, and the same command sends it when MLflow is back."
         )
 
@@ -95,6 +105,9 @@ class TrackerSync:
         self._runs: dict[str, Run] = {}
         self._compared: set[str] = set()
         """Trials of which the tracker is known to have what was sent."""
+        self._there: dict[str, dict[str, set[int]]] = {}
+        """Of trials whose run was there before: the steps that the tracker has, by metric. The ledger may be an older
+        copy, so every point of them is compared, not the newest alone."""
         self._closed: dict[str, int | None] = {}
         self._all_closed_to = 0
         """The place in the order of ending up to which every trial is closed: they are not looked at again."""
@@ -240,10 +253,14 @@ class TrackerSync:
         )
         self._note(trial.key, run.id, self._noted(trial.key)[1], closed=True)
         self._closed[trial.key] = trial.sequence
+        self._there.pop(trial.key, None)
 
     def _log(self, trial: Trial, run: Run, points: Sequence[Point], tags: Mapping[str, str] | None = None) -> None:
         if trial.key not in self._compared:
-            there = {metric: self._backend.steps(run.id, metric) for metric in {point.key for point in points}}
+            self._there[trial.key] = {}
+        if (there := self._there.get(trial.key)) is not None:
+            for metric in {point.key for point in points} - there.keys():
+                there[metric] = self._backend.steps(run.id, metric)
             points = [point for point in points if point.step not in there[point.key]]
         if points or tags:
             self._backend.log(run.id, points, tags)

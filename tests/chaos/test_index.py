@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).resolve().parents[1]
-ROWS = re.findall(r"^\| ([FB]\d+) \|(.*)\|$", (TESTS / "faults.md").read_text(), re.MULTILINE)
-IDS = [*(f"F{number}" for number in range(1, 27)), *(f"B{number}" for number in range(1, 14))]
+ROWS = re.findall(r"^\| ([FBW]\d+) \|(.*)\|$", (TESTS / "faults.md").read_text(), re.MULTILINE)
+IDS = [
+    *(f"F{number}" for number in range(1, 27)),
+    *(f"B{number}" for number in range(1, 14)),
+    *(f"W{number}" for number in range(1, 23)),
+]
 
 
 def test_every_fault_has_a_row() -> None:

@@ -1,6 +1,5 @@
 import csv
 import io
-import json
 from html.parser import HTMLParser
 from pathlib import Path
 from platform.reports import writer
@@ -13,6 +12,8 @@ import pandas
 import pytest
 import yaml
 from pyarrow import parquet
+
+from trainables.store import manifest
 
 OBJECTIVE = "spc/selection_loss"
 DELTA = "spc.strong_threshold"
@@ -209,7 +210,7 @@ def test_the_best_trials_own_figures_are_shown(sweep: Any) -> None:
     folder.mkdir(parents=True)
     (folder / "confusion.png").write_bytes(PNG)
     caption = "Which clusters the images of each class went to"
-    (folder.parent / "meta.json").write_text(json.dumps({"captions": {"confusion": caption}}))
+    (folder.parent / manifest.FILE).write_bytes(manifest.to_bytes(folder.parent, {"captions": {"confusion": caption}}))
     written = _written(sweep)
     alts = [image["alt"] for image in Page(written["report.html"].read_text()).of("img")]
     assert alts[1] == "Which clusters the images of each class went to."

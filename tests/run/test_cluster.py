@@ -41,9 +41,9 @@ def test_a_trial_that_asks_for_nothing_gets_one_slot_a_cpu() -> None:
 
 
 def test_a_trial_above_the_cluster_is_refused_with_both_numbers(make_study: MakeStudy) -> None:
-    study = make_study("method: spc\nresources: {trial: {cpu: 2, gpu: 4}}\n")
+    study = make_study("method: spc\nresources: {trial: {workers: 4, cpu: 2, gpu: 1}}\n")
     text = (
-        r"resources.trial asks for 2 CPUs and 4 GPUs at once \(1 x 2 CPU, 4 GPU\), but the cluster has 8 CPUs and 2 "
+        r"resources.trial asks for 8 CPUs and 4 GPUs at once \(4 x 2 CPU, 1 GPU\), but the cluster has 8 CPUs and 2 "
         "GPUs; lower resources.trial or join a larger cluster with --address"
     )
     with pytest.raises(Infeasible, match=text):
@@ -143,3 +143,18 @@ def test_a_cluster_started_here_takes_nobody_without_its_token(tmp_path: Path) -
     finally:
         head.kill()
         head.wait()
+
+
+@pytest.mark.parametrize(("page", "refused"), [("{trial: {gpu: 0.5}}", True), ("{prepare: {workers: 1, gpu: 1}}", True),
+                                               ("{trial: {gpu: 0}}", False)])  # fmt: skip
+def test_gpus_that_torch_cannot_use_are_refused_before_anything_starts(
+    make_study: MakeStudy, monkeypatch: pytest.MonkeyPatch, page: str, refused: bool
+) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    study = make_study(f"method: spc\nresources: {page}\n")
+    if not refused:
+        return cluster.refuse_unusable_gpus(study)
+    with pytest.raises(Infeasible, match=r"asks for GPUs, and this machine has some, but .*; (update|install)"):
+        cluster.refuse_unusable_gpus(study)
+    return None

@@ -77,7 +77,7 @@ def test_the_mode_is_set_before_ray_is_imported_for_a_start_and_left_alone_for_a
 ) -> None:
     asked: list[str] = []
 
-    class Stopped(Exception):
+    class Stopped(BaseException):
         pass
 
     def start(**options: object) -> None:
@@ -85,6 +85,7 @@ def test_the_mode_is_set_before_ray_is_imported_for_a_start_and_left_alone_for_a
 
     monkeypatch.setattr(cluster.ray_auth, "require_token", lambda environment, home: asked.append("token"))
     monkeypatch.setattr("ray.init", start)
+    monkeypatch.setattr(cluster.environment, "refuse_dead_address", lambda address: None)
     for address in ("", "127.0.0.1:1"):
         with pytest.raises(Stopped), cluster.running(address):
             pass

@@ -26,7 +26,7 @@ from trainables.runner.messages import Done, StageRecord
 from trainables.runner.pipeline_runner import DataChanged, Diverged, PipelineRunner, addresses
 from trainables.runner.runtime import SingleProcess, local
 from trainables.stages import knn_probe, scan, spc
-from trainables.store import artifacts
+from trainables.store import artifacts, manifest
 from trainables.vector_search.faiss_search import FaissSearch
 
 DATASET = {"name": "digits", "train_limit": 120, "eval_limit": 60}
@@ -385,9 +385,9 @@ def test_a_figure_that_cannot_be_drawn_costs_itself_alone_and_is_noted(
 
 def of_other_code(storage: Path, name: str, **changes: Any) -> None:
     """Make a stored result one of another text of its stage's file."""
-    file = storage / "stages" / name / "meta.json"
-    meta = json.loads(file.read_text())
-    file.write_text(json.dumps({**meta, "code": "0" * 16, **changes}))
+    folder = storage / "stages" / name
+    meta = manifest.read(folder)
+    (folder / manifest.FILE).write_bytes(manifest.to_bytes(folder, {**meta, "code": "0" * 16, **changes}))
 
 
 def test_a_result_of_other_code_with_the_same_version_is_noted(

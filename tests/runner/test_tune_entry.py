@@ -128,3 +128,28 @@ def test_epochs_of_the_watched_slot_travel_at_once() -> None:
     for slot in ("pretext", "pretext", "scan", "scan"):
         reporter.epoch(slot, Epoch(1, 2, {}, dict))
     assert [len(each.epochs) for each in sent] == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("given", "usable", "expected"),
+    [([], True, "cpu"), ([], False, "cpu"), ([3], True, "cuda"), (["a-name"], True, "cuda")],
+)
+def test_the_device_is_what_ray_gave(
+    monkeypatch: pytest.MonkeyPatch, given: list[object], usable: bool, expected: str
+) -> None:
+    monkeypatch.setattr(tune_entry.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(tune_entry.ray, "get_gpu_ids", lambda: given)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
+    assert tune_entry.given_device().type == expected
+
+
+@pytest.mark.parametrize(("built", "words"), [("13.0", "torch is built for CUDA 13.0"), (None, "built without CUDA")])
+def test_a_gpu_that_torch_cannot_use_fails_the_trial_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch, built: str | None, words: str
+) -> None:
+    monkeypatch.setattr(tune_entry.ray, "is_initialized", lambda: True)
+    monkeypatch.setattr(tune_entry.ray, "get_gpu_ids", lambda: [0])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.version, "cuda", built)
+    with pytest.raises(tune_entry.NoUsableGpu, match=f"Ray gave GPU 0 to this trial, but .*{words}.* wheel"):
+        tune_entry.given_device()

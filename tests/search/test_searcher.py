@@ -184,3 +184,52 @@ def test_without_search_there_is_the_fixed_setting_alone(make_study: MakeStudy) 
 )
 def test_a_domain_has_optuna_s_name(domain: Choice | Range, expected: object) -> None:
     assert distribution(domain) == expected
+
+
+CONDITIONAL = {
+    "a grid": ("search: {scan.an.mode: [none, correction], scan.an.top_k: [2, 3, 5]}\nsampler: grid\n", 4),
+    "a random search": (
+        "search: {scan.an.mode: [none, correction], scan.an.top_k: [2, 3, 5]}\nsampler: random\ntrials: 50\n", 4,
+    ),
+    "a search by tpe": ("search: {scan.an.mode: [none, correction], scan.an.top_k: [2, 3, 5]}\ntrials: 50\n", 4),
+    "a grid block": ("grid: {scan.an.mode: [none, correction], scan.an.top_k: [2, 3, 5]}\n", 4),
+    "a switch in the block": (
+        "grid: {scan.an.mode: [none, correction]}\nsearch: {scan.an.top_k: [2, 3, 5]}\nsampler: grid\n", 4,
+    ),
+    "a switch in the block, by tpe": (
+        "grid: {scan.an.mode: [none, correction]}\nsearch: {scan.an.top_k: [2, 3, 5]}\ntrials: 9\n", 4,
+    ),
+    "a switch that is searched": (
+        "grid: {scan.an.top_k: [2, 3]}\nsearch: {scan.an.mode: [none, correction]}\nsampler: grid\n", 4,
+    ),
+    "nothing conditional": ("search: {scan.epochs: [1, 2], scan.batch_size: [8, 16]}\nsampler: grid\n", 4),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", CONDITIONAL)
+def test_settings_that_do_not_count_make_no_setting_twice(kind: str, make_study: MakeStudy) -> None:
+    page, number = CONDITIONAL[kind]
+    searcher = Searcher(make_study("method: scan_loss\n" + page))
+    assert searcher.total == number
+    configurations = list[dict[str, object]]()
+    for each in range(searcher.total):
+        configurations.append(searcher.draw(each, [], configurations)[1])
+    if kind != "a switch that is searched":  # which of its values count is known at the end alone
+        assert len({tuple(sorted(params.items())) for params in configurations}) == number
+
+
+def test_a_setting_drawn_before_another_was_searched_is_not_drawn_again(make_study: MakeStudy) -> None:
+    before = [{"scan.an.top_k": 2}, {"scan.an.top_k": 3}]
+    page = "method: scan_loss\nfixed: {scan.an.mode: correction}\nsearch: {scan.an.top_k: [2, 3]}\nsampler: grid\n"
+    assert Searcher(make_study(page)).total == 2
+    page = (
+        "method: scan_loss\nsearch: {scan.an.mode: [correction, none], scan.an.top_k: [2, 3]}\nsampler: grid\n"
+        "fixed: {}\n"
+    )
+    searcher = Searcher(make_study(page))
+    default = {"scan.an.mode": "none"}
+    assert searcher._meaning(before[0]) == searcher._meaning(default)
+    assert searcher.draw(2, [], [*before[:0], default, {"scan.an.mode": "correction", "scan.an.top_k": 2}])[1] == {
+        "scan.an.mode": "correction",
+        "scan.an.top_k": 3,
+    }

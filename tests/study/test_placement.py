@@ -7,12 +7,13 @@ from pathlib import Path
 from platform.study import memory
 from platform.study.errors import StudyErrors
 from platform.study.file_schema import Resources, Share
-from platform.study.placement import Node, machines, unplaceable
+from platform.study.placement import Node, machines, unplaceable, with_gpus
 from platform.study.plan import rows
 from platform.study.study import load_study
 
 import pytest
 import torch
+import yaml
 
 from trainables.data import datasets
 from trainables.interfaces import DataShape
@@ -30,8 +31,7 @@ SMALL, LARGE = Node(4, 1), Node(16, 2)
         (Share(cpu=5), 3),
         (Share(cpu=0, gpu=0.75), 2),  # one on each GPU: the quarters left over do not add up
         (Share(cpu=0, gpu=0.25), 8),
-        (Share(cpu=0, gpu=2), 1),
-        (Share(cpu=0, gpu=3), 0),
+        (Share(cpu=0, gpu=1), 2),
     ],
 )
 def test_processes_that_fit_a_machine(share: Share, fits: int) -> None:
@@ -44,7 +44,7 @@ def test_a_trial_must_fit_one_machine_and_not_only_their_sum() -> None:
         "resources.trial asks for 20 CPUs and 0 GPUs for a process, but the largest of 2 machines has 16 CPUs and "
         "2 GPUs. Lower resources.trial, or join a larger cluster with --address."
     ]
-    assert unplaceable(Resources(trial=Share(cpu=16, gpu=2)), [SMALL, LARGE]) == []
+    assert unplaceable(Resources(trial=Share(cpu=16, gpu=1)), [SMALL, LARGE]) == []
 
 
 def test_a_group_may_span_machines_but_must_fit_them_all() -> None:
@@ -110,3 +110,24 @@ def test_dccm_and_deepcluster_count_their_own_networks() -> None:
     found = uad.sized(uad.Config(network="alexnet_dc", num_clusters=10000), large)
     # The released network on two channels of gradients, and a top layer.
     assert found.parameters == 58_272_480 + 10000 * 4097 and found.images == 256
+
+
+def named(text: str) -> Resources:
+    return Resources.model_validate(yaml.safe_load(text))
+
+
+@pytest.mark.parametrize(
+    ("written", "trial", "prepare"),
+    [
+        ("{}", 1.0, 1.0),
+        ("{trial: {cpu: 1.0}}", 1.0, 1.0),
+        ("{prepare: {workers: 2}}", 1.0, 1.0),
+        ("{trial: {gpu: 0.0}}", 0.0, 1.0),
+        ("{trial: {gpu: 0.25}, prepare: {workers: 2, gpu: 0.0}}", 0.25, 0.0),
+    ],
+)
+def test_a_share_that_names_no_gpu_gets_one_where_there_are_any(written: str, trial: float, prepare: float) -> None:
+    given = with_gpus(named(written), [Node(8, 0), Node(8, 1)])
+    assert (given.trial.gpu, given.prepare.gpu) == (trial, prepare)
+    for nodes in ([], [Node(8, 0)]):
+        assert with_gpus(named(written), nodes) == named(written)

@@ -104,7 +104,7 @@ def test_configs_name_the_setting_in_full(write: Write) -> None:
         (
             "method: spc\nfixed:\n",
             "spc.yaml:2: fixed: fixed must be a mapping of keys to values, but is empty. Give it a value, or "
-            "take the line out.",
+            "take it out.",
         ),
         ("method: spc\ntrials: 0\n", "spc.yaml:2: trials: trials must be at least 1, but is 0."),
         (
@@ -133,8 +133,8 @@ def test_configs_name_the_setting_in_full(write: Write) -> None:
         ),
         (
             "method: spc\nresources: {trial: {gpu: 1.5}}\n",
-            "spc.yaml:2: resources.trial.gpu: resources.trial.gpu must be a share of one GPU or a whole number "
-            "of them, but is 1.5.",
+            "spc.yaml:2: resources.trial.gpu: resources.trial.gpu must be at most 1, because one process computes "
+            "on one GPU, but is 1.5. For 1.5 GPUs write {workers: 2, gpu: 1}.",
         ),
         (
             "method: spc\nresources: {trial: {cpu: 0}}\n",

@@ -317,3 +317,15 @@ def test_killed_after_a_batch_nothing_is_there_twice(tmp_path: Path) -> None:
     assert not tracker.close(60)
     history = client(tracker).get_metric_history(runs_of(tracker)["key0"].info.run_id, "spc/loss")
     assert [point.step for point in history] == [1, 2, 3, 4]
+
+
+def test_an_error_of_our_own_is_not_told_as_an_outage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(uri: str, storage: Path) -> None:
+        raise KeyError("acc")
+
+    monkeypatch.setattr("platform.tracking.mlflow.MlflowRuns", broken)
+    ledger = Ledger(tmp_path / "ledger.db")
+    tracker = Tracker(ledger.place, tmp_path, open_launch(ledger, tmp_path).id)
+    tracker.start()
+    said = str(tracker.close(1))
+    assert "by an error of this program's: 'acc'" in said and "when MLflow is back" not in said

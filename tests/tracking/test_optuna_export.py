@@ -1,7 +1,7 @@
 """The Optuna study of a launch, opened as Optuna's own tools do."""
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform.ledger.ledger import Ledger
 from platform.ledger.rows import Configuration, Launch
@@ -163,7 +163,48 @@ def test_a_damaged_database_is_set_aside_and_written_anew(ledger: Ledger, tmp_pa
     add_configuration(ledger, launch, 0, 0.95, seeds=(0,))
     finish(ledger, launch, "k0-0", -2.0)
     (tmp_path / "optuna.db").write_bytes(b"no database" * 1000)
-    with pytest.warns(UserWarning, match=r"optuna\.db is damaged; it was set aside as optuna\.db\.damaged"):
+    with pytest.warns(UserWarning, match=r"optuna\.db cannot be used; it was set aside as optuna\.db\.damaged"):
         export(ledger, launch.id, tmp_path / "optuna.db")
     assert [trial.value for trial in load(tmp_path).trials] == [-2.0]
-    assert (tmp_path / "optuna.db.damaged").exists()
+    assert list(tmp_path.glob("optuna.db.damaged-*"))
+
+
+def no_database(path: Path) -> None:
+    path.write_bytes(b"no database" * 500)
+
+
+def a_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def a_foreign_schema(path: Path) -> None:
+    path.unlink()
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE studies (something TEXT)")
+    connection.close()
+
+
+@pytest.mark.parametrize("harm", [no_database, a_folder, a_foreign_schema])
+def test_whatever_is_in_its_place_the_sweep_ends_well(
+    ledger: Ledger, tmp_path: Path, harm: Callable[[Path], None]
+) -> None:
+    launch = ledger.open_launch("digits", {}, RESOLVED, lookahead=1, facts={}).id
+    path = tmp_path / "optuna.db"
+    assert export(ledger, launch, path) == ""
+    harm(path)
+    with pytest.warns(UserWarning, match=r"optuna\.db cannot be used; it was set aside"):
+        assert export(ledger, launch, path) == ""
+    assert optuna.load_study(study_name="digits", storage=f"sqlite:///{path}").trials == []
+
+
+def test_a_database_that_stays_locked_is_one_sentence(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def locked(*_: object) -> None:
+        raise sqlite3.OperationalError("database is locked")
+
+    monkeypatch.setattr("platform.tracking.optuna_export._write", locked)
+    (tmp_path / "optuna.db").write_bytes(b"")
+    said = export(ledger, 1, tmp_path / "optuna.db")
+    assert "could not be written (database is locked); the same command writes it when that is over" in said

@@ -412,3 +412,23 @@ def test_unsent_counts_trials_and_epochs(ledger: Ledger, launch: Launch) -> None
     assert unsent(ledger, launch.id) == (2, 3)
     TrackerSync(ledger, launch.id, FakeTracker()).send()
     assert unsent(ledger, launch.id) == (0, 0)
+
+
+def test_an_older_copy_of_the_ledger_doubles_no_point(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ledger without its log lacks the newest notes, of more than one call."""
+    monkeypatch.setattr("platform.tracking.sync._BATCH", 1)
+    launch = ledger.open_launch("digits_spc", {}, RESOLVED, lookahead=2, facts={})
+    ledger.add_trials(launch.id, [("key0", trial_spec())])
+    ledger.start(launch.id, "key0")
+    ledger.add_epochs(launch.id, "key0", [EpochRecord("spc", n, 4, {"loss": 1.0 / n, "acc": 0.1}) for n in range(1, 5)])
+    ledger.finish(launch.id, "key0", {"spc/loss": 0.25}, STAGES, 1.0, {})
+    tracker = FakeTracker()
+    TrackerSync(ledger, launch.id, tracker).send()
+    before = list(tracker.by_key()["key0"].points)
+    run, _, _ = ledger.export(TARGET, launch.id, "key0")
+    for last_id in (0, 1, 2):
+        ledger.note_export(TARGET, launch.id, "key0", run, last_id, False)
+        TrackerSync(ledger, launch.id, tracker).send()
+        assert tracker.by_key()["key0"].points == before

@@ -5,6 +5,7 @@ Axes: N images.
 
 import hashlib
 import os
+import stat
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,8 @@ def of_files(meaning: Mapping[str, Any], parts: Sequence[Split]) -> str:
             digest.update(text.encode("utf-8", "surrogateescape"))  # a file name need not be UTF-8
         digest.update(part.labels_N.contiguous().numpy().data)
         for number in range(0, len(paths), max(1, len(paths) // NUM_READ)):
+            if not stat.S_ISREG(os.stat(paths[number]).st_mode):
+                continue  # a pipe would be waited for; the check of the images names it
             with open(paths[number], "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

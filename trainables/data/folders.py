@@ -15,6 +15,7 @@ from .loaded import DataError
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 TRAIN_SHARE = 0.8
+_LONGEST_LIST_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,10 @@ def chosen(names: Sequence[str], classes: str, root: Path) -> tuple[str, ...]:
         return tuple(names)
     if not Path(classes).is_file():
         raise DataError(f"classes: {Path(classes).resolve()} is not a file. It lists the classes, one in a line.")
+    if Path(classes).stat().st_size > _LONGEST_LIST_BYTES:
+        raise DataError(
+            f"{classes} is larger than any list of classes ({_LONGEST_LIST_BYTES:,} bytes). Is it the file?"
+        )
     lines = [line.split() for line in Path(classes).read_text().splitlines()]
     wanted = [words[0] for words in lines if words and not words[0].startswith("#")]
     unknown = [name for name in wanted if name not in names]

@@ -69,6 +69,9 @@ def digest(path: Path) -> str:
         CheckpointError: it cannot be read.
     """
     found = hashlib.sha256()
+    if path.exists() and not path.is_file():
+        # The writer of a pipe may never come, and a device never ends.
+        raise CheckpointError(f"{path}: the checkpoint cannot be read: it is no file")
     try:
         with path.open("rb") as stream:
             while piece := stream.read(_PIECE_BYTES):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
@@ -35,6 +36,10 @@ REPORT = "report"
 Send = Callable[[Report], None]
 
 _runners: dict[str, PipelineRunner] = {}
+
+
+class NoUsableGpu(RuntimeError):
+    """A trial was given a GPU that torch cannot use; on the CPU it would take days without a word."""
 
 
 class Reporter:
@@ -75,8 +80,29 @@ def runner_of(storage: str, threads: int) -> PipelineRunner:
     """This process's runner for a storage; torch is set to ``threads`` threads."""
     torch.set_num_threads(threads)
     if storage not in _runners:
-        _runners[storage] = PipelineRunner(storage, SingleProcess(), SharedSearch(threads), leases_of(storage))
+        own = SingleProcess(given_device())
+        _runners[storage] = PipelineRunner(storage, own, SharedSearch(threads), leases_of(storage))
     return _runners[storage]
+
+
+def given_device() -> torch.device:
+    """The device that Ray has given to this process: a trial that asked for no GPU takes none.
+
+    Outside of Ray it is the machine's own, as in ``SingleProcess``.
+
+    Raises:
+        NoUsableGpu: Ray gave a GPU, and torch cannot use it.
+    """
+    if not ray.is_initialized():
+        return SingleProcess().device
+    given = ray.get_gpu_ids()
+    if not given:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise NoUsableGpu(
+            f"{socket.gethostname()}: Ray gave GPU {given[0]} to this trial, but {cuda_errors.why_no_gpu()}"
+        )
+    return torch.device("cuda")
 
 
 def leases_of(storage: str) -> SharedLeases | None:
@@ -86,7 +112,7 @@ def leases_of(storage: str) -> SharedLeases | None:
 
 def worker_info() -> WorkerInfo:
     """The process and device that this trial ran on."""
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    device = torch.cuda.get_device_name() if given_device().type == "cuda" else "cpu"
     return {"host": socket.gethostname(), "pid": os.getpid(), "device": device, "torch": torch.__version__}
 
 

@@ -8,8 +8,9 @@
 
 A lock is an ``flock``: the kernel takes it from a dead process at once, so a killed trial never blocks its successors.
 In a storage by URI the folder is this node's own, and every result is in the object store before it is here (see
-``object_store``); the nodes of one cluster then take turns by leases. Every file's sha256 stands in meta.json, because
-a flipped bit in a tensor file loads without a word.
+``object_store``); the nodes of one cluster then take turns by leases. Every file's sha256 stands in meta.json, and so
+does that of meta.json itself (``manifest``), because a flipped bit in a tensor file loads without a word. Whatever is
+found where a result, a save or a lock belongs is read as such or moved aside (``damage``).
 """
 
 import fcntl
@@ -23,7 +24,7 @@ import uuid
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -32,9 +33,11 @@ import numpy as np
 import torch
 
 from ..interfaces import Result, State
-from . import eviction, object_store
+from . import damage, eviction, manifest, object_store
 
 _SHA_LENGTH = 64
+_FOLDERS = (".progress", ".flight", ".new")
+_SAVES = ("newest", "previous", "fresh")
 _SAVE_SHARE = 0.05
 """Saving an unfinished stage may cost this share of its time; an epoch shorter than that is not saved by itself."""
 _MEMORY_BYTES = 1 << 30
@@ -124,7 +127,7 @@ def figures(storage: str | Path, name: str) -> list[Path]:
             except (OSError, ValueError) as error:
                 warnings.warn(f"the figures of {name} were not fetched: {error}", stacklevel=2)
                 shutil.rmtree(fresh, ignore_errors=True)
-    return sorted((here / "figures").glob("*.png"))
+    return sorted(path for path in (here / "figures").glob("*.png") if path.is_file())
 
 
 class Store:
@@ -139,8 +142,8 @@ class Store:
         self.root = local(storage) / "stages"
         self.remote = object_store.Remote(str(storage)) if object_store.is_uri(str(storage)) else None
         self._leases = leases
-        for name in (".progress", ".flight", ".new"):
-            (self.root / name).mkdir(parents=True, exist_ok=True)
+        for name in _FOLDERS:
+            damage.make_folder(self.root / name, self.root, written=False)
         self._memory: OrderedDict[str, tuple[Result, int]] = OrderedDict()
 
     def folder(self, name: str) -> Path:
@@ -170,27 +173,33 @@ class Store:
         return result
 
     def _is_here(self, name: str) -> bool:
-        return (self.root / name / "meta.json").exists()
+        return os.path.exists(self.root / name / manifest.FILE)  # Path.exists raises where a folder cannot be searched
 
     def _read_here(self, name: str) -> Result | None:
-        if not self._is_here(name):
-            return None
         folder = self.root / name
         try:
-            meta = json.loads((folder / "meta.json").read_text())
-            for relative, expected in meta["sha256"].items():
-                if _digest((folder / relative).read_bytes()) != expected:
-                    raise ValueError(f"{folder / relative}: its sha256 is not the one noted when it was written")
+            inode = folder.lstat().st_ino
+        except OSError:
+            return None
+        try:
+            meta = manifest.read(folder)
+            files = manifest.check_files(folder, meta)
             if self.remote is not None:
                 eviction.used(folder)
-            return _read(folder, meta)
-        except (OSError, ValueError, KeyError, RuntimeError) as error:
-            if not self._is_here(name):
-                return None  # another process has made room meanwhile
-            aside = folder.with_name(f".damaged-{name}-{uuid.uuid4().hex[:8]}")
-            folder.rename(aside)
-            warnings.warn(f"stage result set aside as {aside.name} and computed again: {error}", stacklevel=3)
+            return _read(folder, files, meta)
+        # A damaged file may raise anything in the library that reads it.
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, EOFError) as error:
+            self._set_aside(folder, inode, error)
             return None
+
+    def _set_aside(self, folder: Path, inode: int, why: Exception) -> None:
+        """Move a damaged result aside, unless another process has evicted or replaced it meanwhile."""
+        try:
+            replaced = folder.lstat().st_ino != inode
+        except OSError:
+            replaced = True
+        if not replaced:
+            damage.move_aside(folder, why)
 
     def _fetch(self, source: object_store.Remote, name: str) -> bool:
         """Bring a result from the object store here, once for all processes of this node."""
@@ -213,8 +222,9 @@ class Store:
 
     def _fresh(self, name: str, how: str) -> Path:
         """An empty folder for a result; what a writer of the same one left who was killed goes. Under its lock."""
+        damage.make_folder(self.root / ".new", self.root)
         for left in (self.root / ".new").glob(f"{name}.{how}-*"):
-            shutil.rmtree(left, ignore_errors=True)
+            _remove(left)
         fresh = self.root / ".new" / f"{name}.{how}-{uuid.uuid4().hex[:8]}"
         (fresh / "arrays").mkdir(parents=True)
         return fresh
@@ -224,9 +234,12 @@ class Store:
         _sync_folder(fresh)
         try:
             fresh.rename(self.root / name)
-        except OSError:
+        except OSError as error:
             if not self._is_here(name):
-                raise
+                # No result, and yet something is there: a file, or a folder without a manifest.
+                if not damage.move_aside(self.root / name, error):
+                    raise
+                fresh.rename(self.root / name)
         _sync_folder(self.root)
         if self.remote is not None:  # which has it too
             eviction.make_room(self.root)
@@ -234,10 +247,9 @@ class Store:
     def meta(self, name: str) -> dict[str, Any]:
         """What meta.json says of a finished stage; empty where it cannot be read, as after it had to make room."""
         try:
-            content: dict[str, Any] = json.loads((self.root / name / "meta.json").read_text())
+            return manifest.read(self.root / name)
         except (OSError, ValueError):
             return {}
-        return content
 
     def forget(self, name: str) -> None:
         """Read the result anew when it is asked for again."""
@@ -251,7 +263,7 @@ class Store:
             (self.root / name).rename(aside)
         except FileNotFoundError:
             return
-        shutil.rmtree(aside, ignore_errors=True)
+        _remove(aside)
 
     def epochs(self, name: str) -> list[dict[str, float]]:
         """Metrics of every epoch of a finished stage."""
@@ -289,23 +301,15 @@ class Store:
             if draw is not None:
                 (fresh / "figures").mkdir()
                 drawn = draw(fresh / "figures")
-            files = sorted(path for path in fresh.rglob("*") if path.is_file())
-            digests = {str(path.relative_to(fresh)): _digest(path.read_bytes()) for path in files}
-            content = {
-                **meta,
-                **(drawn or {}),
-                "facts": dict(result.facts),
-                "metrics": dict(result.metrics),
-                "sha256": digests,
-            }
-            _write(fresh / "meta.json", json.dumps(content, indent=1).encode())
+            content = {**meta, **(drawn or {}), "facts": dict(result.facts), "metrics": dict(result.metrics)}
+            _write(fresh / manifest.FILE, manifest.to_bytes(fresh, content))
             if self.remote is not None:
                 # Before it is here, so that whatever one node has, all nodes find.
                 self.remote.publish(name, fresh)
             self._settle(fresh, name)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        shutil.rmtree(self.root / ".progress" / name, ignore_errors=True)
+        _remove(self.root / ".progress" / name)
         if self.remote is not None:
             self.remote.drop_progress(name)
         self._remember(name, result)
@@ -323,7 +327,10 @@ class Store:
 
     @contextmanager
     def _lock(self, name: str, patience_s: float) -> Iterator[None]:
-        with open(self.root / ".flight" / name, "w") as handle:
+        path = self.root / ".flight" / name
+        damage.make_folder(path.parent, self.root)
+        damage.clear_unless_file(path)
+        with open(path, "a") as handle:
             while True:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -349,7 +356,7 @@ class ProgressFile:
     """The saved epochs of one unfinished stage: the newest save and the one before it, each behind its digest."""
 
     def __init__(self, store: Store, name: str) -> None:
-        self._folder = store.root / ".progress" / name
+        self._root, self._folder = store.root, store.root / ".progress" / name
         self._name, self._remote = name, store.remote
         self._cost_s = 0.0
         self._saved_at = time.monotonic()
@@ -358,7 +365,7 @@ class ProgressFile:
         """Read the newest save that is not damaged; None if there is none."""
         for path, content in self._saves():
             noted, payload = content[:_SHA_LENGTH], content[_SHA_LENGTH:]
-            if _digest(payload).encode() != noted:
+            if manifest.digest(payload).encode() != noted:
                 warnings.warn(f"{path} is damaged (its sha256 differs); going back to the save before it", stacklevel=2)
                 continue
             saved = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
@@ -369,11 +376,18 @@ class ProgressFile:
         # The store's first: another node may have gone on from where this one was.
         if self._remote is not None and (content := self._remote.progress(self._name)) is not None:
             yield f"the store's progress of {self._name}", content
+        self._clear()
         for path in (self._folder / "newest", self._folder / "previous"):
             try:
-                yield str(path), path.read_bytes()
-            except FileNotFoundError:
-                continue
+                yield str(path), damage.read_file(path)
+            except (OSError, damage.Damaged):
+                continue  # it is not there, or was replaced in this moment
+
+    def _clear(self) -> None:
+        """Move aside whatever is no folder, or no file, where one belongs."""
+        damage.make_folder(self._folder, self._root)
+        for name in _SAVES:
+            damage.clear_unless_file(self._folder / name)
 
     def save(self, state: Callable[[], State], epochs: Sequence[Mapping[str, float]]) -> None:
         """Save after an epoch, unless the last save is too recent for what saving costs.
@@ -386,9 +400,9 @@ class ProgressFile:
         if started - self._saved_at < self._cost_s / _SAVE_SHARE:
             return
         payload = _to_bytes({"state": dict(state()), "epochs": [dict(epoch) for epoch in epochs]})
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._clear()
         fresh = self._folder / "fresh"
-        content = _digest(payload).encode() + payload
+        content = manifest.digest(payload).encode() + payload
         _write(fresh, content)
         if (self._folder / "newest").exists():
             (self._folder / "newest").rename(self._folder / "previous")
@@ -400,10 +414,10 @@ class ProgressFile:
         self._cost_s = self._saved_at - started
 
 
-def _read(folder: Path, meta: Mapping[str, Any]) -> Result:
+def _read(folder: Path, files: Sequence[Path], meta: Mapping[str, Any]) -> Result:
     weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
     arrays = {
-        path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in sorted((folder / "arrays").iterdir())
+        path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in files if path.parent.name == "arrays"
     }
     return Result(weights=weights, arrays=arrays, facts=meta["facts"], metrics=meta["metrics"])
 
@@ -414,8 +428,13 @@ def _to_bytes(content: Any) -> bytes:
     return buffer.getvalue()
 
 
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _remove(path: Path) -> None:
+    """Delete a folder with all it holds, or whatever else is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+        return
+    with suppress(OSError):
+        path.unlink()
 
 
 def _write(path: Path, content: bytes) -> None:
