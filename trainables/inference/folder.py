@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..data.decode_workers import Decoders, FileImages
+from ..data.decoder import How
 from ..data.loaded import DataError, shortened
 from ..data.own_images import archives, files
 from ..interfaces import Split
@@ -84,7 +85,7 @@ def read(root: Path, wanted: ModelInput, *, resize: bool = False) -> Split:
     paths = [os.path.join(root, name) for name in found]
     if not (wanted.resized or resize):
         _refuse_other_sizes(paths, wanted.size_px)
-    images = FileImages(paths, Decoders(wanted.size_px, fit=wanted.fit, as_shown=wanted.as_shown))
+    images = FileImages(paths, Decoders(wanted.size_px, how=How(wanted.fit, wanted.as_shown, wanted.is_bicubic)))
     labels_N = torch.full((len(found),), -1, dtype=torch.int64)
     return Split(GrayImages(images) if wanted.num_channels == 1 else images, labels_N, found)
 

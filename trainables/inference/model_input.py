@@ -19,8 +19,8 @@ class ModelInput:
 
     num_channels: C. size_px: their side as they are kept (of 256 px a model sees the middle 224 px). mean, std: per
     channel, of pixels scaled to [0, 1]. resized: they were brought to this size when they were read, so new ones may
-    be too. fit, as_shown: how files are read, as in ``data.decoder``. is_features: rows of num_channels features, which
-    lie in no image file.
+    be too. fit, as_shown, is_bicubic: how files are read, as in ``data.decoder.How``. is_features: rows of num_channels
+    features, which lie in no image file.
     """
 
     num_channels: int
@@ -30,6 +30,7 @@ class ModelInput:
     resized: bool
     fit: str = "crop"
     as_shown: bool = True
+    is_bicubic: bool = False
     is_features: bool = False
 
     def as_dict(self) -> dict[str, Any]:
@@ -55,6 +56,7 @@ def of_data(data: ImageData, dataset: Mapping[str, Plain]) -> ModelInput:
         fit=str(dataset.get("fit", "crop")),
         # Published sets are read as their authors did; new images of theirs too.
         as_shown=dataset.get("name") not in ("imagenet", "tiny_imagenet"),
+        is_bicubic=dataset.get("resize") == "bicubic",
         is_features=data.shape.is_features,
     )
 
