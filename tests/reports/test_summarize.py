@@ -2,7 +2,7 @@ import json
 from contextlib import nullcontext
 from platform import end_of_sweep, report
 from platform.ledger.aggregate import Spread
-from platform.ledger.ledger import Ledger
+from platform.ledger.ledger import Ledger, place_of
 from platform.ledger.storage import named
 from platform.reports.summarize import on_our_scale, summarize
 from types import SimpleNamespace
@@ -154,19 +154,16 @@ def test_the_end_of_a_sweep_reads_the_launch_once(
         close=lambda seconds: "",
         ids=lambda: {"uri": None},
         model_error="",
+        note="",
     )
     monkeypatch.setattr(end_of_sweep, "Tracker", lambda *arguments: tracker)
-    monkeypatch.setattr(end_of_sweep.cluster, "size", lambda *arguments: None)
-    monkeypatch.setattr(end_of_sweep.cluster, "refuse_infeasible", lambda *arguments: None)
-    monkeypatch.setattr(end_of_sweep.launch, "open_launch", lambda *arguments: sweep.launch)
+    ledger = Ledger(place_of(named(str(sweep.storage))))
+    opened = end_of_sweep._Opened
+    monkeypatch.setattr(end_of_sweep, "_opened", lambda asked: opened(asked, ledger, sweep.launch, size, ""))
     monkeypatch.setattr(end_of_sweep.launch, "leased", lambda *arguments: nullcontext(state))
-    monkeypatch.setattr(end_of_sweep.optuna_export, "export", lambda *arguments: None)
-    request: Any = SimpleNamespace(
-        study=SimpleNamespace(tracking=SimpleNamespace(address=lambda environment: "")),
-        storage=named(str(sweep.storage)),
-        address="",
-        grows=(),
-    )
+    monkeypatch.setattr(end_of_sweep.optuna_export, "export", lambda *arguments: "")
+    request: Any = SimpleNamespace(study=SimpleNamespace(file="page.yaml"), storage=named(str(sweep.storage)))
+    size: Any = None
     data: Any = None
     assert end_of_sweep.carry_out(request, data, again="", as_json=as_json) == 0
     assert reads == [sweep.launch.id] and "Best by" in notes[0]

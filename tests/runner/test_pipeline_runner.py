@@ -395,7 +395,7 @@ def test_a_result_of_other_code_with_the_same_version_is_noted(
 ) -> None:
     alone = undisturbed("spc")
     copied(alone, tmp_path)
-    record = alone.outcome.stages[2]
+    record = next(each for each in alone.outcome.stages if each.slot == "scan")
     name = f"{record.name}-{record.address}"
     of_other_code(tmp_path, name)
     outcome = runner(tmp_path).walk(trial_spec(tmp_path), silent)
@@ -450,14 +450,14 @@ def test_a_damaged_result_is_computed_again_to_the_same_bits(
 ) -> None:
     alone = undisturbed("spc")
     copied(alone, tmp_path)
-    record = alone.outcome.stages[2]
+    record = next(each for each in alone.outcome.stages if each.slot == "scan")
     file = tmp_path / "stages" / record.result_name / "weights.pt"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.write_bytes(content)
     with pytest.warns(UserWarning, match="set aside"):
         outcome = runner(tmp_path).walk(trial_spec(tmp_path), silent)
-    assert [each.cached for each in outcome.stages] == [True, True, False, True]
+    assert [each.slot for each in outcome.stages if not each.cached] == ["scan"]
     assert digests(tmp_path, outcome) == digests(alone.storage, alone.outcome)
 
 
@@ -575,11 +575,11 @@ def test_a_probe_is_computed_on_what_was_there_and_leaves_the_method_s_numbers_a
     storage = copied(alone, tmp_path)
     more = {"probes": ["linear_probe", "knn_probe"], "changes": PROBE}
     outcome = runner(storage).walk(trial_spec(storage, "scan", **more), silent)
-    assert [record.cached for record in outcome.stages] == [True] * 4 + [False] * 2
+    assert [record.slot for record in outcome.stages if not record.cached] == ["linear_probe", "knn_probe"]
     assert 0 <= outcome.metrics["linear_probe/conv1_acc"] <= 1 and 0 <= outcome.metrics["knn_probe/knn_acc"] <= 1
     bare = {key: value for key, value in outcome.metrics.items() if "/" not in key}
     assert bare == {key: value for key, value in alone.outcome.metrics.items() if "/" not in key}
-    probe = outcome.stages[4]
+    probe = next(record for record in outcome.stages if record.slot == "linear_probe")
     figures = storage / "stages" / probe.result_name / "figures"
     assert [path.name for path in figures.iterdir()] == ["accuracy_by_layer.png"]
 
