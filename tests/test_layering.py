@@ -123,6 +123,7 @@ def test_a_session_without_ray_does_not_load_it() -> None:
             {
                 "platform/tracking/mlflow.py",
                 "platform/tracking/mlflow_model.py",
+                "platform/tracking/own_database.py",
                 "platform/ui.py",
                 "trainables/inference/served.py",  # MLflow's servers call it, by MLflow's own contract
             },

@@ -161,6 +161,7 @@ def test_the_end_of_a_sweep_reads_the_launch_once(
     opened = end_of_sweep._Opened
     monkeypatch.setattr(end_of_sweep, "_opened", lambda asked: opened(asked, ledger, sweep.launch, size, ""))
     monkeypatch.setattr(end_of_sweep.launch, "leased", lambda *arguments: nullcontext(state))
+    monkeypatch.setattr(end_of_sweep.embeddings, "draw", lambda *arguments: [])
     monkeypatch.setattr(end_of_sweep.optuna_export, "export", lambda *arguments: "")
     request: Any = SimpleNamespace(study=SimpleNamespace(file="page.yaml"), storage=named(str(sweep.storage)))
     size: Any = None
