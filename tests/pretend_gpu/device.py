@@ -208,6 +208,8 @@ class _Functions(TorchFunctionMode):
         for value in (*args, *kwargs.values()):
             if isinstance(value, Generator):
                 _check_generator(value, args, kwargs)
+        if func is Tensor.new_tensor and _is_gpu(args[0]):
+            return torch.tensor(args[1], device=GPU, **{"dtype": args[0].dtype, **kwargs})
         result = func(*args, **kwargs)
         if (kwargs.get("pin_memory") or func is Tensor.pin_memory) and isinstance(result, Tensor):
             result.is_said_pinned = True  # type: ignore[attr-defined]
