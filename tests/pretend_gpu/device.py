@@ -210,6 +210,8 @@ class _Functions(TorchFunctionMode):
                 _check_generator(value, args, kwargs)
         if func is Tensor.new_tensor and _is_gpu(args[0]):
             return torch.tensor(args[1], device=GPU, **{"dtype": args[0].dtype, **kwargs})
+        if func in (Tensor.__getitem__, Tensor.__setitem__) and _is_gpu(args[0]) and isinstance(args[1], list):
+            args = (args[0], torch.tensor(args[1], device=GPU), *args[2:])
         result = func(*args, **kwargs)
         if (kwargs.get("pin_memory") or func is Tensor.pin_memory) and isinstance(result, Tensor):
             result.is_said_pinned = True  # type: ignore[attr-defined]

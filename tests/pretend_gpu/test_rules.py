@@ -69,6 +69,7 @@ WAITS: dict[str, tuple[Callable[[Tensor], object], int]] = {
     "a constant": (lambda x: torch.tensor([1.0, 2.0, 3.0], device=CUDA) + x, 1),
     "a constant like another": (lambda x: x.new_tensor([1.0, 2.0, 3.0]) + x, 1),
     "an index from the CPU": (lambda x: x[torch.tensor([0, 1])], 1),
+    "a list as an index": (lambda x: x[[0, 1]], 1),
     "a mask with one value": (lambda x: x.masked_fill_(x > 0, 1), 0),
     "a choice": (lambda x: torch.where(x > 0, x, -x), 0),
     "a number": (lambda x: x + torch.tensor(1.0), 0),
