@@ -19,9 +19,14 @@ def different(given: Sequence[Case]) -> Iterator[Case]:
     for case in given:
         config: Any = settings.build(pipeline.load(case.stage).Config, case.changes)
         key = (case.stage, comparable(config))
-        if key not in seen and not case.changes.get("compute.compiled"):
+        if key not in seen and not case.changes.get("compute.compiled") and not _is_large_again(case):
             seen.add(key)
             yield case
+
+
+def _is_large_again(case: Case) -> bool:
+    """The large network is the same in every stage, and after some steps on 8 px only rounding is left of its numbers."""
+    return case.name == "network" and case.value == "resnet18_cifar" and case.stage != "simclr"
 
 
 CASES = list(different(cases()))
