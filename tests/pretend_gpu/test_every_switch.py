@@ -25,7 +25,7 @@ def different(given: Sequence[Case]) -> Iterator[Case]:
 
 
 def _is_large_again(case: Case) -> bool:
-    """The large network is the same in every stage, and after some steps on 8 px only rounding is left of its numbers."""
+    """The large network is the same in every stage, and on 8 px its numbers are soon those of its rounding."""
     return case.name == "network" and case.value == "resnet18_cifar" and case.stage != "simclr"
 
 
