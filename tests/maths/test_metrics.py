@@ -325,3 +325,13 @@ def test_bcubed_of_predictions_averages_precision_and_recall_over_blocks(monkeyp
 def test_bcubed_of_predictions_without_labels_is_nothing() -> None:
     labels_N = torch.full((4,), -1)
     assert metrics.bcubed_of_predictions(torch.eye(4), labels_N, lambda rows: rows > 0, torch.arange(4)) == {}
+
+
+@pytest.mark.parametrize("num_classes", [0, 2, 5])
+def test_accuracies_within_groups_without_labels_are_left_out(num_classes: int) -> None:
+    predicted_N, unknown_N = np.array([0, 1, 2, 0]), np.full(4, -1)
+    groups = {"all": np.ones(4, dtype=bool)}
+    assert metrics.accuracies_within(predicted_N, unknown_N, groups, 3, num_classes) == {}
+    rows_NC = torch.eye(3)[torch.from_numpy(predicted_N)]
+    ((share, right),) = metrics.confidence_curve(rows_NC, torch.from_numpy(unknown_N), [0.9], num_classes=num_classes)
+    assert share == 1.0 and np.isnan(right)

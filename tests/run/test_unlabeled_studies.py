@@ -220,7 +220,8 @@ def test_probes_of_images_without_labels_are_refused(
     make_study: Callable[[str], Study], folder: Path, method: str, probe: str
 ) -> None:
     study = make_study(page(folder, method, labels=False, probes=[probe]))
-    (error,) = [each for each in data_errors(study, loaded(study).shape) if "probes" in str(each)]
+    # Another may be that the probe's usual batch is larger than so few images.
+    (error,) = [each for each in data_errors(study, loaded(study).shape) if "probes learn" in str(each)]
     assert "probes learn from the labels of training images" in str(error) and "no training image has one" in str(error)
 
 
@@ -250,6 +251,8 @@ def test_as_many_clusters_as_classes_is_refused_where_no_class_is_known(
         for name in ("num_clusters", "final_clusters")
         if name in settings.rules(stage.Config)
     }
+    if "scan" in study.stages:
+        wanted.discard("kmeans.num_clusters")  # the baseline has as many as SCAN
     errors = [str(each) for each in data_errors(study, loaded(study).shape)]
     assert len(errors) == len(wanted)
     for name in wanted:

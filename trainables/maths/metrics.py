@@ -96,6 +96,8 @@ def accuracies_within(
         groups: name -> bool (N,). One without a labeled image is left out of what comes back.
     """
     counts_CY = contingency(predicted_N, labels_N, num_clusters, num_classes)
+    if not counts_CY.any():
+        return {}
     class_C = counts_CY.argmax(axis=1) if num_clusters > num_classes else hungarian_map(counts_CY)
     right_N, known_N = class_C[predicted_N] == labels_N, labels_N >= 0
     known = {name: group_N & known_N for name, group_N in groups.items()}
