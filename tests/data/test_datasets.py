@@ -245,7 +245,9 @@ def test_parts_with_other_classes_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_training_part_alone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="none of val, valid, validation, test, eval beside it. Add one, or set protocol: union"):
+    with pytest.raises(
+        DataError, match="none of val, valid, validation, test, eval beside it. Add one, or set protocol: union"
+    ):
         load(folder_spec(image_folder(tmp_path, ("train",))))
 
 

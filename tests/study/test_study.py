@@ -104,7 +104,7 @@ def test_configs_name_the_setting_in_full(write: Write) -> None:
         (
             "method: spc\nfixed:\n",
             "spc.yaml:2: fixed: fixed must be a mapping of keys to values, but is empty. Give it a value, or "
-            "take it out.",
+            "take the line out.",
         ),
         ("method: spc\ntrials: 0\n", "spc.yaml:2: trials: trials must be at least 1, but is 0."),
         (
