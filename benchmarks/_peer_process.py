@@ -19,7 +19,7 @@ def main(  # noqa: PLR0913 - the command line's
     name: str, file: str, epochs: int, clustering_epochs: int, threads: int, seed: int
 ) -> None:
     torch.set_num_threads(threads)
-    with np.load(file) as arrays:
+    with np.load(file, allow_pickle=False) as arrays:
         values_ND = arrays["values"]
     torch.manual_seed(seed)
     network = FeedforwardAutoencoder(layers=[values_ND.shape[1], 500, 500, 2000, 10], activation_fn=torch.nn.ReLU)

@@ -145,7 +145,7 @@ def selflabel_case(given: Work) -> Case:
         selflabel.Config, {"batch_size": given.batch_size(1000), "confidence_threshold": CONFIDENCE, **given.how}
     )
     other, inputs = _clustering(given)
-    setup, rule = selflabel._set_up(config, given.data, inputs["scan"], local()), config.optimizer
+    setup, rule = selflabel._set_up(config, given.data, inputs, local()), config.optimizer
     usual = torch.optim.Adam(plain.usual(other).parameters(), lr=rule.lr, weight_decay=rule.weight_decay)
     theirs = plain.self_label(given.images, other, usual, config.batch_size, CONFIDENCE)
     return Case(_epochs(lambda epoch: selflabel._epoch(setup, epoch), given.covered(config.batch_size)), theirs.epoch)

@@ -89,7 +89,6 @@ def reported(names: Sequence[str], place: Storage) -> str:
     from trainables import pipeline
 
     from .reports import terminal, writer  # what they load takes seconds, and is not needed to refuse
-    from .reports.assignments import best_trial
     from .reports.summarize import summarize
 
     try:
@@ -109,13 +108,29 @@ def reported(names: Sequence[str], place: Storage) -> str:
             written = writer.write_comparison(summaries, storage)
             places = f"report   {written[1]} (also {written[0].name}, {written[2].name})"
             return "\n".join([terminal.side_by_side(summaries), "", places, *_copied(place, written)])
-        from .reports.num_clusters import evidence
-
-        summary = evidence.with_cluster_numbers(summaries[0], evidence.reader(place.results))
-        written = [*writer.write(_with_importances(summary), storage), *best_trial.of_study(summary, storage)]
+        summary = _with_cluster_numbers(summaries[0], place)
+        written = [*writer.write(_with_importances(summary), storage), *_clustering(summary, storage)]
         return "\n".join([terminal.end_of_sweep(summary, storage), *_copied(place, written)])
     finally:
         ledger.close()
+
+
+def _with_cluster_numbers(summary: "Summary", place: Storage) -> "Summary":
+    from .reports.num_clusters import words
+
+    if not words.parameter(summary):
+        return summary
+    from .reports.num_clusters import evidence  # it reads clusterings, by torch
+
+    return evidence.with_cluster_numbers(summary, evidence.reader(place.results))
+
+
+def _clustering(summary: "Summary", storage: Path) -> list[Path]:
+    if not (storage / "stages").is_dir():
+        return []
+    from .reports.assignments import best_trial  # it draws images, by torch
+
+    return best_trial.of_study(summary, storage)
 
 
 def _with_importances(summary: "Summary") -> "Summary":

@@ -27,7 +27,12 @@ NEEDED = {
     "np.save": ("allow_pickle", False),
 }
 # The one place: the package named like the standard library's module runs that module's own code.
-ALLOWED = {("platform/__init__.py", "exec"), ("platform/__init__.py", "compile")}
+ALLOWED = {
+    ("platform/__init__.py", "exec"),
+    ("platform/__init__.py", "compile"),
+    # With MLflow's switch that refuses whatever was pickled.
+    ("trainables/inference/served.py", "mlflow.pytorch.load_model"),
+}
 
 
 def dotted(node: ast.expr) -> str:
@@ -81,7 +86,10 @@ def test_the_driver_and_the_worker_side_are_read() -> None:
     assert {"platform/sweep.py", "trainables/store/artifacts.py", "trainables/nets/checkpoints.py"} <= names
 
 
-def test_archives_are_never_opened_without_a_filter() -> None:
-    # A member named ../x would be written outside the folder; torchvision opens the ones that are used here.
-    found = [path for path in FILES if re.search(r"\b(tarfile|zipfile|shutil\.unpack_archive)\b", path.read_text())]
-    assert found == []
+def test_archives_are_opened_in_one_place_and_never_unpacked_by_their_own_names() -> None:
+    # A member named ../x would be written outside the folder: archives.py writes each member itself, below names that
+    # it has judged (tests/data/test_archives.py); torchvision opens the archives of published sets.
+    opened = [path for path in FILES if re.search(r"\b(tarfile\.open|TarFile|ZipFile)\(", path.read_text())]
+    assert [path.relative_to(ROOT).as_posix() for path in opened] == ["trainables/data/own_images/archives.py"]
+    unpacked = r"\.extract(all)?\(|\bunpack_archive\b"
+    assert [path for path in FILES if re.search(unpacked, path.read_text())] == []

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..study.errors import printable
 from . import content, pareto
-from .assignments import written
+from .assignments import files
 from .comparisons import differences, published, studies
 from .summary import Summary
 from .table import Table
@@ -72,8 +72,8 @@ def _failures(summary: Summary) -> str:
 def _places(summary: Summary, storage: Path, tracking_uri: str) -> list[str]:
     folder = storage / summary.study
     places = [f"report   {folder / 'report.html'} (also report.md, report.tex, trials.csv, study.yaml, figures/)"]
-    if (folder / written.GALLERY).exists():
-        places.append(f"gallery  {folder / written.GALLERY} (also {written.CSV}, {written.PARQUET})")
+    if (folder / files.GALLERY).exists():
+        places.append(f"gallery  {folder / files.GALLERY} (also {files.CSV}, {files.PARQUET})")
     elsewhere = tracking_uri or summary.launch.resolved.get("tracking", {}).get("uri", "")
     if elsewhere:  # the UI command opens the storage's own database
         return [*places, f"MLflow   {elsewhere}"]

@@ -58,23 +58,30 @@ def save(
     warnings.filterwarnings("ignore", message="No complete tensor found in the group", module="torch")
     with torch.no_grad():
         num_clusters = model(torch.from_numpy(example_BCHW)).shape[1]
-    signature = ModelSignature(
-        Schema([TensorSpec(example_BCHW.dtype, (-1, example_BCHW.shape[1], -1, -1))]),
-        Schema([TensorSpec(np.dtype("float32"), (-1, num_clusters))]),
-        ParamSchema([ParamSpec(served.FOLDER, DataType.string, "")]),
+    answer, folder_param = (
+        TensorSpec(np.dtype("float32"), (-1, num_clusters)),
+        ParamSpec(served.FOLDER, DataType.string, ""),
     )
+
+    def signature(*size: int) -> ModelSignature:
+        images = TensorSpec(example_BCHW.dtype, (-1, *size))
+        return ModelSignature(Schema([images]), Schema([answer]), ParamSchema([folder_param]))
+
     mlflow.pytorch.save_model(
         model,
         str(folder),
         mlflow_model=Model(**identity),
         input_example=example_BCHW,
-        signature=signature,
+        # The program is exported for any length where the signature has -1: of B alone.
+        signature=signature(*example_BCHW.shape[1:]),
         metadata=dict(metadata),
         # Said here, because finding out would run the model in another process.
         pip_requirements=[f"{name}=={importlib.metadata.version(name)}" for name in ("torch", "numpy")],
         serialization_format="pt2",
     )
     saved = Model.load(str(folder))
+    # Images of another size are refused by ``served``, in a sentence; with a folder the image is a placeholder.
+    saved.signature = signature(example_BCHW.shape[1], -1, -1)
     conf = {name: value for name, value in saved.flavors[pyfunc.FLAVOR_NAME].items() if name != pyfunc.MAIN}
     saved.add_flavor(pyfunc.FLAVOR_NAME, **{**conf, pyfunc.MAIN: served.__name__})
     saved.save(str(folder / "MLmodel"))
@@ -106,7 +113,7 @@ def opened(run: str, tracking: str) -> tuple[predict.Model, ModelInput, str]:
     mlflow.set_tracking_uri(tracking)
     try:
         metadata = mlflow.models.get_model_info(uri).metadata or {}
-        model = mlflow.pytorch.load_model(uri)
+        model = served.program(uri)
     except (MlflowException, OSError) as error:
         sentence = " ".join(str(error).split())
         raise LookupError(

@@ -76,4 +76,4 @@ def test_an_unknown_name_is_refused(monkeypatch: pytest.MonkeyPatch, capsys: pyt
     monkeypatch.setattr(sys, "argv", ["benchmarks", "nothing"])
     with pytest.raises(SystemExit) as ended:
         bench.main()
-    assert ended.value.code == 2 and "there are an, augment" in capsys.readouterr().err
+    assert ended.value.code == 2 and "there are an, " in capsys.readouterr().err

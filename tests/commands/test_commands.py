@@ -145,20 +145,20 @@ def ci(folder: Path, *, test: str, report: str = PASSED, **settings: str) -> str
 def test_ci_passes_when_the_tests_pass_and_says_how_many_ran(tmp_path: Path) -> None:
     said = ci(tmp_path, test="exit 0")
     assert said.startswith("0\n")
-    assert said.count("2 tests ran, 1 were skipped") == 2
-    assert said.index("make test") < said.index("make e2e")
+    assert said.count("2 tests ran, 1 were skipped") == 3
+    assert said.index("make test") < said.index("make gpu-pretend") < said.index("make e2e")
 
 
 def test_ci_takes_the_pinned_versions_and_checks_types_by_itself(tmp_path: Path) -> None:
     said = ci(tmp_path, test="exit 0")
-    assert said.count("with python3, pinned versions") == 3
+    assert said.count("with python3, pinned versions") == 4
     assert said.index("make check") < said.index("make test")
 
 
 def test_ci_takes_the_python_and_the_versions_it_is_given_and_then_checks_no_types(tmp_path: Path) -> None:
     said = ci(tmp_path, test="exit 0", PYTHON="python3.99", VERSIONS="oldest")
     assert said.startswith("0\n")
-    assert said.count("with python3.99, oldest versions") == 2
+    assert said.count("with python3.99, oldest versions") == 3
     assert "make check" not in said
 
 
@@ -202,7 +202,10 @@ def test_every_platform_command_of_the_readme_exists() -> None:
 @needs_readme
 def test_every_study_file_of_the_readme_exists() -> None:
     named = re.findall(r"search_spaces/[\w/.-]+\.yaml", README.read_text())
-    assert [name for name in named if not (ROOT / name).exists()] == []
+    written = re.findall(r"platform\.new (?:\S*/)?([\w-]+) .*writes (search_spaces/\1\.yaml)", README.read_text())
+    assert len(written) == 1
+    there = [name for name in named if name not in {page for _, page in written}]
+    assert there and [name for name in there if not (ROOT / name).exists()] == []
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

@@ -223,7 +223,7 @@ def test_settings_that_differ_in_nothing_that_counts_are_one_trial(
     trial_queue = make_queue(make_study(text))
     keys = play(trial_queue, random.Random(0))
     assert trial_queue.finished
-    assert len(trial_queue.configurations) == 4
+    assert len(trial_queue.configurations) == 3
     assert len([trial for trial in trial_queue.trials if trial.kind == "trial"]) == 3
     assert len(keys) == len(set(keys)) == 4
 

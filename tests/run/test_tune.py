@@ -214,6 +214,8 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
             import json
             import os
 
+            import torch
+
             from trainables.runner import tune_entry
             from trainables.runner.messages import Done
 
@@ -227,6 +229,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callabl
                         raise RuntimeError("CUDA error: uncorrectable ECC error encountered")
                     return Done({"spc/selection_loss": 1.0}, [], 0.0)
 
+            tune_entry.given_device = lambda: torch.device("cpu")
             tune_entry.runner_of = lambda storage, threads: PipelineRunner()  # type: ignore[assignment,return-value]
             trial_spec = json.loads(config[tune_entry.TRIAL_SPEC])
             tune_entry.run_and_report(trial_spec, tune_entry.Reporter(tune_entry.send_to_tune))

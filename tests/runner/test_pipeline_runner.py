@@ -509,8 +509,8 @@ def test_an_epoch_that_diverged_is_never_saved(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_final_metric_that_is_no_number_leaves_no_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match="fake: acc is nan"):
-        walk_fake(monkeypatch, tmp_path, fake_stage(final={"acc": float("nan")}))
+    with pytest.raises(Diverged, match="fake: mean_confidence is nan"):
+        walk_fake(monkeypatch, tmp_path, fake_stage(final={"mean_confidence": float("nan")}))
     assert not list((tmp_path / "stages").glob("fake-*"))
 
 

@@ -92,5 +92,5 @@ def test_a_list_of_classes_that_is_none_is_refused_in_bounded_time(tmp_path: Pat
     else:
         with path.open("wb") as file:
             file.truncate(1 << 30)  # no block of the disk is taken
-    said = in_time(lambda: folders._chosen(["a", "b"], str(path), tmp_path))
+    said = in_time(lambda: folders.chosen(["a", "b"], str(path), tmp_path))
     assert "is not a file" in said or "is larger than any list of classes" in said

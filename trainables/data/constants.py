@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 
-@lru_cache(maxsize=256)
 def constant(values: tuple[float, ...] | tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
     """The values as float32 on the device; the tensor is shared and must not be changed.
 
@@ -14,4 +13,12 @@ def constant(values: tuple[float, ...] | tuple[tuple[float, ...], ...], device: 
         values: numbers, or rows of numbers.
         device: where they are needed.
     """
+    if torch.compiler.is_compiling():
+        # What is traced has tensors without values, which nobody may meet later; the program keeps its own constant.
+        return torch.tensor(values, dtype=torch.float32, device=device)
+    return _kept(values, device)
+
+
+@lru_cache(maxsize=256)
+def _kept(values: tuple[float, ...] | tuple[tuple[float, ...], ...], device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=torch.float32, device=device)

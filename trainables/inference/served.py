@@ -9,6 +9,7 @@ MLflow imports this module by name, so the package must be installed where a mod
 Axes: B images, C channels, H height, W width, K clusters.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ FOLDER = "folder"
 
 INPUT = "clustersweep.input"
 """Key of a saved model's metadata: which images it takes, see ``model_input``."""
+
+
+_UNPICKLES = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 
 
 class ServedModel:
@@ -73,13 +77,30 @@ def _of_folder(model: Model, wanted: ModelInput, path: Path) -> list[dict[str, A
     return [dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
+def program(uri: str) -> Model:
+    """An exported program from MLflow, which is data: a model that was pickled, and could run code, is refused.
+
+    Raises:
+        MlflowException: there is none, or it was pickled.
+    """
+    import mlflow.pytorch
+
+    before = os.environ.get(_UNPICKLES)
+    os.environ[_UNPICKLES] = "false"
+    try:
+        return mlflow.pytorch.load_model(uri)  # type: ignore[no-any-return]
+    finally:
+        if before is None:
+            del os.environ[_UNPICKLES]
+        else:
+            os.environ[_UNPICKLES] = before
+
+
 def _load_pyfunc(data_path: str) -> ServedModel:
     """The name is MLflow's: it calls this with the folder ``data`` of a saved model."""
-    import mlflow.pytorch
     from mlflow.models import Model as SavedModel
 
     saved = Path(data_path).parent
-    # MLflow's own loader looks through the archive for what would run code.
-    model = mlflow.pytorch.load_model(str(saved))
+    model = program(str(saved))
     metadata = SavedModel.load(str(saved)).metadata or {}
     return ServedModel(model, from_dict(metadata[INPUT]))

@@ -22,9 +22,10 @@ from ...ledger.outcomes import closing_stages
 from ..figures import best_trial
 from ..summary import Summary
 from . import gallery, names
+from .files import FILES, GALLERY
 from .table import Assignments
 from .thumbnails import Pixels
-from .written import FILES, GALLERY, write
+from .written import write
 
 BOTH_PARTS = "train+eval"
 """The part of an image that is trained on and judged (protocol: union)."""

@@ -6,11 +6,9 @@ from pathlib import Path
 
 from . import gallery, table, thumbnails
 from .arrangement import arranged
+from .files import CSV, GALLERY, PARQUET
 from .table import Assignments
 from .thumbnails import Pixels
-
-CSV, PARQUET, GALLERY = "assignments.csv", "assignments.parquet", "gallery.html"
-FILES = (CSV, PARQUET, GALLERY)
 
 
 def write(

@@ -22,8 +22,8 @@ from ...ledger.aggregate import Spread
 from ...ledger.outcomes import closing_stages, status
 from ...ledger.rows import DONE
 from ..summary import ClusterNumber, ConfigurationRow, Summary
+from .words import parameter
 
-FIELD = "num_clusters"
 _LEAST_NUMBERS = 2
 
 Read = Callable[[str], Result | None]
@@ -42,12 +42,6 @@ def reader(storage: str | Path) -> Read:
             return None
 
     return read
-
-
-def parameter(summary: Summary) -> str:
-    """Full name of the searched number of clusters; empty where there is not exactly one."""
-    names = [name for name in summary.search if name.rpartition(".")[2] == FIELD]
-    return names[0] if len(names) == 1 else ""
 
 
 def with_cluster_numbers(summary: Summary, read: Read) -> Summary:

@@ -9,10 +9,17 @@ from ...ledger.formatting import format_number, format_spread
 from ..summary import ClusterNumber, Summary
 from ..table import MISSING, Cell, Table, as_table
 
+FIELD = "num_clusters"
 _CAUTION = (
     "Agreement says how repeatable a clustering is, not that there are so many groups: two clusters that are easily "
     "told apart agree well in any data."
 )
+
+
+def parameter(summary: Summary) -> str:
+    """Full name of the searched number of clusters; empty where there is not exactly one."""
+    names = [name for name in summary.search if name.rpartition(".")[2] == FIELD]
+    return names[0] if len(names) == 1 else ""
 
 
 def table(summary: Summary) -> Table:
