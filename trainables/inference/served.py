@@ -96,8 +96,8 @@ def program(uri: str) -> Model:
             os.environ[_UNPICKLES] = before
 
 
-def _load_pyfunc(data_path: str) -> ServedModel:
-    """The name is MLflow's: it calls this with the folder ``data`` of a saved model."""
+def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) -> ServedModel:
+    """The name is MLflow's: it calls this with the folder ``data`` of a saved model, and settings that are not used."""
     from mlflow.models import Model as SavedModel
 
     saved = Path(data_path).parent
