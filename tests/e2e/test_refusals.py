@@ -39,7 +39,7 @@ def image(path: Path) -> None:
 def one_class(folder: Path) -> str:
     for number in range(10):
         image(folder / "images" / "cat" / f"{number}.png")
-    return f"method: scan\ndataset: {{name: folder, root: {folder / 'images'}}}\n"
+    return f"method: scan\ndataset: {{name: folder, labels: folders, root: {folder / 'images'}}}\n"
 
 
 def no_image(folder: Path) -> str:
