@@ -142,7 +142,7 @@ def test_a_sweep_in_a_bucket_is_found_by_another_machine_and_mended_where_it_is_
     page.write_text(PAGE)
     first, log = run(tmp_path / "first", page)
     held = bucket()
-    assert sum(path.endswith("/manifest.json") for path in held) == 5
+    assert sum(path.endswith("/manifest.json") for path in held) == 6
     assert {"tiny/report.html", "tiny/trials.csv", "tiny/study.yaml"} <= set(held)
     assert not any(path.startswith("progress/") for path in held)
     pictures = {path for path in held if path.startswith("stages/") and path.endswith("/figures/clusters.png")}
