@@ -5,7 +5,6 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 # What must not be shown: the password of scheme://user:password@host, the value of ?password=... and of the signatures
 # in the addresses that object stores hand out, what follows "Bearer", and what secret environment variables hold.
@@ -24,13 +23,22 @@ _hidden: set[str] = set()
 """Parts of addresses that a study takes from the environment."""
 
 
-def hide_address(uri: str) -> None:
-    """Hide every part of an address but its host wherever a text is shown: a key may stand in any of them."""
-    # A password with a slash in it ends the host's part for urlsplit, but not for who wrote it.
-    ends = (urlsplit(uri).netloc.rpartition("@")[2], re.split("[/?#]", uri.rpartition("@")[2].rpartition("://")[2])[0])
-    hosts = {host.partition(":")[0] for host in ends}
-    parts = {uri, *re.split(r"[/?#&=@:,;]+", uri)} - hosts
-    _hidden.update(part for part in parts if len(part) >= _SHORTEST)
+def hide_address(text: str) -> None:
+    """Hide the secrets in an address from the environment wherever a text is shown: a key may be any part of it.
+
+    Host and database are shown, and so is the user of a database. Of a web address only the host is; a text that is no
+    address may be a password, and is hidden whole.
+    """
+    scheme, is_address, rest = text.partition("://")
+    # A password with a slash in it would end the login for a parser of addresses, but not for who wrote it.
+    login, _, place = rest.rpartition("@")
+    if not is_address:
+        secret = text
+    elif scheme in ("http", "https"):
+        secret = " ".join([login, *re.split("[/?#]", place, maxsplit=1)[1:]])
+    else:
+        secret = " ".join([login.partition(":")[2], place.partition("?")[2]])
+    _hidden.update(part for part in (secret, *re.split(r"[/?#&=@:,;\s]+", secret)) if len(part) >= _SHORTEST)
 
 
 def has_secret(text: str) -> bool:

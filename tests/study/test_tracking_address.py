@@ -45,3 +45,18 @@ def test_no_part_of_an_address_from_the_environment_is_shown_but_its_host(form: 
     for text in (uri, f"HTTPSConnectionPool(host='host.name', port=443): url: /{secret}/api", f"token is {secret}"):
         assert secret not in redacted(text)
     assert redacted("no answer from host.name") == "no answer from host.name"
+
+
+def test_words_of_a_database_s_address_stay_words() -> None:
+    secret = "s3cretk3y-0123"
+    uri = f"postgresql+psycopg2://sweeper:{secret}@127.0.0.1:5432/tracking?sslkey={secret}"
+    assert Tracking(uri="${ENV:PLACE}").address({"PLACE": uri}) == uri
+    shown = redacted(f"tracking.uri is {uri}")
+    assert shown.startswith("tracking.uri is postgresql+psycopg2://sweeper:***@127.0.0.1:5432/tracking")
+    assert secret not in shown
+
+
+def test_a_password_alone_is_hidden_whole() -> None:
+    Tracking(uri="postgresql://user:${ENV:KEY}@host/x").address({"KEY": "long s3cret/words"})
+    assert redacted("refused: s3cret/words") == "refused: s3cret/words"
+    assert redacted("refused: long s3cret/words") == "refused: ***"
