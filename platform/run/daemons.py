@@ -15,6 +15,7 @@ from subprocess import Popen
 from types import FrameType
 from typing import Any
 
+from ..ledger.deferred_signals import deliver
 from . import environment
 
 EVERY_S = 1.0
@@ -50,14 +51,15 @@ class Watch:
 
     def start(self) -> None:
         """Begin. Call it in the main thread."""
-        self._handler = signal.signal(signal.SIGUSR1, self._interrupt)
+        # Tune takes SIGUSR1 for itself while it runs, and then ends without a word.
+        self._handler = signal.signal(signal.SIGUSR2, self._interrupt)
         self._thread.start()
 
     def stop(self) -> None:
         """End. Nothing is raised from here on."""
         self._noticed.set()
         self._stop.set()
-        signal.signal(signal.SIGUSR1, self._handler)
+        signal.signal(signal.SIGUSR2, self._handler)
 
     def end_all(self) -> None:
         """Kill what is left of Ray here: without its head it would wait for a minute, or for ever."""
@@ -75,7 +77,7 @@ class Watch:
                 continue
             if self._stop.is_set():
                 return
-            os.kill(os.getpid(), signal.SIGUSR1)
+            os.kill(os.getpid(), signal.SIGUSR2)
             if not self._noticed.wait(_PATIENCE_S):
                 print(self.died, file=sys.stderr, flush=True)
                 self.end_all()
@@ -87,7 +89,7 @@ class Watch:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         if not self._noticed.is_set():
-            raise ClusterDied(self.died)
+            deliver(ClusterDied(self.died))
 
 
 def why_dead_here(processes: Mapping[str, Sequence[Popen[bytes]]]) -> str:
@@ -148,4 +150,7 @@ def forget_ray() -> None:
     """Keep Ray's own ends from waiting at this process's exit for a head that is gone."""
     import ray
 
+    from . import tune_internals
+
     atexit.unregister(ray.shutdown)
+    tune_internals.forget_exit()

@@ -7,6 +7,7 @@ driver's memory a second time, look through all of them at each step, and write 
 restores: a controller of many trials is made to forget.
 """
 
+import atexit
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -72,3 +73,10 @@ def kill_process(trial: Any) -> None:
 def last_error(trial: Any) -> str:
     """The last line of the error that ended a trial's process."""
     return str(trial.get_error() or "no reason given").strip().splitlines()[-1]
+
+
+def forget_exit() -> None:
+    """Keep Tune from asking the head at this process's exit to forget its names: for a dead one it waits a minute."""
+    from ray.tune import registry
+
+    atexit.unregister(getattr(registry, "_unregister_all", forget_exit))

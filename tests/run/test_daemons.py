@@ -68,12 +68,12 @@ def test_while_ray_lives_nothing_happens_and_the_handler_of_before_is_put_back(
     raylet: tuple["subprocess.Popen[bytes]", int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(daemons, "EVERY_S", 0.02)
-    before = signal.getsignal(signal.SIGUSR1)
+    before = signal.getsignal(signal.SIGUSR2)
     watch = Watch(partial(daemons.why_dead_here, {"raylet": [raylet[0]]}), [raylet[0].pid])
     watch.start()
     time.sleep(0.2)
     watch.stop()
-    assert watch.died == "" and signal.getsignal(signal.SIGUSR1) is before
+    assert watch.died == "" and signal.getsignal(signal.SIGUSR2) is before
 
 
 def test_an_end_by_itself_is_named_with_its_code() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import ray
+from ray.tune import registry
 from ray.tune.execution import tune_controller
 from ray.tune.experiment import trial as experiment_trial
 from ray.tune.trainable import metadata
@@ -113,3 +114,10 @@ def test_the_bridge_touches_no_private_name_itself() -> None:
 
 def test_the_controller_is_in_the_wrapper_that_schedulers_get() -> None:
     assert "self._tune_controller = tune_controller" in inspect.getsource(tune_controller.TrialRunnerWrapper.__init__)
+
+
+def test_tune_s_end_at_exit_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken_back: list[object] = []
+    monkeypatch.setattr(tune_internals.atexit, "unregister", taken_back.append)
+    tune_internals.forget_exit()
+    assert taken_back == [registry._unregister_all]
