@@ -5,7 +5,7 @@ Run: python -m benchmarks.streaming [--images 2000]          (20,000 images: abo
 Both sides read the same files of 256 x 256 px and end at normalized float32 batches of 256 views of 224 x 224 px, with
 the same augmentation. Baseline: ``ImageFolder`` and a DataLoader with two worker processes, and Pillow's transforms for
 each image. Ours: two processes that decode ahead, and ``augment`` on whole batches here, on the GPU or by two threads.
-Passes after the first read what it decoded and kept (``trainables/data/decode_cache.py``), as every epoch and trial
+Passes after the first read what it decoded and kept (``trainables/data/decoding/cache.py``), as every epoch and trial
 after the first does; the "first pass" keeps nothing, and decodes each image as the baseline does.
 "standard" is a random resized crop and mirroring; "simclr" adds color jitter and grey; "2 views" takes each image
 twice, as contrastive pretexts do. Rounds alternate between the two sides, so that a busy machine slows both.

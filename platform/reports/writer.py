@@ -5,7 +5,6 @@ Each is written beside its place and renamed into it, so nobody ever reads half 
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from trainables.seeds import is_crossed, parts
 from ..ledger.rows import Configuration, Launch, Trial
 from ..study.errors import redacted
 from . import figures, html, latex, markdown, yaml_writer
+from .output import harmless, write_whole
 from .summary import ConfigurationRow, Summary
 
 COMPARISONS = "comparisons"
@@ -46,7 +46,7 @@ def write(summary: Summary, storage: Path) -> list[Path]:
         "report.html": html.report(summary, shown).encode(),
         "report.tex": latex.report(summary).encode(),
     }
-    return [_write_whole(storage / summary.study / name, content) for name, content in contents.items()]
+    return [write_whole(storage / summary.study / name, content) for name, content in contents.items()]
 
 
 def write_comparison(summaries: Sequence[Summary], storage: Path) -> list[Path]:
@@ -61,7 +61,7 @@ def write_comparison(summaries: Sequence[Summary], storage: Path) -> list[Path]:
         "comparison.html": html.side_by_side(summaries),
         "comparison.tex": latex.side_by_side(summaries),
     }
-    return [_write_whole(folder / name, content.encode()) for name, content in contents.items()]
+    return [write_whole(folder / name, content.encode()) for name, content in contents.items()]
 
 
 def study_yaml(launch: Launch, configurations: Sequence[Configuration | ConfigurationRow]) -> str:
@@ -133,16 +133,4 @@ def _csv_cell(value: Any) -> Any:
     """A value as the table has it: a spreadsheet must not take a row's name for a formula."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
-
-
-def _write_whole(path: Path, content: bytes) -> Path:
-    """Write beside the place, then rename into it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        fresh.write_bytes(content)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-    return path
+    return harmless(value) if isinstance(value, str) else value

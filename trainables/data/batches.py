@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..interfaces import Batch, Split
-from .decode_workers import FileImages
+from .decoding.workers import FileImages
 
 
 def batches(

@@ -1,7 +1,7 @@
 """Data sets by name: a Spec says which images, ``load`` brings them into memory as uint8 or leaves them in their files.
 
 Sets that consist of image files stay in them where ``stream`` says so, or where they are large and do not fit; then
-they are decoded by other processes while the device works (see ``decode_workers``).
+they are decoded by other processes while the device works (see ``decoding.workers``).
 Axes: N images, C channels, H height, W width.
 """
 
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from .. import settings
 from ..interfaces import ImageData, Split
-from . import decoder, features, fingerprints, folders, moments, public_sets
-from .decode_workers import MANY, Decoders, FileImages
+from . import features, fingerprints, folders, moments, public_sets
+from .decoding import decoder
+from .decoding.workers import MANY, Decoders, FileImages
 from .loaded import DataError, Raw, shortened
 from .own_images import layout, reader
 from .splits import joined, limited, named, resized

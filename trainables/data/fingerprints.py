@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..interfaces import Split
-from .decode_workers import FileImages
+from .decoding.workers import FileImages
 
 VERSION = "images-1"
 FILES_VERSION = "files-1"

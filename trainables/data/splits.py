@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..interfaces import Split, adjoined
-from .decode_workers import FileImages
+from .decoding.workers import FileImages
 from .loaded import DataError, fixed_order
 
 

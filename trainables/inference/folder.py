@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ..data.decode_workers import Decoders, FileImages
-from ..data.decoder import How
+from ..data.decoding.decoder import How
+from ..data.decoding.workers import Decoders, FileImages
 from ..data.loaded import DataError, shortened
 from ..data.own_images import archives, files
 from ..interfaces import Split

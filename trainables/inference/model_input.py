@@ -19,8 +19,8 @@ class ModelInput:
 
     num_channels: C. size_px: their side as they are kept (of 256 px a model sees the middle 224 px). mean, std: per
     channel, of pixels scaled to [0, 1]. resized: they were brought to this size when they were read, so new ones may
-    be too. fit, as_shown, is_bicubic: how files are read, as in ``data.decoder.How``. is_features: rows of num_channels
-    features, which lie in no image file.
+    be too. fit, as_shown, is_bicubic: how files are read, as in ``data.decoding.decoder.How``. is_features: rows of
+    num_channels features, which lie in no image file.
     """
 
     num_channels: int

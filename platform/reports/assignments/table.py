@@ -13,6 +13,8 @@ from typing import Any
 
 from trainables.maths.assignments import TopTwo
 
+from ..output import harmless
+
 COLUMNS = (
     "file",
     "part",
@@ -24,10 +26,6 @@ COLUMNS = (
     "margin",
     "label",
 )
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-"""What a spreadsheet takes for the beginning of a formula (OWASP, CSV injection)."""
-
 _DIGITS = 6
 
 
@@ -57,11 +55,6 @@ class Assignments:
 def as_text(name: str) -> str:
     r"""A file name as text that UTF-8 can hold: bytes of it that are no UTF-8 become ``\xNN``."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
-def harmless(text: str) -> str:
-    """Text as a cell of CSV: with an apostrophe before what a spreadsheet would take for a formula."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
 
 
 def as_csv(assignments: Assignments) -> bytes:

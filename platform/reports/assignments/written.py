@@ -1,9 +1,9 @@
 """The files of a clustering: assignments.csv, assignments.parquet and gallery.html, each whole or not at all."""
 
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from ..output import write_whole
 from . import gallery, table, thumbnails
 from .arrangement import arranged
 from .files import CSV, GALLERY, PARQUET
@@ -32,15 +32,4 @@ def write(
         (PARQUET, table.as_parquet(assignments)),
         (GALLERY, gallery.page(assignments, arrangement, drawn, title, notes).encode()),
     )
-    folder.mkdir(parents=True, exist_ok=True)
-    return [_write_whole(folder / name, content) for name, content in contents]
-
-
-def _write_whole(path: Path, content: bytes) -> Path:
-    fresh = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        fresh.write_bytes(content)
-        fresh.replace(path)
-    finally:
-        fresh.unlink(missing_ok=True)
-    return path
+    return [write_whole(folder / name, content) for name, content in contents]

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from .. import shared_folder
 from ..loaded import DataError
 from . import files
 
@@ -53,7 +54,7 @@ def unpacked(archive: Path) -> Path:
     """
     if not archive.is_file():
         raise DataError(f"{archive.resolve()} is not a file. Set root to an archive or a folder of images.")
-    place = _shared_folder() / _digest(archive)
+    place = _unpacking_folder() / _digest(archive)
     if not place.is_dir():
         _remove_unused(place.parent)
         made = Path(tempfile.mkdtemp(dir=place.parent, prefix="unpacking-"))
@@ -69,6 +70,13 @@ def unpacked(archive: Path) -> Path:
     return _innermost(place)
 
 
+def _unpacking_folder() -> Path:
+    try:
+        return shared_folder.of_user("archives")
+    except PermissionError as error:
+        raise DataError(f"{error}. Remove it, or set TMPDIR.") from error
+
+
 def _innermost(place: Path) -> Path:
     inside = files.subfolders(place)
     while len(inside) == 1 and not files.directly(place):
@@ -76,16 +84,6 @@ def _innermost(place: Path) -> Path:
         place = place / inside[0]
         inside = below
     return place
-
-
-def _shared_folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"clustersweep-archives-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    known = folder.lstat()
-    # Anyone may make a folder of this name where all users share the temporary one.
-    if not stat.S_ISDIR(known.st_mode) or known.st_uid != os.getuid() or known.st_mode & 0o077:
-        raise DataError(f"{folder} must be a folder that only this user can enter. Remove it, or set TMPDIR.")
-    return folder
 
 
 def _digest(archive: Path) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from ...interfaces import Split
-from ..decode_workers import Decoders, FileImages
-from ..decoder import How
+from ..decoding.decoder import How
+from ..decoding.workers import Decoders, FileImages
 from ..folders import Tree
 from ..loaded import DataError, Raw, printable
 from ..splits import fitted

@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from trainables.data import datasets, decode_cache, decoder
+from trainables.data import datasets
 from trainables.data.datasets import Spec
-from trainables.data.decode_workers import Decoders, FileImages
+from trainables.data.decoding import cache, decoder
+from trainables.data.decoding.workers import Decoders, FileImages
 
 SIZE = 16
 NUM = 12
@@ -82,25 +83,25 @@ def test_what_has_no_room_is_decoded_each_time(
     paths: list[str], monkeypatch: pytest.MonkeyPatch, scratch: Path
 ) -> None:
     free = os.statvfs(scratch).f_bavail * os.statvfs(scratch).f_frsize
-    monkeypatch.setattr(decode_cache, "SHARE_OF_DISK", 5.5 * 3 * SIZE * SIZE / free)
+    monkeypatch.setattr(cache, "SHARE_OF_DISK", 5.5 * 3 * SIZE * SIZE / free)
     decoders = Decoders(SIZE, num_workers=1)
     decoders.keep(paths)
     for _ in range(2):
         assert torch.equal(decoders.take(paths), pixels(paths))
-    found = decode_cache.opened(paths, SIZE)
+    found = cache.opened(paths, SIZE)
     assert found is not None
     # The free space moves a little between the two looks at it.
     assert 1 <= sum(found.has(path) for path in paths) < NUM
 
 
 def test_a_file_put_in_the_place_of_an_open_one_is_not_mixed_with_it(paths: list[str], scratch: Path) -> None:
-    first = decode_cache.opened(paths, SIZE)
+    first = cache.opened(paths, SIZE)
     (file,) = files_in(scratch)
-    decode_cache._make(file, len(paths), 3 * SIZE * SIZE)
+    cache._make(file, len(paths), 3 * SIZE * SIZE)
     other = Decoders(SIZE, num_workers=1)
     other.keep(paths)
     other.take(paths)
-    second = decode_cache.opened(paths, SIZE)
+    second = cache.opened(paths, SIZE)
     assert first is not None and second is not None
     assert not any(first.has(path) for path in paths) and all(second.has(path) for path in paths)
 
@@ -108,7 +109,7 @@ def test_a_file_put_in_the_place_of_an_open_one_is_not_mixed_with_it(paths: list
 def test_a_full_disk_ends_the_keeping_and_nothing_else() -> None:
     image_HWC = np.zeros((SIZE, SIZE, 3), np.uint8)
     with open("/dev/full", "wb", buffering=0) as full:
-        assert not decoder._keep(full.fileno(), decode_cache.PAGE_BYTES, 0, image_HWC)
+        assert not decoder._keep(full.fileno(), cache.PAGE_BYTES, 0, image_HWC)
 
 
 def test_a_folder_that_others_can_enter_is_not_used(
@@ -116,15 +117,15 @@ def test_a_folder_that_others_can_enter_is_not_used(
 ) -> None:
     (scratch / f"clustersweep-pixels-{os.getuid()}").mkdir(mode=0o777)
     (scratch / f"clustersweep-pixels-{os.getuid()}").chmod(0o777)
-    assert decode_cache.opened(paths, SIZE) is None
+    assert cache.opened(paths, SIZE) is None
     assert "only this user" in caplog.text
 
 
 def test_files_that_nobody_opens_go(paths: list[str], scratch: Path) -> None:
-    assert decode_cache.opened(paths, SIZE) is not None
+    assert cache.opened(paths, SIZE) is not None
     (old,) = files_in(scratch)
     os.utime(old, (0, 0))
-    assert decode_cache.opened(paths[:4], SIZE) is not None
+    assert cache.opened(paths[:4], SIZE) is not None
     assert len(files_in(scratch)) == 1 and files_in(scratch) != [old]
 
 

@@ -1,8 +1,8 @@
 """Images that stay in their files, decoded by other processes when their rows are asked for, or ahead if announced.
 
 ``FileImages`` stands where a stage has a Tensor. Rows come as ``images[rows]``; who knows the coming rows tells them by
-``announce`` (``batches.batches`` does for an epoch), and slices are read on as they are. Decoded images wait in a ring
-of memory that owner and workers share, at most half of it for images that nobody has asked for yet.
+``announce`` (``data.batches.batches`` does for an epoch), and slices are read on as they are. Decoded images wait in a
+ring of memory that owner and workers share, at most half of it for images that nobody has asked for yet.
 
 Why processes: measured on two cores with 256 px JPEGs, two threads decoded slower than one, because Pillow holds the
 interpreter's lock. They are started as fresh programs, never forked, so they may be used beside CUDA and in Ray's
@@ -29,10 +29,10 @@ from typing import IO
 import torch
 from torch import Tensor
 
-from . import decode_cache, decoder
-from .decode_cache import Kept
+from ..loaded import DataError, shortened
+from . import cache, decoder
+from .cache import Kept
 from .decoder import AS_PUBLISHED, How
-from .loaded import DataError, shortened
 
 RING_BYTES = 256 * 2**20
 SMALLEST_RING = 64
@@ -121,7 +121,7 @@ class Decoders:
         self._work: _Work | None = None
 
     def keep(self, paths: Sequence[str]) -> None:
-        """Keep the decoded pixels of these files for all processes of this machine (see ``decode_cache``).
+        """Keep the decoded pixels of these files for all processes of this machine (see ``cache``).
 
         Args:
             paths: all files of the data set; the cache is opened with the first request.
@@ -129,7 +129,7 @@ class Decoders:
         assert self._work is None
         # The name of an older cache stays what it was.
         how = "" if self.how == AS_PUBLISHED else " ".join((*self.how.words(), ""))
-        self._kept = decode_cache.opened(paths, self.size_px, how)
+        self._kept = cache.opened(paths, self.size_px, how)
         if self._kept is not None:
             weakref.finalize(self, self._kept.close)
 

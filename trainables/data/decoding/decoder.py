@@ -7,7 +7,7 @@ As a program this file is run by its path, so that it starts in a moment: it imp
 reads jobs from stdin, [[slot, path, place], ...] as one line of JSON each, writes the pixels of each file into its slot
 of the ring, and answers a job with one line on stdout: a JSON list of its errors, [[path, sentence], ...]. It ends with
 its stdin, and so with its owner, however that ends. Pixels with a place also go to the file of kept images (see
-``decode_cache``).
+``cache``).
 
 Source: resizing the shorter side and keeping the middle, as ImageNet's recipes do (He et al. 2016, section 3.4).
 Differs: a JPEG whose shorter side is at least twice the size wanted is reduced by a power of two inside its decoder.

@@ -14,9 +14,10 @@ import pytest
 import torch
 from PIL import Image
 
-from trainables.data import batches, datasets, decode_workers
+from trainables.data import batches, datasets
 from trainables.data.datasets import Spec, load
-from trainables.data.decode_workers import Decoders, FileImages
+from trainables.data.decoding import workers
+from trainables.data.decoding.workers import Decoders, FileImages
 from trainables.data.loaded import DataError
 from trainables.interfaces import ImageData
 from trainables.nets import backbones, models
@@ -118,8 +119,8 @@ def test_the_whole_set_can_be_brought_into_memory(memory: ImageData, streamed: I
 
 
 def test_more_rows_than_the_ring_holds_come_in_parts(streamed: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_workers, "RING_BYTES", 0)
-    monkeypatch.setattr(decode_workers, "SMALLEST_RING", 8)
+    monkeypatch.setattr(workers, "RING_BYTES", 0)
+    monkeypatch.setattr(workers, "SMALLEST_RING", 8)
     few = FileImages(paths_of(streamed), Decoders(SIZE, num_workers=2))
     rows_B = torch.arange(40).flip(0).repeat(2)
     assert torch.equal(few[rows_B], streamed.train.images_NCHW[rows_B])
@@ -143,8 +144,8 @@ def test_what_was_announced_before_is_forgotten(streamed: ImageData, decoders: D
 
 
 def test_at_most_half_the_ring_is_decoded_ahead(streamed: ImageData, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_workers, "RING_BYTES", 0)
-    monkeypatch.setattr(decode_workers, "SMALLEST_RING", 12)
+    monkeypatch.setattr(workers, "RING_BYTES", 0)
+    monkeypatch.setattr(workers, "SMALLEST_RING", 12)
     decoders = Decoders(SIZE, num_workers=2)
     images = FileImages(paths_of(streamed), decoders)
     images.announce(torch.arange(40))
@@ -212,7 +213,7 @@ def test_workers_end_with_their_images(streamed: ImageData) -> None:
 def test_workers_end_when_their_owner_is_killed(streamed: ImageData) -> None:
     program = (
         "import sys, torch\n"
-        "from trainables.data.decode_workers import Decoders, FileImages\n"
+        "from trainables.data.decoding.workers import Decoders, FileImages\n"
         f"images = FileImages(sys.argv[1:], Decoders({SIZE}, num_workers=2))\n"
         "images[torch.arange(2)]\n"
         "print(*(process.pid for process in images.decoders._work.processes), flush=True)\n"

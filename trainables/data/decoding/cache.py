@@ -17,7 +17,6 @@ import logging
 import mmap
 import os
 import shutil
-import stat
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,6 +24,8 @@ from pathlib import Path
 
 import numpy as np
 from torch import Tensor
+
+from .. import shared_folder
 
 SHARE_OF_DISK = 0.5
 """Of the free space, what one set may take; the images beyond it are decoded each time."""
@@ -94,7 +95,7 @@ def opened(paths: Sequence[str], size_px: int, how: str = "") -> Kept | None:
         The cache; None, with a warning, if it cannot be created.
     """
     try:
-        folder = _folder()
+        folder = shared_folder.of_user("pixels")
         file = folder / f"{_digest(paths, size_px, how)}.pixels"
         if not file.exists():
             _remove_unused(folder)
@@ -104,16 +105,6 @@ def opened(paths: Sequence[str], size_px: int, how: str = "") -> Kept | None:
     except OSError as error:
         _log.warning("decoded images are not kept: %s; they are decoded again in every epoch", error)
         return None
-
-
-def _folder() -> Path:
-    folder = Path(tempfile.gettempdir()) / f"clustersweep-pixels-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    found = folder.lstat()
-    # Anyone may make a folder of this name where all users share the temporary one.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-        raise PermissionError(f"{folder} must be a folder that only this user can enter")
-    return folder
 
 
 def _digest(paths: Sequence[str], size_px: int, how: str) -> str:
