@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -291,18 +291,13 @@ class Store:
         """
         fresh = self._fresh(name, "computed")
         try:
-            _write(fresh / "weights.pt", _to_bytes(dict(result.weights)))
-            for array_name, array in result.arrays.items():
-                buffer = io.BytesIO()
-                np.save(buffer, array, allow_pickle=False)
-                _write(fresh / "arrays" / f"{array_name}.npy", buffer.getvalue())
-            _write(fresh / "epochs.json", json.dumps([dict(epoch) for epoch in epochs]).encode())
+            digests = _write_files(fresh, result, epochs)
             drawn: Mapping[str, Any] | None = None
             if draw is not None:
                 (fresh / "figures").mkdir()
                 drawn = draw(fresh / "figures")
             content = {**meta, **(drawn or {}), "facts": dict(result.facts), "metrics": dict(result.metrics)}
-            _write(fresh / manifest.FILE, manifest.to_bytes(fresh, content))
+            _write(fresh / manifest.FILE, manifest.to_bytes(fresh, content, digests))
             if self.remote is not None:
                 # Before it is here, so that whatever one node has, all nodes find.
                 self.remote.publish(name, fresh)
@@ -412,6 +407,52 @@ class ProgressFile:
             self._remote.save_progress(self._name, content)
         self._saved_at = time.monotonic()
         self._cost_s = self._saved_at - started
+
+
+class _Digesting(io.RawIOBase):
+    """A new file that keeps the sha256 of what is written: nothing is held in memory or read again for it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._file = open(path, "xb", buffering=0)
+        self._sha = hashlib.sha256()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any) -> int:
+        left = memoryview(content).cast("B")
+        size = left.nbytes
+        self._sha.update(left)
+        while left.nbytes:  # the system may take a part of it
+            left = left[self._file.write(left) :]
+        return size
+
+    def close(self) -> None:
+        """Close the file once it is on the disk."""
+        if not self.closed:
+            os.fsync(self._file.fileno())
+            self._file.close()
+        super().close()
+
+    def hexdigest(self) -> str:
+        return self._sha.hexdigest()
+
+
+def _write_files(folder: Path, result: Result, epochs: Sequence[Mapping[str, float]]) -> dict[Path, str]:
+    """Write a result's files, all but the figures and the manifest. Returns path -> sha256."""
+    digests = {}
+    with _Digesting(path := folder / "weights.pt") as file:
+        torch.save(dict(result.weights), cast(IO[bytes], file))
+    digests[path] = file.hexdigest()
+    for name, array in result.arrays.items():
+        with _Digesting(path := folder / "arrays" / f"{name}.npy") as file:
+            np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
+        digests[path] = file.hexdigest()
+    with _Digesting(path := folder / "epochs.json") as file:
+        file.write(json.dumps([dict(epoch) for epoch in epochs]).encode())
+    digests[path] = file.hexdigest()
+    return digests
 
 
 def _read(folder: Path, files: Sequence[Path], meta: Mapping[str, Any]) -> Result:

@@ -9,6 +9,9 @@ import os
 import stat
 import uuid
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 
 PREFIX = ".damaged-"
@@ -19,8 +22,9 @@ class Damaged(ValueError):
     """Something in the store is not what was written there. The text names it."""
 
 
-def read_file(path: Path) -> bytes:
-    """The content of a file, or of the file that a link leads to; never waits, as for the writer of a pipe.
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """Context: a file, or the file that a link leads to, to read; never waits, as for the writer of a pipe.
 
     Raises:
         Damaged: it is no file.
@@ -30,6 +34,12 @@ def read_file(path: Path) -> bytes:
     with os.fdopen(handle, "rb") as file:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             raise Damaged(f"{path} is no file")
+        yield file
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file. Raises as ``opened`` does."""
+    with opened(path) as file:
         return file.read()
 
 

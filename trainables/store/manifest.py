@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from .damage import Damaged, read_file
+from .damage import Damaged, opened, read_file
 
 FILE = "meta.json"
 _FILES = "sha256"
@@ -21,15 +21,23 @@ def digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def to_bytes(folder: Path, meta: Mapping[str, Any]) -> bytes:
+def file_digest(path: Path) -> str:
+    """The sha256 of a file, read piece by piece. Raises as ``damage.opened`` does."""
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def to_bytes(folder: Path, meta: Mapping[str, Any], known: Mapping[Path, str] | None = None) -> bytes:
     """The text of a manifest.
 
     Args:
         folder: holds every file of the result; a manifest that is there already is not listed.
         meta: what the manifest says beside the digests; ``facts`` and ``metrics`` are among it.
+        known: digests of files that were taken while they were written; the others are read.
     """
+    known = known or {}
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / FILE)
-    digests = {str(path.relative_to(folder)): digest(path.read_bytes()) for path in files}
+    digests = {str(path.relative_to(folder)): known.get(path) or file_digest(path) for path in files}
     content = {**meta, _FILES: digests}
     return json.dumps({**content, _OWN: _own(content)}, indent=1).encode()
 
@@ -70,7 +78,7 @@ def check_files(folder: Path, meta: Mapping[str, Any]) -> list[Path]:
     paths = []
     for relative, expected in sorted(meta[_FILES].items()):
         path = folder / relative
-        if digest(read_file(path)) != expected:
+        if file_digest(path) != expected:
             raise Damaged(f"{path}: its sha256 is not the one noted when it was written")
         paths.append(path)
     return paths
