@@ -27,6 +27,7 @@ from trainables.runner.pipeline_runner import DataChanged, Diverged, PipelineRun
 from trainables.runner.runtime import SingleProcess, local
 from trainables.stages import knn_probe, scan, spc
 from trainables.store import artifacts, manifest
+from trainables.store.progress import ProgressFile
 from trainables.vector_search.faiss_search import FaissSearch
 
 DATASET = {"name": "digits", "train_limit": 120, "eval_limit": 60}
@@ -210,7 +211,7 @@ def test_a_stage_killed_after_any_epoch_goes_on_to_the_same_bits(
     slot: str,
     after: int,
 ) -> None:
-    monkeypatch.setattr(artifacts, "_SAVE_SHARE", float("inf"))
+    monkeypatch.setattr("trainables.store.progress._SAVE_SHARE", float("inf"))
     alone = undisturbed(method)
     copied(alone, tmp_path, slot)
 
@@ -232,7 +233,7 @@ def test_a_stage_killed_after_any_epoch_goes_on_to_the_same_bits(
 def test_a_resumed_stage_keeps_the_epochs_before_the_kill_in_its_history(
     undisturbed: Callable[[str], Walked], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(artifacts, "_SAVE_SHARE", float("inf"))
+    monkeypatch.setattr("trainables.store.progress._SAVE_SHARE", float("inf"))
     alone = undisturbed("scan")
     copied(alone, tmp_path, "selflabel")
 
@@ -499,12 +500,12 @@ def test_a_metric_that_is_no_number_stops_the_trial_with_slot_and_epoch(
 
 
 def test_an_epoch_that_diverged_is_never_saved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(artifacts, "_SAVE_SHARE", float("inf"))
+    monkeypatch.setattr("trainables.store.progress._SAVE_SHARE", float("inf"))
     with pytest.raises(Diverged):
         walk_fake(monkeypatch, tmp_path, fake_stage({"loss": 1.0}, {"loss": float("nan")}, final={}))
     store = artifacts.Store(tmp_path)
     (name,) = [path.name for path in (store.root / ".progress").iterdir()]
-    saved = artifacts.ProgressFile(store, name).load()
+    saved = ProgressFile(store, name).load()
     assert saved is not None and list(saved.epochs) == [{"epoch": 1, "loss": 1.0}]
 
 

@@ -19,7 +19,8 @@ import torch
 
 from trainables.interfaces import Result
 from trainables.store import artifacts
-from trainables.store.artifacts import ProgressFile, Store, address
+from trainables.store.artifacts import Store, address
+from trainables.store.progress import ProgressFile
 
 INGREDIENTS: dict[str, Any] = {
     "stage": "scan",
@@ -307,7 +308,7 @@ def test_the_next_writer_is_not_hindered_by_what_a_killed_one_left(tmp_path: Pat
 
 @pytest.fixture
 def always_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "_SAVE_SHARE", float("inf"))
+    monkeypatch.setattr("trainables.store.progress._SAVE_SHARE", float("inf"))
 
 
 def save(store: Store, *epochs: int) -> Path:
@@ -366,7 +367,7 @@ def test_saving_goes_on_after_a_damaged_save(store: Store) -> None:
 def test_a_save_that_would_cost_too_much_of_the_time_is_left_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     # Each save takes 1 s, and may take 5 % of the time: after one, nothing is saved for 20 s.
     now = [0.0]
-    monkeypatch.setattr(artifacts.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("trainables.store.progress.time.monotonic", lambda: now[0])
     progress = ProgressFile(store, "scan-0")
 
     def state(epoch: int) -> dict[str, int]:

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from trainables.interfaces import Result
-from trainables.store import artifacts, damage, manifest
-from trainables.store.artifacts import ProgressFile, Store
+from trainables.store import damage, manifest
+from trainables.store.artifacts import Store
+from trainables.store.progress import ProgressFile
 
 NAME = "scan-0"
 
@@ -126,7 +127,7 @@ def a_trial(storage: Path) -> float:
 
 @pytest.fixture(autouse=True)
 def every_epoch_is_saved(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "_SAVE_SHARE", float("inf"))
+    monkeypatch.setattr("trainables.store.progress._SAVE_SHARE", float("inf"))
     monkeypatch.setattr(os, "fsync", lambda _: None)  # no power cut is tested here, and a disk takes its time
 
 

@@ -16,8 +16,8 @@ import torch
 
 from trainables.interfaces import Result
 from trainables.runner.messages import EpochRecord
-from trainables.store import artifacts
-from trainables.store.artifacts import ProgressFile, Store
+from trainables.store.artifacts import Store
+from trainables.store.progress import ProgressFile
 
 SIZE_KIB = 600
 
@@ -58,7 +58,7 @@ def test_a_result_that_has_no_room_leaves_nothing_and_fits_later(small_disk: Pat
 
 
 def test_a_save_that_has_no_room_leaves_the_one_before_it(small_disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "_SAVE_SHARE", float("inf"))
+    monkeypatch.setattr("trainables.store.progress._SAVE_SHARE", float("inf"))
     store = Store(small_disk)
     progress = ProgressFile(store, "scan-0")
     progress.save(lambda: {"epoch": 1}, [{"epoch": 1.0}])

@@ -15,7 +15,8 @@ import torch
 
 from trainables.interfaces import Result
 from trainables.store import artifacts, object_store
-from trainables.store.artifacts import ProgressFile, Store
+from trainables.store.artifacts import Store
+from trainables.store.progress import ProgressFile
 
 URI = "s3://bucket/folder"
 

@@ -21,6 +21,7 @@ from ..inference import model_input
 from ..interfaces import CaptionedFigure, EndsTrial, Epoch, ImageData, Result, Search, Stage
 from ..maths import metrics
 from ..store import artifacts
+from ..store.progress import ProgressFile
 from .guards import Collapsed, Guards, TimeLimit
 from .messages import Done, StageRecord, TrialSpec, result_name
 from .runtime import ProcessGroup, StageRuntime
@@ -196,7 +197,7 @@ class PipelineRunner:
         return result
 
     def _compute(self, job: "_Job", data: ImageData, on_epoch: OnEpoch) -> Result:
-        progress = artifacts.ProgressFile(self.store, job.name)
+        progress = ProgressFile(self.store, job.name)
         saved = self._process_group.share(progress.load() if self._process_group.rank == 0 else None)
         history = [dict(epoch) for epoch in saved.epochs] if saved else []
         runtime = StageRuntime(self._process_group, job.slot, job.seed, self._search, saved.state if saved else None)

@@ -1,7 +1,7 @@
 """Stage results on disk: found by content address, published whole, computed once.
 
     stages/<stage>-<address>/   meta.json  weights.pt  arrays/*.npy  epochs.json  figures/*.png
-    stages/.progress/           the last saved epochs of unfinished stages
+    stages/.progress/           the last saved epochs of unfinished stages (``progress``)
     stages/.flight/             one lock file per address: who holds it computes, everybody else waits
     stages/.new/                results being written; renamed into place when complete
     stages/.evicted-*/          results on their way out of a node's folder (``eviction``)
@@ -15,7 +15,6 @@ found where a result, a save or a lock belongs is read as such or moved aside (`
 
 import fcntl
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -24,22 +23,17 @@ import uuid
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
-from ..interfaces import Result, State
-from . import damage, eviction, manifest, object_store
+from ..interfaces import Result
+from . import damage, eviction, manifest, object_store, written
 
-_SHA_LENGTH = 64
 _FOLDERS = (".progress", ".flight", ".new")
-_SAVES = ("newest", "previous", "fresh")
-_SAVE_SHARE = 0.05
-"""Saving an unfinished stage may cost this share of its time; an epoch shorter than that is not saved by itself."""
 _MEMORY_BYTES = 1 << 30
 """Results kept in memory between the trials of one warm process."""
 
@@ -74,14 +68,6 @@ def address(
         "seed": seed,
     }
     return hashlib.sha256(json.dumps(meaning, sort_keys=True, allow_nan=False).encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Progress:
-    """The last saved epoch of an unfinished stage, and the metrics of all epochs up to it."""
-
-    state: State
-    epochs: Sequence[Mapping[str, float]]
 
 
 Draw = Callable[[Path], Mapping[str, Any] | None]
@@ -224,14 +210,14 @@ class Store:
         """An empty folder for a result; what a writer of the same one left who was killed goes. Under its lock."""
         damage.make_folder(self.root / ".new", self.root)
         for left in (self.root / ".new").glob(f"{name}.{how}-*"):
-            _remove(left)
+            written.remove(left)
         fresh = self.root / ".new" / f"{name}.{how}-{uuid.uuid4().hex[:8]}"
         (fresh / "arrays").mkdir(parents=True)
         return fresh
 
     def _settle(self, fresh: Path, name: str) -> None:
         """Give a complete folder its name; if another one has it meanwhile, that one stays."""
-        _sync_folder(fresh)
+        written.sync_folder(fresh)
         try:
             fresh.rename(self.root / name)
         except OSError as error:
@@ -240,7 +226,7 @@ class Store:
                 if not damage.move_aside(self.root / name, error):
                     raise
                 fresh.rename(self.root / name)
-        _sync_folder(self.root)
+        written.sync_folder(self.root)
         if self.remote is not None:  # which has it too
             eviction.make_room(self.root)
 
@@ -263,7 +249,7 @@ class Store:
             (self.root / name).rename(aside)
         except FileNotFoundError:
             return
-        _remove(aside)
+        written.remove(aside)
 
     def epochs(self, name: str) -> list[dict[str, float]]:
         """Metrics of every epoch of a finished stage."""
@@ -291,20 +277,20 @@ class Store:
         """
         fresh = self._fresh(name, "computed")
         try:
-            digests = _write_files(fresh, result, epochs)
+            digests = written.result_files(fresh, result, epochs)
             drawn: Mapping[str, Any] | None = None
             if draw is not None:
                 (fresh / "figures").mkdir()
                 drawn = draw(fresh / "figures")
             content = {**meta, **(drawn or {}), "facts": dict(result.facts), "metrics": dict(result.metrics)}
-            _write(fresh / manifest.FILE, manifest.to_bytes(fresh, content, digests))
+            written.write(fresh / manifest.FILE, manifest.to_bytes(fresh, content, digests))
             if self.remote is not None:
                 # Before it is here, so that whatever one node has, all nodes find.
                 self.remote.publish(name, fresh)
             self._settle(fresh, name)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-        _remove(self.root / ".progress" / name)
+        written.remove(self.root / ".progress" / name)
         if self.remote is not None:
             self.remote.drop_progress(name)
         self._remember(name, result)
@@ -347,147 +333,9 @@ class Store:
             self._memory.popitem(last=False)
 
 
-class ProgressFile:
-    """The saved epochs of one unfinished stage: the newest save and the one before it, each behind its digest."""
-
-    def __init__(self, store: Store, name: str) -> None:
-        self._root, self._folder = store.root, store.root / ".progress" / name
-        self._name, self._remote = name, store.remote
-        self._cost_s = 0.0
-        self._saved_at = time.monotonic()
-
-    def load(self) -> Progress | None:
-        """Read the newest save that is not damaged; None if there is none."""
-        for path, content in self._saves():
-            noted, payload = content[:_SHA_LENGTH], content[_SHA_LENGTH:]
-            if manifest.digest(payload).encode() != noted:
-                warnings.warn(f"{path} is damaged (its sha256 differs); going back to the save before it", stacklevel=2)
-                continue
-            saved = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-            return Progress(saved["state"], saved["epochs"])
-        return None
-
-    def _saves(self) -> Iterator[tuple[str, bytes]]:
-        # The store's first: another node may have gone on from where this one was.
-        if self._remote is not None and (content := self._remote.progress(self._name)) is not None:
-            yield f"the store's progress of {self._name}", content
-        self._clear()
-        for path in (self._folder / "newest", self._folder / "previous"):
-            try:
-                yield str(path), damage.read_file(path)
-            except (OSError, damage.Damaged):
-                continue  # it is not there, or was replaced in this moment
-
-    def _clear(self) -> None:
-        """Move aside whatever is no folder, or no file, where one belongs."""
-        damage.make_folder(self._folder, self._root)
-        for name in _SAVES:
-            damage.clear_unless_file(self._folder / name)
-
-    def save(self, state: Callable[[], State], epochs: Sequence[Mapping[str, float]]) -> None:
-        """Save after an epoch, unless the last save is too recent for what saving costs.
-
-        Args:
-            state: called only if a save is due.
-            epochs: the metrics of all epochs so far.
-        """
-        started = time.monotonic()
-        if started - self._saved_at < self._cost_s / _SAVE_SHARE:
-            return
-        payload = _to_bytes({"state": dict(state()), "epochs": [dict(epoch) for epoch in epochs]})
-        self._clear()
-        fresh = self._folder / "fresh"
-        content = manifest.digest(payload).encode() + payload
-        _write(fresh, content)
-        if (self._folder / "newest").exists():
-            (self._folder / "newest").rename(self._folder / "previous")
-        fresh.rename(self._folder / "newest")
-        _sync_folder(self._folder)
-        if self._remote is not None:
-            self._remote.save_progress(self._name, content)
-        self._saved_at = time.monotonic()
-        self._cost_s = self._saved_at - started
-
-
-class _Digesting(io.RawIOBase):
-    """A new file that keeps the sha256 of what is written: nothing is held in memory or read again for it."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self._file = open(path, "xb", buffering=0)
-        self._sha = hashlib.sha256()
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, content: Any) -> int:
-        left = memoryview(content).cast("B")
-        size = left.nbytes
-        self._sha.update(left)
-        while left.nbytes:  # the system may take a part of it
-            left = left[self._file.write(left) :]
-        return size
-
-    def close(self) -> None:
-        """Close the file once it is on the disk."""
-        if not self.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
-        super().close()
-
-    def hexdigest(self) -> str:
-        return self._sha.hexdigest()
-
-
-def _write_files(folder: Path, result: Result, epochs: Sequence[Mapping[str, float]]) -> dict[Path, str]:
-    """Write a result's files, all but the figures and the manifest. Returns path -> sha256."""
-    digests = {}
-    with _Digesting(path := folder / "weights.pt") as file:
-        torch.save(dict(result.weights), cast(IO[bytes], file))
-    digests[path] = file.hexdigest()
-    for name, array in result.arrays.items():
-        with _Digesting(path := folder / "arrays" / f"{name}.npy") as file:
-            np.lib.format.write_array(file, np.asanyarray(array), allow_pickle=False)
-        digests[path] = file.hexdigest()
-    with _Digesting(path := folder / "epochs.json") as file:
-        file.write(json.dumps([dict(epoch) for epoch in epochs]).encode())
-    digests[path] = file.hexdigest()
-    return digests
-
-
 def _read(folder: Path, files: Sequence[Path], meta: Mapping[str, Any]) -> Result:
     weights = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
     arrays = {
         path.stem: np.load(path, mmap_mode="r", allow_pickle=False) for path in files if path.parent.name == "arrays"
     }
     return Result(weights=weights, arrays=arrays, facts=meta["facts"], metrics=meta["metrics"])
-
-
-def _to_bytes(content: Any) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
-
-
-def _remove(path: Path) -> None:
-    """Delete a folder with all it holds, or whatever else is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-        return
-    with suppress(OSError):
-        path.unlink()
-
-
-def _write(path: Path, content: bytes) -> None:
-    with open(path, "wb") as handle:
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
