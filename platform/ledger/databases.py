@@ -6,7 +6,9 @@ good, and a reader stops the writer. So a file gets a write-ahead log, a timeout
 """
 
 import fcntl
+import os
 import sqlite3
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -63,6 +65,24 @@ def check_connection(uri: str) -> None:
     """
     if is_database(uri) and not uri.startswith("sqlite"):
         sqlalchemy.create_engine(uri, poolclass=sqlalchemy.NullPool).connect().close()
+
+
+def files_of(path: Path) -> list[Path]:
+    """A SQLite file and those that SQLite keeps beside it, whether they are there or not."""
+    return [path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))]
+
+
+def set_aside(path: Path) -> str:
+    """Rename a SQLite file, or whatever is in its place, with the files that belong to it.
+
+    Returns:
+        Its new name: ``<name>.damaged-`` and some digits.
+    """
+    mark = f"damaged-{uuid.uuid4().hex[:8]}"
+    for each in files_of(path):
+        if os.path.lexists(each):
+            each.rename(each.with_name(f"{each.name}.{mark}"))
+    return f"{path.name}.{mark}"
 
 
 @contextmanager

@@ -5,7 +5,6 @@ Written from the ledger and never read back: the searcher asks an in-memory stud
 
 import os
 import sqlite3
-import uuid
 import warnings
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -19,7 +18,7 @@ import sqlalchemy
 from trainables.seeds import expanded, label
 
 from ..ledger.aggregate import Objective, objective_means, pruned_curve, results, study_objectives
-from ..ledger.databases import creation_lock
+from ..ledger.databases import creation_lock, set_aside
 from ..ledger.ledger import Ledger
 from ..ledger.postgres import Server
 from ..ledger.rows import ENDED, Configuration, Launch, Trial
@@ -66,22 +65,14 @@ def export(ledger: Ledger, launch: int, path: Path) -> str:
         except _UNUSABLE as error:
             if not is_file or any(words in str(error) for words in _PASSING) or not os.path.lexists(path):
                 raise
-            _set_aside(path)
+            name = set_aside(path)
+            warnings.warn(f"{path} cannot be used; it was set aside as {name} and written anew", stacklevel=2)
             _write(ledger, launch, uri)
     except _UNUSABLE as error:
         place = path if is_file else "Optuna's studies on the server"
         words = redacted(" ".join(str(error).split())[:200])
         return f"{place} could not be written ({words}); the same command writes it when that is over"
     return ""
-
-
-def _set_aside(path: Path) -> None:
-    """Rename what is in the place of the database: everything in it comes from the ledger."""
-    mark = f"damaged-{uuid.uuid4().hex[:8]}"
-    for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
-        if os.path.lexists(each):
-            each.rename(each.with_name(f"{each.name}.{mark}"))
-    warnings.warn(f"{path} cannot be used; it was set aside as {path.name}.{mark} and written anew", stacklevel=3)
 
 
 def _write(ledger: Ledger, launch: int, uri: str) -> None:

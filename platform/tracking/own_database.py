@@ -6,12 +6,11 @@ people wrote into it.
 
 import os
 import sqlite3
-import uuid
 import warnings
 from contextlib import closing
 from pathlib import Path
 
-from ..ledger.databases import creation_lock, file_lock
+from ..ledger.databases import creation_lock, file_lock, files_of, set_aside
 
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _PATIENCE_S = 30.0
@@ -26,7 +25,9 @@ def ensure(path: Path) -> bool:
     with file_lock(path):
         why = why_unusable(path)
         if why:
-            set_aside(path, why)
+            name = set_aside(path)
+            sentence = f"{path} cannot be used ({why}): it was set aside as {name} and is made anew from the ledger"
+            warnings.warn(sentence, stacklevel=2)
         if not path.exists() or path.stat().st_size == 0:
             create(path)
     return bool(why)
@@ -60,22 +61,12 @@ def why_unusable(path: Path) -> str:
     return ""
 
 
-def set_aside(path: Path, why: str) -> None:
-    """Rename a database with the files that belong to it, and warn."""
-    mark = f"damaged-{uuid.uuid4().hex[:8]}"
-    for each in (path, *(path.with_name(path.name + end) for end in ("-wal", "-shm", "-journal"))):
-        if os.path.lexists(each):
-            each.rename(each.with_name(f"{each.name}.{mark}"))
-    sentence = f"{path} cannot be used ({why}): it was set aside as {path.name}.{mark} and is made anew from the ledger"
-    warnings.warn(sentence, stacklevel=2)
-
-
 def create(path: Path) -> None:
     """Make the file with all of MLflow's tables beside its place, and give it its name when it is complete."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     fresh = path.with_name(f".{path.name}.new")
-    for left in (fresh, *(fresh.with_name(fresh.name + end) for end in ("-wal", "-shm", "-journal"))):
+    for left in files_of(fresh):
         left.unlink(missing_ok=True)  # of a process that was killed at it
     uri = f"sqlite:///{fresh}"
     # A write-ahead log here as well: without it each of MLflow's many steps waits for the disk.
