@@ -12,11 +12,13 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable
+from types import TracebackType
 from typing import NoReturn
 
 from .study.errors import printable, redacted
 
 UNEXPECTED = 1
+NOTHING_STARTED = 2
 INTERRUPTED = 130
 READER_GONE = 141
 """As a shell shows SIGPIPE."""
@@ -80,6 +82,13 @@ def leave(main: Callable[[], int]) -> NoReturn:
     except OSError:  # a full disk behind a redirection
         code = code or UNEXPECTED
     os._exit(code)
+
+
+def while_loading(kind: type[BaseException], error: BaseException, _: TracebackType | None) -> NoReturn:
+    """Exit from a command whose libraries could not be loaded: ``sys.excepthook`` until its main runs in ``leave``."""
+    if isinstance(error, Exception):
+        print(in_words(error), file=sys.stderr, flush=True)
+    os._exit(NOTHING_STARTED if isinstance(error, Exception) else INTERRUPTED)
 
 
 def in_words(error: Exception) -> str:

@@ -112,3 +112,32 @@ def test_no_command_leaves_a_traceback(kind: str, tmp_path: Path) -> None:
     assert "0123456789" not in said and not any("0123456789" in path.read_text() for path in tmp_path.iterdir())
     if code == 0:
         assert re.fullmatch(rb"\? \? 0\.9\n", done.stdout)
+
+
+LOADING: dict[str, tuple[str, int, str]] = {
+    "a limit of memory": ("raise ImportError('libtorch.so: cannot map')", 2, "raise a limit of memory (ulimit -v)"),
+    "no memory": ("raise MemoryError", 2, "not enough memory"),
+    "too many open files": ("raise OSError(24, 'Too many open files')", 2, "ulimit -n"),
+    "what nobody expected": ("raise KeyError('torch')", 2, "Unexpected KeyError"),
+    "a Ctrl-C": ("raise KeyboardInterrupt", 130, ""),
+}
+
+
+@pytest.mark.parametrize("kind", LOADING)
+@pytest.mark.parametrize("command", sorted(path.stem for path in (ROOT / "platform").glob("[a-z]*.py")))
+def test_a_library_that_cannot_be_loaded_is_no_traceback(command: str, kind: str, tmp_path: Path) -> None:
+    body, code, text = LOADING[kind]
+    (tmp_path / "torch.py").write_text(f"{body}\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "TMPDIR": str(tmp_path)}
+    words = [sys.executable, "-m", f"platform.{command}", "--help"]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    if "torch" in done.stderr or done.returncode:  # some of them load it later, if at all
+        assert (done.returncode, text in done.stderr) == (code, True), done.stderr
+
+
+def test_a_limit_of_memory_that_torch_does_not_fit_into_is_refused_in_one_sentence() -> None:
+    limited = f"ulimit -v 1500000; exec {sys.executable} -m platform.sweep search_spaces/spc.yaml --dry-run"
+    done = subprocess.run(["bash", "-c", limited], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "raise a limit of memory (ulimit -v)" in done.stderr

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -520,6 +520,26 @@ def test_a_learning_rate_that_is_far_too_high_is_reported_as_divergence(tmp_path
         Diverged, match=r"pretext: loss is nan in epoch \d; lower pretext.optimizer.lr or look at the data"
     ):
         runner(tmp_path).walk(trial_spec(tmp_path, until="pretext", changes={"pretext.optimizer.lr": 1e30}), silent)
+
+
+def test_a_pretext_that_collapsed_to_zeros_is_reported_as_divergence(
+    undisturbed: Callable[[str], Walked], tmp_path: Path
+) -> None:
+    alone = undisturbed("scan")
+    copied(alone, tmp_path, "neighbors")
+    store = artifacts.Store(tmp_path)
+    name = alone.outcome.stages[0].result_name
+    known = store.get(name)
+    assert known is not None and known.arrays
+    zeros = {key: np.zeros_like(array) for key, array in known.arrays.items()}
+    store.discard(name)
+    store.put(name, replace(known, arrays=zeros), {}, [])
+    with pytest.raises(
+        Diverged,
+        match=r"^neighbors: the features of \d+ images are all zeros, so the network of pretext has collapsed; "
+        "lower its learning rate, or look at the data$",
+    ):
+        runner(tmp_path).walk(trial_spec(tmp_path, "scan", until="neighbors"), silent)
 
 
 def test_a_model_that_diverges_within_an_epoch_is_reported_with_slot_and_epoch(

@@ -22,6 +22,7 @@ from ..interfaces import CaptionedFigure, EndsTrial, Epoch, ImageData, Result, S
 from ..maths import metrics
 from ..store import artifacts
 from ..store.progress import ProgressFile
+from ..vector_search.checks import NoDirection
 from .guards import Collapsed, Guards, TimeLimit
 from .messages import Done, StageRecord, TrialSpec, result_name
 from .runtime import ProcessGroup, StageRuntime
@@ -211,6 +212,8 @@ class PipelineRunner:
                 break
             except FloatingPointError as error:
                 raise _diverged(job, str(error), len(history) + 1) from error
+            except NoDirection as error:
+                raise _without_direction(job, error) from error
             _refuse_unlisted(job, epoch.metrics)
             _refuse_non_finite(job, epoch.number, epoch.metrics)
             history.append({"epoch": epoch.number, **epoch.metrics})
@@ -335,6 +338,16 @@ def _diverged(job: _Job, what: str, epoch: int) -> Diverged:
     rates = " and ".join(f"{job.slot}.{name}" for name in known if name.rpartition(".")[2] == "lr")
     way_out = f"lower {rates} or look at the data" if rates else "look at the data"
     return Diverged(f"{job.slot}: {what} in epoch {epoch}; {way_out}")
+
+
+def _without_direction(job: _Job, error: NoDirection) -> Diverged:
+    """The error of a stage that is to compare features whose network gives zeros: its own, or that of an input."""
+    trains = any(name.rpartition(".")[2] == "lr" for name in settings.rules(type(job.config)))
+    whose = " or ".join([*job.inputs, *([job.slot] if trains else [])])
+    return Diverged(
+        f"{job.slot}: the features of {error.count} images are all zeros, so the network of {whose} has collapsed; "
+        "lower its learning rate, or look at the data"
+    )
 
 
 def _painter(job: _Job, result: Result, data: ImageData, history: list[dict[str, float]]) -> artifacts.Draw | None:

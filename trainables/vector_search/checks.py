@@ -12,6 +12,21 @@ from numpy.typing import NDArray
 _MOST_HALF = float(np.finfo(np.float16).max)
 
 
+class NoDirection(ValueError):
+    """Rows of features are all zeros, and are to be compared by their directions: a network has collapsed."""
+
+    def __init__(self, name: str, row: int, count: int) -> None:
+        super().__init__(name, row, count)
+        self.count = count
+
+    def __str__(self) -> str:
+        name, row, count = self.args
+        return (
+            f"{name} row {row} is all zeros and has no direction, which inner_product compares "
+            f"({count} such rows). Its network may have collapsed; metric l2 takes such rows."
+        )
+
+
 def knn(base_ND: Any, queries_MD: Any, k: int, metric: str, *, half: bool = False) -> None:
     """Refuse arguments that ``knn`` would answer nonsense for; they are those of ``FaissSearch.knn``.
 
@@ -25,10 +40,7 @@ def knn(base_ND: Any, queries_MD: Any, k: int, metric: str, *, half: bool = Fals
         _check_rows(name, rows_ND)
         zero_N = ~rows_ND.any(axis=1)
         if metric == "inner_product" and zero_N.any():
-            raise ValueError(
-                f"{name} row {zero_N.argmax()} is all zeros and has no direction, which inner_product compares "
-                f"({zero_N.sum()} such rows). Its network may have collapsed; metric l2 takes such rows."
-            )
+            raise NoDirection(name, int(zero_N.argmax()), int(zero_N.sum()))
     if queries_MD is not None:
         _check_same_width("queries_MD", queries_MD, "base_ND", base_ND)
     if half and np.abs(base_ND).max() > _MOST_HALF:
