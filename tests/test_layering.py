@@ -105,6 +105,7 @@ def test_ray_is_imported_on_the_worker_side_at_its_edge_alone() -> None:
         "trainables/runner/train_group.py",
         "trainables/runner/tune_entry.py",
         "trainables/store/leases.py",
+        "trainables/vector_search/search_actor.py",
         "trainables/vector_search/service.py",
     }
     assert importers(WORKER, "ray") <= edge

@@ -23,6 +23,7 @@ _PROCESS_WORDS = re.compile(
     r"|launch timed out|misaligned address|hardware stack error|invalid program counter|cuda unknown error",
     re.IGNORECASE,
 )
+_MEMORY_WORDS = re.compile(r"out of memory|cudaMalloc error|Failed to cudaMalloc|ALLOC_FAILED", re.IGNORECASE)
 _NUMBER = re.compile(r"\bcuda(?: runtime)? error:?\s*\(?(\d+)", re.IGNORECASE)
 
 
@@ -53,6 +54,11 @@ def is_lost(error: BaseException) -> bool:
     return is_broken(error) or any(
         isinstance(each, DeviceLost) or _says(each, _PROCESS_CODES, _PROCESS_WORDS) for each in _chain(error)
     )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a GPU's memory did not suffice; torch and FAISS say it in words of their own."""
+    return isinstance(error, torch.OutOfMemoryError) or _MEMORY_WORDS.search(str(error)) is not None
 
 
 def is_broken(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from platform.ledger.outcomes import status
 from platform.ledger.rows import FAILED, Trial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -131,16 +132,31 @@ def test_epochs_of_the_watched_slot_travel_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "usable", "expected"),
-    [([], True, "cpu"), ([], False, "cpu"), ([3], True, "cuda"), (["a-name"], True, "cuda")],
+    ("given", "usable", "share", "expected", "limits"),
+    [
+        ([], True, 0.0, "cpu", []),
+        ([], False, 0.0, "cpu", []),
+        ([3], True, 1.0, "cuda", []),
+        (["a-name"], True, 1.0, "cuda", []),
+        ([0], True, 0.25, "cuda", [0.25]),  # of the memory too: others are on this GPU
+    ],
 )
-def test_the_device_is_what_ray_gave(
-    monkeypatch: pytest.MonkeyPatch, given: list[object], usable: bool, expected: str
+def test_the_device_is_what_ray_gave(  # noqa: PLR0913
+    monkeypatch: pytest.MonkeyPatch,
+    given: list[object],
+    usable: bool,
+    share: float,
+    expected: str,
+    limits: list[float],
 ) -> None:
+    context, limited = SimpleNamespace(get_assigned_resources=lambda: {"CPU": 1.0, "GPU": share}), list[float]()
+    monkeypatch.setattr(tune_entry.ray, "get_runtime_context", lambda: context)
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limited.append)
     monkeypatch.setattr(tune_entry.ray, "is_initialized", lambda: True)
     monkeypatch.setattr(tune_entry.ray, "get_gpu_ids", lambda: given)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
     assert tune_entry.given_device().type == expected
+    assert limited == limits
 
 
 @pytest.mark.parametrize(("built", "words"), [("13.0", "torch is built for CUDA 13.0"), (None, "built without CUDA")])

@@ -18,9 +18,9 @@ from ray.exceptions import RayActorError
 from trainables.vector_search import service as module
 from trainables.vector_search.faiss_search import FaissSearch
 from trainables.vector_search.result_cache import Answers
+from trainables.vector_search.search_actor import SearchActor
 from trainables.vector_search.service import (
     NAMESPACE,
-    SearchActor,
     SearchLost,
     Service,
     SharedSearch,

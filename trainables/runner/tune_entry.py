@@ -102,6 +102,10 @@ def given_device() -> torch.device:
         raise NoUsableGpu(
             f"{socket.gethostname()}: Ray gave GPU {given[0]} to this trial, but {cuda_errors.why_no_gpu()}"
         )
+    share = float(ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
+    if share < 1:
+        # A trial that takes more than its share fails by itself, and not the others on this GPU.
+        torch.cuda.set_per_process_memory_fraction(share)
     return torch.device("cuda")
 
 

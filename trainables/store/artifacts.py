@@ -24,6 +24,7 @@ import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -321,6 +322,8 @@ class Store:
             yield
 
     def _remember(self, name: str, result: Result) -> None:
+        """Keep a result for the next trials of this process, as if it had been read: nothing stays on a GPU."""
+        result = replace(result, weights={part: _on_cpu(values) for part, values in result.weights.items()})
         size = sum(array.nbytes for array in result.arrays.values())
         size += sum(
             value.numel() * value.element_size()
@@ -331,6 +334,10 @@ class Store:
         self._memory[name] = (result, size)
         while sum(kept for _, kept in self._memory.values()) > _MEMORY_BYTES and len(self._memory) > 1:
             self._memory.popitem(last=False)
+
+
+def _on_cpu(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value.detach().cpu() if isinstance(value, torch.Tensor) else value for name, value in values.items()}
 
 
 def _read(folder: Path, files: Sequence[Path], meta: Mapping[str, Any]) -> Result:

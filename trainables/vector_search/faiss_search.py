@@ -35,6 +35,12 @@ _GPU_RESOURCES: dict[int, Any] = {}
 _GPU_LOCKS: dict[int, threading.Lock] = defaultdict(threading.Lock)
 
 
+def free_scratch(gpu: int) -> None:
+    """Give back what FAISS holds of a GPU's memory in this process; the next search there takes it anew."""
+    with _GPU_LOCKS[gpu]:
+        _GPU_RESOURCES.pop(gpu, None)
+
+
 class FaissSearch:
     """``interfaces.Search`` in this process. Several threads may use it; calls on the same GPU wait for each other.
 

@@ -15,34 +15,30 @@ Axes: N base rows or points, M queries, D feature width, K neighbors, C centroid
 
 import hashlib
 import logging
-import os
 import time
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import ray
+import torch
 from numpy.typing import NDArray
 from ray.exceptions import ActorUnschedulableError, GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from .. import cuda_errors
 from ..interfaces import Clustering, Metric, Whitening
-from ..prometheus import SearchGauges
 from . import blocks, checks
 from .faiss_search import FaissSearch
-from .result_cache import Answers
-from .routing import Load, Router
+from .routing import Load
+from .search_actor import Device, SearchActor
 
 NAMESPACE = "clustersweep"
 PREFIX = "faiss-"
 ANYWHERE = f"{PREFIX}0"
 """The one actor of a cluster without GPUs; it goes where there is room."""
-NEIGHBOR_STEP = 64
-"""A kNN search finds k rounded up to a multiple of this (at most N), so that it serves every smaller k."""
-KEPT_BYTES = 512 * 2**20
 INLINE_BYTES = 100_000
 _HASHED_AT_ONCE = 2**20
 ATTEMPTS = 3
@@ -53,7 +49,6 @@ FOLLOW_EVERY_S = 10.0
 LOAD_LIMIT_S = 2.0
 GPU = "GPU"
 
-Device = int | Literal["auto", "cpu"]
 _GONE = (RayActorError, ActorUnschedulableError)
 _log = logging.getLogger(__name__)
 
@@ -106,6 +101,8 @@ class Service:
 def start(num_gpus: int | None = None, resource: str = GPU) -> Service:
     """Start (or find) one actor per GPU of the cluster, or exactly one on the CPU where there is none.
 
+    An actor whose GPU FAISS cannot use works on the CPU; a warning says so.
+
     Args:
         num_gpus: use so many GPUs; None means all, 0 means the CPU.
         resource: what an actor is started for, by Ray's name; for any other one than GPU it computes on the CPU.
@@ -120,13 +117,15 @@ def start(num_gpus: int | None = None, resource: str = GPU) -> Service:
     for attempt in range(ATTEMPTS):
         actors = {name: _placed(name, *places[name]) for name in wanted} or {ANYWHERE: _open(ANYWHERE, "cpu")}
         try:
-            ray.get([actor.ping.remote() for actor in actors.values()])
+            remarks = ray.get([actor.ping.remote() for actor in actors.values()])
             break
         except RayActorError:
             # One that was found while it went, because whoever held it had just ended.
             if attempt == ATTEMPTS - 1:
                 raise
             time.sleep(1)
+    for remark in filter(None, remarks):
+        warnings.warn(remark, stacklevel=2)
     return Service(actors, num_gpus, resource)
 
 
@@ -161,7 +160,8 @@ class SharedSearch:
     def __init__(self, threads: int) -> None:
         if not ray.is_initialized():
             raise RuntimeError("SharedSearch needs a running Ray; call ray.init() first, or use FaissSearch.")
-        self._local = FaissSearch(threads, "auto")
+        # Not the GPU: where three actors have died of a full one, this trial would die of it too.
+        self._local = FaissSearch(threads, "cpu")
         self._threads = threads
         self._actors: dict[str, Any] = {}
         self._warned = False
@@ -217,6 +217,8 @@ class SharedSearch:
         return answer
 
     def _ask(self, key: str, method: str, arrays: tuple[NDArray[np.float32] | None, ...], rest: tuple[Any, ...]) -> Any:
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()  # an actor on this trial's GPU needs what the trial only keeps for later
         # Once for all attempts; small arrays travel in the request itself.
         sent = [a if a is None or a.nbytes <= INLINE_BYTES else ray.put(np.ascontiguousarray(a)) for a in arrays]
         for attempt in range(1, ATTEMPTS + 1):
@@ -347,87 +349,3 @@ def _digests(values_N: NDArray[np.float32], threads: int) -> list[bytes]:
 
     blocks.each(len(values_N), threads, note, rows=_HASHED_AT_ONCE)
     return found
-
-
-class SearchActor:
-    """The object inside an actor; created by ``start`` and ``SharedSearch`` only.
-
-    Args:
-        device: as in ``FaissSearch``.
-    """
-
-    def __init__(self, device: Device, kept_bytes: int = KEPT_BYTES) -> None:
-        self._device: Device = device
-        self._threads = 0
-        self._gpu = FaissSearch(1, device).gpu
-        gauges = SearchGauges("cpu" if self._gpu is None else str(self._gpu))
-        self._answers = Answers(kept_bytes, lambda now: gauges.show(now.counts, now.queue, now.kept_bytes))
-        self._router = Router()
-
-    def ping(self) -> None:
-        """Return once the actor runs."""
-
-    def load(self) -> Load:
-        """Queue length and node id of this actor."""
-        return Load(self._answers.queue, ray.get_runtime_context().get_node_id())
-
-    def route(self, key: str, node: str, loads: dict[str, Load]) -> str:
-        """The name of the actor that a process should ask; see ``routing``.
-
-        Args:
-            key: digest of the request.
-            node: node id of the process.
-            loads: name of an actor -> its load.
-        """
-        return self._router.choose(key, node, loads)
-
-    def knn(  # noqa: PLR0913 - what decides a search
-        self, key: str, threads: int, base_ND: Any, queries_MD: Any, k: int, metric: Metric, half: bool
-    ) -> Any:
-        """As ``FaissSearch.knn``; ``key`` is the digest of the request without k."""
-        wide = min(len(base_ND), -(-k // NEIGHBOR_STEP) * NEIGHBOR_STEP)
-
-        def compute() -> Any:
-            return self._search(threads).knn(base_ND, queries_MD, wide, metric, half)
-
-        answer = self._answer(key, wide, compute)
-        return tuple(np.ascontiguousarray(part[:, :k]) for part in answer)
-
-    def kmeans(self, key: str, threads: int, points_ND: Any, *rest: int) -> Clustering:
-        """As ``FaissSearch.kmeans``; ``key`` is the digest of the request."""
-        answer: Clustering = self._answer(key, 0, lambda: self._search(threads).kmeans(points_ND, *rest))
-        return answer
-
-    def assign(self, key: str, threads: int, points_ND: Any, centroids_CD: Any) -> Any:
-        """As ``FaissSearch.assign``; ``key`` is the digest of the request."""
-        return self._answer(key, 0, lambda: self._search(threads).assign(points_ND, centroids_CD))
-
-    def pic(self, key: str, threads: int, points_ND: Any, *rest: Any) -> Clustering:
-        """As ``FaissSearch.pic``; ``key`` is the digest of the request."""
-        answer: Clustering = self._answer(key, 0, lambda: self._search(threads).pic(points_ND, *rest))
-        return answer
-
-    def whiten(self, key: str, threads: int, points_ND: Any, dim: int) -> Whitening:
-        """As ``FaissSearch.whiten``; ``key`` is the digest of the request."""
-        answer: Whitening = self._answer(key, 0, lambda: self._search(threads).whiten(points_ND, dim))
-        return answer
-
-    def _answer(self, key: str, width: int, compute: Callable[[], Any]) -> Any:
-        try:
-            return self._answers.get(key, width, compute)
-        except Exception as error:
-            if cuda_errors.is_lost(error):
-                # No request would succeed in this process any more. Ray starts another one, and the caller asks again.
-                _log.error("The GPU of this search actor failed: %s", error)
-                os._exit(1)
-            raise
-
-    def stats(self) -> dict[str, Any]:
-        """requests = hits + joined (waited for a running one) + computed; queue: requests inside now;
-        threads: of the last computation; gpu: number or None."""
-        now = {"busy_s": self._answers.busy_s, "queue": self._answers.queue, "kept_bytes": self._answers.kept_bytes}
-        return self._answers.counts | now | {"threads": self._threads, "gpu": self._gpu, "pid": os.getpid()}
-
-    def _search(self, threads: int) -> FaissSearch:
-        self._threads = threads
-        return FaissSearch(threads, self._device)
