@@ -203,7 +203,7 @@ class ImageData:
     mean, std: per channel, of pixels scaled to [0, 1]; empty for features, which are used as they are.
     fingerprint: of pixels, labels and their order; of large sets that lie in files, see ``data.sets``.
     unlabeled: further images without labels, which only pretexts train on (STL-10 has 100,000 of them).
-    class_groups: the super-class of each class, in the order of class_names; empty where there is no tree.
+    class_groups: the super-class of each class, in the order of class_names, -1 for none; empty where there are none.
     root: the folder whose files ``train.names`` and ``eval.names`` are; empty where they are no files.
     left_out: a sentence for each kind of file that lies beside the images and is not among them; see ``remarks``.
     """

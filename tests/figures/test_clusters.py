@@ -52,6 +52,37 @@ def test_confusion_of_many_classes_names_at_most_thirty() -> None:
     assert len(tick_names(figure, "y")) <= 30
 
 
+GROUPS_CY = np.array([[0, 6, 0, 1], [9, 0, 0, 0], [0, 0, 3, 5], [1, 4, 7, 0], [0, 0, 0, 4]])
+"""Clusters 0 to 3 are those of the classes b, a, d and c; cluster 4 is left over. All classes have 10 images."""
+
+
+def lines(figure: Figure) -> list[tuple[float, float]]:
+    """Of each line its place: (x, x) of a vertical one is two equal numbers, as is (y, y) of a horizontal one."""
+    return [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in figure.axes[0].lines]
+
+
+def test_classes_of_a_super_class_stand_together_with_a_line_between_two() -> None:
+    figure = clusters.confusion(GROUPS_CY, ["a", "b", "c", "d"], [1, 0, 1, 0])
+    assert tick_names(figure, "y") == ["b", "d", "a", "c"] and tick_names(figure, "x") == ["0", "2", "1", "3", "4"]
+    # Two rows and two columns before the line.
+    assert lines(figure) == [(0.0, 1.5), (1.5, 0.0)]
+    assert "accuracy 67.5%" in figure.axes[0].get_title()
+
+
+def test_classes_in_no_super_class_are_left_out_and_shares_stay_those_of_all_images() -> None:
+    figure = clusters.confusion(GROUPS_CY, ["a", "b", "c", "d"], [1, 0, -1, -1])
+    assert tick_names(figure, "y") == ["b", "a"] and tick_names(figure, "x") == ["0", "1"]
+    # Of b's ten images 6 are in cluster 0 and 4 in cluster 3, which is not shown.
+    np.testing.assert_allclose(picture(figure), [[0.6, 0.0], [0.0, 0.9]])
+    assert lines(figure) == [(0.0, 0.5), (0.5, 0.0)]
+    assert "accuracy of all 4 67.5%" in figure.axes[0].get_title()
+
+
+def test_classes_without_a_cluster_of_their_own_are_shown_against_all_clusters() -> None:
+    figure = clusters.confusion(np.array([[9, 0, 1], [1, 8, 0]]), ["a", "b", "c"], [-1, -1, 0])
+    np.testing.assert_allclose(picture(figure), [[1.0, 0.0]])
+
+
 def test_cluster_sheet_starts_a_row_with_the_most_confident_image_and_leaves_missing_ones_white() -> None:
     # Cluster 0 holds images 0..11 (image 0 by index at one half), image 11 the surest, of gray 220; cluster 1 none.
     figure = clusters.cluster_sheet(IMAGES_NCHW, PROBABILITIES_NC, per_cluster=3)

@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from trainables import pipeline, registry, settings
+from trainables.data import augment
+from trainables.data.batch_random import BatchRandom
 from trainables.inference import model_input
 from trainables.interfaces import ImageData, Result, Split
 from trainables.maths import metrics
-from trainables.nets import checkpoints
+from trainables.nets import backbones, checkpoints, models
 from trainables.runner.runtime import SingleProcess, StageRuntime
 from trainables.vector_search.faiss_search import FaissSearch
 
@@ -28,6 +30,7 @@ REFINED = "refined_eval"
 
 TRAINED = [name for name in registry.names() if "epochs" in settings.rules(pipeline.load(name).Config)]
 LABEL_FREE = [name for name in TRAINED if not registry.trains_on_labels(name) and not registry.is_probe(name)]
+ON_VIEWS = [name for name in registry.pretexts() if "augmentation" in settings.rules(pipeline.load(name).Config)]
 CLUSTERINGS = [name for name in registry.names() if "probabilities_eval" in registry.literals(name)["ARRAYS"]]
 WITHOUT_NETWORK = {"kmeans"}
 """Clusterings of what another stage left; they have no network of their own."""
@@ -97,6 +100,38 @@ def test_a_stage_that_says_so_leaves_a_backbone_that_a_probe_can_judge(
     elif not registry.is_probe(name):
         with pytest.raises(ValueError, match="left no backbone behind"):
             train(probe, settings.build(probe.Config, probe.TINY), data, {"probed": result})
+
+
+def test_the_pretexts_on_views_were_found() -> None:
+    assert {"simclr", "moco", "rotnet", "instdisc"} <= set(ON_VIEWS)
+
+
+@pytest.mark.parametrize("name", ON_VIEWS)
+def test_every_pretext_on_views_says_how_far_they_move_the_features_in_which_neighbors_are_mined(
+    trained: Callable[[str], Trained], data: ImageData, name: str
+) -> None:
+    stage: Any = pipeline.load(name)
+    result = trained(name).result
+    backbone = backbones.build(result.facts["network"], in_channels=1, image_size_px=8, seed=0)
+    backbone.load_state_dict(result.weights["backbone"])
+    model: Any = backbone
+    if result.facts["mining_space"] == "head":
+        kind: models.Head = "mlp" if "2.weight" in result.weights["head"] else "linear"
+        model = models.ContrastiveModel(backbone, 128, kind)
+        model.head.load_state_dict(result.weights["head"])
+    generator = StageRuntime(SingleProcess(torch.device("cpu")), stage.NAMESPACE, 0, FaissSearch(1)).generator(
+        "alignment"
+    )
+    torch.randperm(60, generator=generator)
+    images_NCHW, norm = data.eval.images_NCHW[:], augment.Norm(data.mean, data.std)
+    with torch.no_grad():
+        model.eval()
+        plain_ND, seen_ND = (
+            torch.nn.functional.normalize(model(augment.AUGMENTATIONS[view](images_NCHW, draws, norm)))
+            for view, draws in (("eval", BatchRandom(generator, 60)), ("affine", BatchRandom(generator, 60)))
+        )
+    expected = float((plain_ND - seen_ND).square().sum(1).mean())
+    assert 0 < expected < 4 and result.metrics["alignment"] == pytest.approx(expected, rel=1e-4)
 
 
 @pytest.mark.parametrize("method", sorted(pipeline.METHODS))

@@ -53,7 +53,7 @@ def test_resuming_in_the_middle_equals_an_uninterrupted_run(
 @pytest.mark.parametrize("name", SMALL)
 def test_the_loss_falls(train: Callable[..., Any], data: ImageData, name: str) -> None:
     # MoCo's queue begins with random keys, which are easy to tell from; its alignment falls.
-    key = "alignment" if name == "moco" else "loss"
+    key = "train_alignment" if name == "moco" else "loss"
     # The estimate of InstDisc rises first, since Z is that of a random memory; the full softmax only falls.
     changes = {"negatives": 0, "optimizer.lr": 0.1} if name == "instdisc" else {}
     found = [each[key] for each in train(pipeline.load(name), config(name, epochs=8, **changes), data).metrics]

@@ -139,6 +139,25 @@ def test_a_probe_is_bounded_by_its_own_data_set(write: Write) -> None:
     assert "knn_probe.num_neighbors" in str(error) and "training images (15)" in str(error)
 
 
+@pytest.mark.parametrize("probe", registry.probes())
+@pytest.mark.parametrize(
+    ("shape", "part"),
+    [(DataShape(1000, 300, 0, 1, 8), "training"), (DataShape(1000, 300, 10, 1, 8, False, 0, 300), "evaluation")],
+)
+def test_images_without_labels_are_refused_in_one_sentence(
+    write: Write, probe: str, shape: DataShape, part: str
+) -> None:
+    share = "" if probe == "knn_probe" else f"fixed: {{{probe}.label_share: 0.01, {probe}.batch_size: 10}}\n"
+    metric = "knn_acc" if probe == "knn_probe" else "loss"
+    page = f"method: kmeans\nuntil: pretext\nprobes: [{probe}]\noracle: true\n"
+    study = load_study(write(f"{page}{share}objective: {{metric: {probe}/{metric}, mode: max}}\n"))
+    assert [str(error) for error in data_errors(study, shape)] == [
+        "spc.yaml:3: probes: probes learn from the labels of training images and are judged by those of evaluation "
+        f"images, but no {part} image has one. Take probes out, or set probe_dataset to images with labels."
+    ]
+    assert data_errors(study, DataShape(1000, 300, 10, 1, 8)) == []
+
+
 @pytest.mark.parametrize("method", sorted(pipeline.METHODS))
 @pytest.mark.parametrize("probe", registry.probes())
 def test_a_probe_after_a_method_without_a_backbone_is_refused_before_anything_starts(

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .. import settings
 from ..interfaces import ImageData, Split
-from . import features, fingerprints, folders, moments, public_sets
+from . import features, fingerprints, folders, moments, public_sets, superclasses
 from .decoding import decoder
 from .decoding.workers import MANY, Decoders, FileImages
 from .loaded import DataError, Raw, shortened
@@ -34,8 +34,11 @@ _WAY_PAST = "\nskip_unreadable: true in the study's dataset (name: folder) leave
 PLACES = ("root", "download", "stream", "keep_decoded")
 """Fields of a Spec that say where a data set is and how it is read, not what it is."""
 
+_SHOWN = ("superclasses",)
+"""Fields that figures alone look at."""
+
 _LISTS = ("classes", "labels")
-_PATHS = ("root", *_LISTS)
+_PATHS = ("root", *_LISTS, *_SHOWN)
 _SEEN = (*_LISTS, "skip_unreadable")
 """Fields whose effect is seen in the images and labels themselves."""
 
@@ -117,6 +120,12 @@ class Spec:
     classes: str = settings.setting(
         "", "text file that lists the classes to keep, one in a line; empty keeps all", when={"name": _TREES}
     )
+    superclasses: str = settings.setting(
+        "",
+        "table (CSV, or TSV) with the columns class and superclass, by which the confusion figure puts classes that"
+        " belong together side by side; it leaves out those with an empty superclass",
+        when={"name": _TREES},
+    )
     labels: str = settings.setting(
         "",
         "folders: the names of the class folders; none: images at any depth, without labels; or a table (CSV) with the"
@@ -175,7 +184,11 @@ def meaning(fields: Mapping[str, settings.Plain]) -> dict[str, settings.Plain]:
         fields: every field of a Spec.
     """
     effective = settings.effective(Spec(**fields))  # type: ignore[arg-type]
-    return {name: value for name, value in effective.items() if name not in PLACES and _BY_DEFAULT.get(name) != value}
+    return {
+        name: value
+        for name, value in effective.items()
+        if name not in (*PLACES, *_SHOWN) and _BY_DEFAULT.get(name) != value
+    }
 
 
 def located(fields: Mapping[str, settings.Plain]) -> dict[str, settings.Plain]:
@@ -199,9 +212,13 @@ def load(spec: Spec, device: torch.device | None = None) -> ImageData:
 
     Raises:
         DataError: files are missing, altered or no images, a limit exceeds the images there are, or a channel has only
-            one level.
+            one level; or as ``superclasses.of_table``.
     """
     raw = _named(_read(spec))
+    if spec.superclasses:
+        table, is_cut_down = Path(spec.superclasses), bool(spec.classes)
+        groups = superclasses.of_table(table, raw.class_names, is_cut_down=is_cut_down)
+        raw = replace(raw, class_groups=groups)
     if spec.protocol == "union":
         train = evaluation = limited(joined(raw.train, raw.eval), "train_limit", spec.train_limit)
     elif spec.protocol == "train":
@@ -278,7 +295,7 @@ def _tree(spec: Spec, root: Path, one_part: bool) -> Raw:
 
 def _meaning(spec: Spec) -> dict[str, settings.Plain]:
     """What of a Spec decides the images; what its lists hold is seen in the images and labels themselves."""
-    left_out = (*PLACES, *_SEEN)
+    left_out = (*PLACES, *_SHOWN, *_SEEN)
     effective = settings.effective(spec).items()
     return {name: value for name, value in effective if name not in left_out and _BY_DEFAULT.get(name) != value}
 

@@ -30,9 +30,10 @@ def confusion(counts_CY: NDArray[np.int64], class_names: Sequence[str], class_gr
     Args:
         counts_CY: from ``metrics.contingency``.
         class_names: Y names.
-        class_groups: the super-class of each class; then classes of one stand together, with a line between two.
+        class_groups: the super-class of each class; then classes of one stand together, with a line between two. With
+            classes in none (-1) the figure is of the others, and of their clusters, alone.
 
-    Rows are true classes, each divided by its sum (a class without images stays white). Columns are clusters, in the
+    Rows are true classes, each divided by its images (a class without images stays white). Columns are clusters, in the
     order of the classes that the best one-to-one map gives them; clusters left over come last.
     """
     groups_Y = np.asarray(class_groups or np.zeros(counts_CY.shape[1]), dtype=np.int64)
@@ -40,19 +41,25 @@ def confusion(counts_CY: NDArray[np.int64], class_names: Sequence[str], class_gr
     place_Y = np.argsort(order_Y)
     class_C = metrics.hungarian_map(counts_CY)
     order_C = np.argsort(np.where(class_C < 0, counts_CY.shape[1], place_Y[class_C]), kind="stable")
-    counts_YC = counts_CY.T[order_Y][:, order_C]
-    share_YC = counts_YC / np.maximum(counts_YC.sum(axis=1, keepdims=True), 1)
+    if (groups_Y < 0).any():  # these classes come first, and their clusters
+        is_shown_C = (class_C[order_C] >= 0) & (groups_Y[class_C[order_C]] >= 0)
+        order_C = order_C[is_shown_C] if is_shown_C.any() else order_C
+        order_Y = order_Y[(groups_Y < 0).sum() :]
+        place_Y = place_Y - (groups_Y < 0).sum()
+    share_YC = (counts_CY / np.maximum(counts_CY.sum(axis=0), 1)).T[order_Y][:, order_C]
     rows, columns = share_YC.shape
     figure, axes = framed(_inches(columns), _inches(rows), left=1.5, right=1.1, top=0.4, bottom=0.75)
     picture = axes.imshow(share_YC, cmap="Blues", vmin=0.0, vmax=1.0, aspect="auto", interpolation="nearest")
+    mapped_C = class_C[order_C][class_C[order_C] >= 0]
     for border in np.nonzero(np.diff(groups_Y[order_Y]))[0] + 0.5:
         axes.axhline(border, color=ORANGE, linewidth=0.8)
         # A group's clusters stand below one another as its classes do, as far as each class has one.
-        axes.axvline((place_Y[class_C[class_C >= 0]] < border).sum() - 0.5, color=ORANGE, linewidth=0.8)
+        axes.axvline((place_Y[mapped_C] < border).sum() - 0.5, color=ORANGE, linewidth=0.8)
     _name_ticks(axes, "y", [class_names[each] for each in order_Y])
     _name_ticks(axes, "x", [str(cluster) for cluster in order_C])
     axes.set(xlabel="cluster (best one-to-one order)", ylabel="true class")
-    axes.set_title(f"Share of each class, accuracy {metrics.accuracy(counts_CY):.1%}", fontsize=10)
+    of_all = f" of all {len(groups_Y):,}" if rows < len(groups_Y) else ""
+    axes.set_title(f"Share of each class, accuracy{of_all} {metrics.accuracy(counts_CY):.1%}", fontsize=10)
     figure.colorbar(picture, cax=axes.inset_axes((1.03, 0.0, 0.05, 1.0)), label="share of the class")
     if max(rows, columns) <= 12:
         _write_shares(figure, axes, share_YC)

@@ -6,7 +6,7 @@ Axes: B batch, N images, C channels or clusters (as the name says), H heads or h
 E embedding width.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Literal, cast
 
@@ -195,13 +195,15 @@ class CosineHead(nn.Module):
 What = Literal["features", "embeddings", "logits", "probabilities"]
 
 
-def predict(
+def predict(  # noqa: PLR0913 - what decides an output
     model: nn.Module,
     images_NCHW: Images,
     mean: Sequence[float],
     std: Sequence[float],
     batch_size: int = 512,
     what: What = "features",
+    *,
+    view: Callable[[Tensor, augment.Norm], Tensor] = augment.judged,
 ) -> Tensor:
     """Outputs of a model for a whole split, in eval mode and without gradients; every module's mode is restored.
 
@@ -214,6 +216,7 @@ def predict(
         batch_size: images at a time, at least 1; without effect on the values but for rounding.
         what: "features" (N, D) of the backbone, not normalized; "embeddings" (N, E), unit rows, of a
             ContrastiveModel; "logits" or "probabilities" (H, N, C) of a ClusteringModel.
+        view: what the model sees of a batch of uint8 images; as a rule the images as they are.
 
     Returns:
         float32 on the model's device.
@@ -236,7 +239,7 @@ def predict(
     with _evaluating(inner), torch.no_grad():
         for first in range(0, len(images_NCHW), batch_size):
             batch_BCHW = images_NCHW[first : first + batch_size].to(device)
-            parts.append(_outputs(inner, augment.judged(batch_BCHW, norm), what).float())
+            parts.append(_outputs(inner, view(batch_BCHW, norm), what).float())
     outputs = torch.cat(parts, dim=1 if what in ("logits", "probabilities") else 0)
     return outputs.softmax(dim=-1) if what == "probabilities" else outputs
 

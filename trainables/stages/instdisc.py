@@ -25,7 +25,7 @@ from ..training.views import ViewsConfig
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 3
+VERSION = 4
 METRICS = pretext.METRICS
 CRITERION = None  # The loss means something else at every temperature and number of negatives.
 

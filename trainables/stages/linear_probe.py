@@ -27,12 +27,13 @@ from ..training.optimizers import SgdConfig
 
 NAMESPACE = "linear_probe"
 INPUTS = ("probed",)
-VERSION = 2
+VERSION = 3
 LAYERS = (*feature_maps.CONVOLUTIONS, "output")
 METRICS = (
     "loss",
     *(f"{layer}_train_acc" for layer in LAYERS),
     *(f"{layer}_acc" for layer in LAYERS),
+    "num_labeled",
     "lr",
     "epoch_seconds",
 )
@@ -53,6 +54,7 @@ _POOLED_WIDTH = 9600
 class Config:
     epochs: int = settings.setting(90, "passes over the training images", low=1, unit="epochs")
     batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    label_share: float = probing.label_share_setting()
     optimizer: SgdConfig = settings.group(
         SgdConfig,
         lr=0.01,
@@ -73,7 +75,7 @@ class Config:
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
-    yield from probing.limits(config.batch_size, shape)
+    yield from probing.limits(config.batch_size, config.label_share, shape)
 
 
 def train(
@@ -82,7 +84,7 @@ def train(
     """Train a classifier on each layer of the frozen backbone.
 
     Returns:
-        weights: heads. facts: layers. metrics: the loss and each layer's accuracy on both splits.
+        As ``probing.trained``.
 
     Raises:
         ValueError: no backbone, or no labels.

@@ -21,12 +21,13 @@ from ..training import probing
 
 NAMESPACE = "mlp_probe"
 INPUTS = ("probed",)
-VERSION = 2
+VERSION = 3
 LAYERS = ("last_conv", "output")
 METRICS = (
     "loss",
     *(f"{layer}_train_acc" for layer in LAYERS),
     *(f"{layer}_acc" for layer in LAYERS),
+    "num_labeled",
     "epoch_seconds",
 )
 CRITERION = None  # It looks at labels.
@@ -53,6 +54,7 @@ class OptimizerConfig:
 class Config:
     epochs: int = settings.setting(100, "passes over the training images", low=1, unit="epochs")
     batch_size: int = settings.setting(256, "images in a step, over all workers", low=2, unit="images", symbol="B")
+    label_share: float = probing.label_share_setting()
     hidden_width: int = settings.setting(200, "width of the hidden layer", low=1, high=100000)
     dropout: float = settings.setting(0.1, "share of the hidden layer dropped in training", low=0, below=1)
     optimizer: OptimizerConfig = settings.group(OptimizerConfig)
@@ -62,7 +64,7 @@ class Config:
 
 
 def limits(config: Config, shape: DataShape) -> Iterator[tuple[str, str]]:
-    yield from probing.limits(config.batch_size, shape)
+    yield from probing.limits(config.batch_size, config.label_share, shape)
 
 
 def train(
@@ -71,7 +73,7 @@ def train(
     """Train both classifiers on the frozen backbone, on images as they are.
 
     Returns:
-        weights: heads. facts: layers. metrics: the loss and each layer's accuracy on both splits.
+        As ``probing.trained``.
 
     Raises:
         ValueError: no backbone, or no labels.

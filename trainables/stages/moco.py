@@ -29,8 +29,8 @@ from ..training.views import ViewsConfig
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 4
-METRICS = (*pretext.METRICS, "alignment")
+VERSION = 5
+METRICS = (*pretext.METRICS, "train_alignment")
 CRITERION = None  # The loss means something else at every temperature and queue size.
 
 TRAINS_ON_LABELS = False
@@ -170,7 +170,7 @@ def _epoch(
         sums += torch.stack((loss.detach(), contrastive.alignment(query_TD, key_TD).detach()))
         steps += 1
     loss_mean, alignment = (sums / steps).tolist()
-    return {"loss": loss_mean, "alignment": alignment}
+    return {"loss": loss_mean, "train_alignment": alignment}
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from ..training.views import ViewsConfig
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 3
+VERSION = 4
 METRICS = (*pretext.METRICS, "rotations_right")
 CRITERION = None  # Two and four rotations are tasks of different difficulty.
 
@@ -110,7 +110,7 @@ def train(
         weights={"backbone": model.backbone.state_dict(), "head": model.heads[0].state_dict()},
         arrays=arrays,
         facts={"network": network, "mining_space": "backbone"},
-        metrics={**last, **pretext.monitor(arrays, "backbone", MONITOR_TEMPERATURE, data, runtime)},
+        metrics={**last, **pretext.finished(model, arrays, "backbone", MONITOR_TEMPERATURE, source)},
     )
 
 

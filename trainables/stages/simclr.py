@@ -23,8 +23,8 @@ from ..training.views import ViewsConfig
 
 NAMESPACE = "pretext"
 INPUTS: tuple[str, ...] = ()
-VERSION = 4
-METRICS = (*pretext.METRICS, "alignment")
+VERSION = 5
+METRICS = (*pretext.METRICS, "train_alignment")
 CRITERION = None  # The loss means something else at every temperature and batch size.
 
 TRAINS_ON_LABELS = False
@@ -108,4 +108,4 @@ def _epoch(
         sums += torch.stack((loss.detach(), contrastive.alignment(z0_BD, z1_BD).detach()))
         steps += 1
     loss_mean, alignment = (sums / steps).tolist()
-    return {"loss": loss_mean, "alignment": alignment}
+    return {"loss": loss_mean, "train_alignment": alignment}

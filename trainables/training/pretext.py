@@ -13,16 +13,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from ..data import augment, view_batches
+from ..data import augment, splits, view_batches
+from ..data.batch_random import BatchRandom
 from ..interfaces import Batch, DataShape, ImageData, Result, Runtime, Split
-from ..maths import metrics
+from ..maths import contrastive, metrics
 from ..nets import backbones, models
 from .optimizers import SgdConfig
 from .views import ViewsConfig
 
-METRICS = ("loss", "lr", "epoch_seconds", "knn_acc")
+METRICS = ("loss", "lr", "epoch_seconds", "knn_acc", "alignment")
+"""Of every pretext that trains on views."""
 MONITOR_NEIGHBORS = 100
 """SCAN's monitor votes among this many neighbors."""
+ALIGNED_IMAGES = 2048
+"""Evaluation images, at most, of which ``alignment`` sees a view."""
 
 
 class ViewedConfig(Protocol):
@@ -153,6 +157,35 @@ def raw_features(result: Result, part: str, device: torch.device) -> Tensor | No
     return (unit_ND * lengths_N[:, None]).to(device)
 
 
+def alignment(
+    model: nn.Module, arrays: Mapping[str, NDArray[Any]], space: str, data: ImageData, runtime: Runtime
+) -> float:
+    """Mean squared distance between the features of an image and of a view of it, both of length one; in [0, 4].
+
+    The invariance that neighbors are mined for (SCAN, Eq. 1). It is 0 as well where all images have one feature. Views
+    are SimCLR's at its published strength, of gray images affine ones, whatever the training's were: on one data set
+    pretexts compare.
+
+    Args:
+        model: as ``features`` takes it.
+        arrays: what ``features`` made of it, with "<space>_eval". At most ALIGNED_IMAGES of its rows count.
+        space: "head" or "backbone".
+    """
+    generator, num = runtime.generator("alignment"), min(len(data.eval), ALIGNED_IMAGES)
+    rows_N = torch.randperm(len(data.eval), generator=generator, device=runtime.device)[:num].sort().values
+    drawn = augment.AUGMENTATIONS["affine" if data.shape.num_channels == 1 else "simclr"]
+    views_ND = models.predict(
+        model,
+        splits.picked(data.eval, rows_N).images_NCHW,
+        data.mean,
+        data.std,
+        what="embeddings" if space == "head" else "features",
+        view=lambda images_BCHW, norm: drawn(images_BCHW, BatchRandom(generator, len(images_BCHW)), norm),
+    )
+    plain_ND = torch.tensor(arrays[f"{space}_eval"][rows_N.cpu().numpy()], device=views_ND.device)
+    return float(contrastive.alignment(plain_ND, nn.functional.normalize(views_ND)))
+
+
 def monitor(
     arrays: Mapping[str, NDArray[Any]], space: str, temperature: float, data: ImageData, runtime: Runtime
 ) -> dict[str, float]:
@@ -174,6 +207,20 @@ def monitor(
     return {"knn_acc": metrics.knn_accuracy(near_MK, labels_N[rows_MK], labels_M, temperature=temperature)}
 
 
+def finished(
+    model: nn.Module, arrays: Mapping[str, NDArray[Any]], space: str, temperature: float, source: Source
+) -> dict[str, float]:
+    """The numbers of a trained pretext's features that its epochs do not have: ``monitor`` and ``alignment``.
+
+    Args:
+        model, arrays, space: as in ``alignment``.
+        temperature: as in ``monitor``.
+    """
+    data, runtime = source.data, source.runtime
+    moved = alignment(model, arrays, space, data, runtime)
+    return {**monitor(arrays, space, temperature, data, runtime), "alignment": moved}
+
+
 def result(
     model: models.ContrastiveModel,
     network: str,
@@ -185,9 +232,10 @@ def result(
 ) -> Result:
     """What a contrastive pretext leaves behind: weights and features of backbone and head; last: its last metrics."""
     arrays = features(model, source.data, {"head": "embeddings", "backbone": "features"})
+    judged = finished(model, arrays, mining_space, temperature, source)
     return Result(
         weights={"backbone": model.backbone.state_dict(), "head": model.head.state_dict()},
         arrays=arrays,
         facts={"network": network, "mining_space": mining_space},
-        metrics={**last, **monitor(arrays, mining_space, temperature, source.data, source.runtime)},
+        metrics={**last, **judged},
     )

@@ -7,12 +7,13 @@ Axes: N images, B batch, C channels, Y classes, L layers.
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .. import settings
 from ..data import augment, batches, geometry
 from ..data.batch_random import BatchRandom
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
@@ -62,11 +63,48 @@ def labeled_rows(split: Split) -> Tensor:
     return rows_N
 
 
-def limits(batch_size: int, shape: DataShape) -> Iterator[tuple[str, str]]:
+def label_share_setting() -> Any:
+    """The field ``label_share`` of every probe that trains."""
+    return settings.setting(
+        1.0,
+        "share of the labeled training images of each class to learn from, drawn by the seed; at least one of each",
+        above=0,
+        high=1,
+    )
+
+
+def num_drawn(class_size: int, label_share: float) -> int:
+    """How many of a class's labeled images ``drawn_rows`` takes."""
+    return min(class_size, max(1, round(label_share * class_size)))
+
+
+def drawn_rows(split: Split, label_share: float, runtime: Runtime) -> Tensor:
+    """Rows to learn from, sorted, int64 on the runtime's device: ``num_drawn`` of each class, the same on every rank.
+
+    Raises:
+        ValueError: as ``labeled_rows``.
+    """
+    rows_N = labeled_rows(split)
+    if label_share == 1:
+        return rows_N.to(runtime.device)
+    order_N = torch.randperm(len(rows_N), generator=runtime.generator("labels"), device=runtime.device)
+    shuffled_N = rows_N.to(runtime.device)[order_N]
+    labels_N = split.labels_N.to(runtime.device)[shuffled_N]
+    by_class = shuffled_N[labels_N.argsort(stable=True)].split(labels_N.bincount().tolist())
+    return torch.cat([rows_Y[: num_drawn(len(rows_Y), label_share)] for rows_Y in by_class]).sort().values
+
+
+def limits(batch_size: int, label_share: float, shape: DataShape) -> Iterator[tuple[str, str]]:
     """What the data set's size forbids."""
-    if batch_size > shape.num_train:
-        rule = f"at most the number of training images ({shape.num_train})"
-        yield "batch_size", f"batch_size must be {rule}, but is {batch_size}"
+    num, what = shape.num_train, "training images"
+    if label_share < 1 and shape.num_classes:
+        sizes = shape.class_sizes or (shape.num_train_labeled // shape.num_classes,) * shape.num_classes
+        num, what = (
+            sum(num_drawn(size, label_share) for size in sizes),
+            f"images that label_share {label_share:g} draws",
+        )
+    if batch_size > num:
+        yield "batch_size", f"batch_size must be at most the number of {what} ({num}), but is {batch_size}"
 
 
 class Lasting(Protocol):
@@ -77,6 +115,9 @@ class Lasting(Protocol):
 
     @property
     def batch_size(self) -> int: ...
+
+    @property
+    def label_share(self) -> float: ...
 
 
 class Heads(nn.Module):
@@ -131,9 +172,10 @@ def trained(
         lr_of: the learning rate of a step, by its epoch and its number in the whole training, both from 0.
 
     Returns:
-        weights: heads. facts: layers. metrics: the loss and each layer's accuracy on both splits.
+        weights: heads. facts: layers. metrics: the loss, each layer's accuracy on both splits, and num_labeled, how
+        many images the heads learned from.
     """
-    count = loop.Values(steps=0)
+    count, rows_N = loop.Values(steps=0), drawn_rows(probe.data.train, config.label_share, probe.runtime)
 
     def run(number: int) -> dict[str, float]:
         def before_step() -> None:
@@ -141,7 +183,7 @@ def trained(
                 loop.set_lr(optimizer, lr_of(number, count["steps"]))
             count["steps"] += 1
 
-        metrics = epoch(probe, optimizer, config.batch_size, number, before_step)
+        metrics = epoch(probe, rows_N, optimizer, config.batch_size, number, before_step)
         return metrics if lr_of is None else metrics | {"lr": optimizer.param_groups[0]["lr"]}
 
     parts: dict[str, loop.Stateful] = {"heads": heads, "optimizer": optimizer, "count": count}
@@ -149,16 +191,25 @@ def trained(
     return Result(
         weights={"heads": heads.state_dict()},
         facts={"layers": list(probe.layers)},
-        metrics=last | accuracies(probe, heads, config.batch_size, ten_crops=ten_crops),
+        metrics={
+            **last,
+            "num_labeled": float(len(rows_N)),
+            **accuracies(probe, heads, config.batch_size, ten_crops=ten_crops),
+        },
     )
 
 
-def epoch(
-    probe: Probe, optimizer: torch.optim.Optimizer, batch_size: int, number: int, before_step: Callable[[], None]
+def epoch(  # noqa: PLR0913 - what decides an epoch
+    probe: Probe,
+    rows_N: Tensor,
+    optimizer: torch.optim.Optimizer,
+    batch_size: int,
+    number: int,
+    before_step: Callable[[], None],
 ) -> dict[str, float]:
-    """One pass over the labeled training images: the mean loss of the heads, and each one's training accuracy."""
+    """One pass over these training images: the mean loss of the heads, and each one's training accuracy."""
     data, runtime, device = probe.data, probe.runtime, probe.runtime.device
-    rows_N, labels_N = labeled_rows(data.train).to(device), data.train.labels_N.to(device)
+    labels_N = data.train.labels_N.to(device)
     views, dropped = runtime.generator("views", number), runtime.generator("dropout", number)
     probe.heads.train()
     sums_L, loss_sum, steps = torch.zeros(len(probe.layers), device=device), torch.zeros((), device=device), 0

@@ -52,7 +52,7 @@ def rows(table: Path, *, needs_labels: bool = True) -> list[Row]:
             f"labels: {table.resolve()} is not a file. It is a CSV table with the columns file and label, or one of the"
             " words folders and none."
         )
-    cells = _json_lines(table) if table.suffix == ".jsonl" else _csv(table)
+    cells = _json_lines(table) if table.suffix == ".jsonl" else csv_rows(table)
     columns = [str(name) for name in cells[0][1]] if cells else []
     file_column = next((name for name in _FILE_COLUMNS if name in columns), None)
     if file_column is None or needs_labels and "label" not in columns or not cells[1:]:
@@ -88,10 +88,16 @@ def _row(table: Path, line: int, row: dict[str | None, Any], file_column: str, *
     return Row(str(row[file_column]), "" if label == "-1" else label, split, line)
 
 
-def _csv(table: Path) -> list[tuple[int, dict[str | None, Any]]]:
-    """(line, cells by column) of each row, after (1, the columns); empty where there are no columns."""
+def csv_rows(table: Path, delimiter: str = ",") -> list[tuple[int, dict[str | None, Any]]]:
+    """(line, cells by column) of each row of a CSV table, after (1, the columns); empty where there are no columns.
+
+    A row has None for a cell that it lacks, and cells beyond the columns in a list under None.
+
+    Raises:
+        DataError: it is no text of a known encoding, or no CSV.
+    """
     try:
-        reader = csv.DictReader(io.StringIO(_text(table), newline=""))
+        reader = csv.DictReader(io.StringIO(_text(table), newline=""), delimiter=delimiter)
         columns = [name.strip() for name in reader.fieldnames or ()]
         reader.fieldnames = columns
         found: list[tuple[int, dict[str | None, Any]]] = [(1, dict.fromkeys(columns))] if columns else []
