@@ -18,7 +18,7 @@ from trainables.vector_search.service import NAMESPACE
 from ..study.file_schema import Share
 from ..study.placement import Node, unplaceable
 from ..study.study import Study
-from . import daemons, environment, ray_auth
+from . import daemons, environment, ray_auth, tune_internals
 
 # Read by Ray when it is imported or started. Its loggers write per trial and result what the ledger holds already, and
 # its experiment snapshots, which we never restore, would be rewritten every ten seconds.
@@ -100,6 +100,7 @@ def running(address: str, grows: Sequence[Node] = ()) -> Iterator[Size]:
         options["address"] = address
     else:
         options |= {"include_dashboard": False, "num_cpus": os.cpu_count()}
+        tune_internals.hand_on_no_credentials()
     logging.getLogger("ray").setLevel(logging.ERROR)
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

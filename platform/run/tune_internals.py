@@ -80,3 +80,15 @@ def forget_exit() -> None:
     from ray.tune import registry
 
     atexit.unregister(getattr(registry, "_unregister_all", forget_exit))
+
+
+def hand_on_no_credentials() -> None:
+    """Keep Tune from writing the driver's AWS keys into what each trial is started with.
+
+    Ray writes that into a log which everybody on the machine can read. Processes of a cluster that was started here
+    inherit the driver's environment anyway; a joined cluster may need what Tune hands on.
+    """
+    from ray.tune.execution import class_cache
+
+    handed_on: set[str] = getattr(class_cache, "ENV_VARS_TO_PROPAGATE", set())
+    handed_on -= {name for name in handed_on if name.startswith("AWS_")}
