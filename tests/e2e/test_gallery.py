@@ -18,6 +18,7 @@ from trainables.maths.assignments import top_two
 pytestmark = pytest.mark.slow
 
 NUM, NUM_CLUSTERS, SIZE_PX = 10_000, 12, 32
+MANY = 100_000
 SECONDS = 3.0
 WIDTHS = (390, 1400)
 ODD = ("'\"<b>&.png", "=1+1.png", "日本 ü#?%.png", "two\nlines.png")
@@ -25,15 +26,19 @@ ODD = ("'\"<b>&.png", "=1+1.png", "日本 ü#?%.png", "two\nlines.png")
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """10,000 images in 12 clusters of different sizes; the first ones have odd names and lie in files."""
+    return made(tmp_path_factory, NUM)
+
+
+def made(tmp_path_factory: pytest.TempPathFactory, num: int) -> Path:
+    """A gallery of images in 12 clusters of different sizes; the first ones have odd names and lie in files."""
     root, random = tmp_path_factory.mktemp("images"), np.random.default_rng(0)
-    cluster_N = (random.random(NUM) ** 2 * NUM_CLUSTERS).astype(int)
-    logits_NC = random.normal(size=(NUM, NUM_CLUSTERS)) + 4 * np.eye(NUM_CLUSTERS)[cluster_N]
+    cluster_N = (random.random(num) ** 2 * NUM_CLUSTERS).astype(int)
+    logits_NC = random.normal(size=(num, NUM_CLUSTERS)) + 4 * np.eye(NUM_CLUSTERS)[cluster_N]
     rows_NC = np.exp(logits_NC) / np.exp(logits_NC).sum(1, keepdims=True)
-    coarse_NCHW = torch.from_numpy(random.integers(0, 256, (NUM, 3, 4, 4)).astype(np.uint8))
-    files = [*ODD, *(f"some folder/{number:05d}.png" for number in range(len(ODD), NUM))]
+    coarse_NCHW = torch.from_numpy(random.integers(0, 256, (num, 3, 4, 4)).astype(np.uint8))
+    files = [*ODD, *(f"some folder/{number:05d}.png" for number in range(len(ODD), num))]
     given = Assignments(
-        files, ["new"] * NUM, top_two(rows_NC), [f"class {number % 3}" for number in range(NUM)], NUM_CLUSTERS, "cc-0",
+        files, ["new"] * num, top_two(rows_NC), [f"class {number % 3}" for number in range(num)], NUM_CLUSTERS, "cc-0",
         str(root), {3: "<script>alert(1)</script>"},
     )  # fmt: skip
     for name in ODD:
@@ -125,4 +130,21 @@ def test_every_sheet_can_be_reached_and_turned_by_keyboard(browser: Browser, gal
     assert "page 2 of" in browser.run("return document.querySelector('#sheets section').innerText")
     browser.run("document.getElementById('uncertain').scrollIntoView()")
     browser.wait("return document.querySelectorAll('#uncertain .tile').length > 0")
+    assert browser.errors() == []
+
+
+@pytest.mark.chaos  # half a minute of drawing
+def test_a_hundred_thousand_images_stay_usable(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> None:
+    began = time.perf_counter()
+    path = made(tmp_path_factory, MANY)
+    written_s = time.perf_counter() - began
+    browser.size(1400)
+    seconds = opened(browser, path)
+    began = time.perf_counter()
+    assert "1 image found" in search(browser, "04242.png")
+    search_s = time.perf_counter() - began
+    memory_mib = browser.run("return performance.memory.usedJSHeapSize") / 2**20
+    found = {"written_s": written_s, "opened_s": seconds, "search_s": search_s, "heap_mib": memory_mib}
+    print(json.dumps({"mib": round(path.stat().st_size / 2**20), **{key: round(v, 1) for key, v in found.items()}}))
+    assert seconds < 5 * SECONDS and search_s < SECONDS
     assert browser.errors() == []
