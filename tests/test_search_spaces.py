@@ -162,7 +162,7 @@ PAPER_PAGES = {
 }
 
 
-@pytest.mark.parametrize("file", [each for pages in PAPER_PAGES.values() for each in pages], ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", sum(PAPER_PAGES.values(), []), ids=lambda file: file.stem)
 def test_a_page_of_uad_or_dccm_trains_in_float32_on_every_machine(file: Path) -> None:
     # auto is bf16 on GPUs with units for it; the papers trained in float32.
     chosen = {
@@ -180,5 +180,6 @@ def test_the_pages_of_uad_and_dccm_are_found() -> None:
 
 @pytest.mark.parametrize("file", PAPER_PAGES["uad"], ids=lambda file: file.stem)
 def test_a_page_of_uad_sees_a_window_of_224_px_of_256(file: Path) -> None:
-    # Tiny ImageNet too: the released code resizes every set to 256 px and takes 224.
-    assert datasets.Spec(**load_study(file).dataset).size_px == 256
+    # Tiny ImageNet too: the released code resizes every set to 256 px and takes 224. ImageNet has no squares.
+    spec = datasets.Spec(**load_study(file).dataset)
+    assert spec.size_px == 256 and spec.whole_pictures == (spec.name == "imagenet")
