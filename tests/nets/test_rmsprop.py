@@ -60,3 +60,15 @@ def test_weights_without_a_gradient_stay_and_the_others_descend_as_pytorchs_do(l
     for mine, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(mine.weight, other.weight, rtol=0, atol=1e-6)
     assert torch.equal(ours[1].weight, layers[1].weight) and not torch.equal(ours[0].weight, layers[0].weight)
+
+
+def test_a_state_is_loaded_into_an_optimizer_that_has_made_steps_too() -> None:
+    weight = torch.nn.Parameter(torch.ones(5))
+    optimizer = rmsprop.fused([weight], lr=0.1, alpha=0.9)
+    descended(optimizer, weight, 1)
+    saved, value = copy.deepcopy(optimizer.state_dict()), weight.detach().clone()
+    expected = descended(optimizer, weight, 2).clone()
+    with torch.no_grad():
+        weight.copy_(value)
+    optimizer.load_state_dict(saved)
+    assert torch.equal(descended(optimizer, weight, 2), expected)
