@@ -227,6 +227,26 @@ def swav(images_NCHW: Tensor, model: nn.Module, optimizer: Optimizer, batch_size
     return Loop(loader(Views(images_NCHW, [SWAV, SWAV]), batch_size), step, optimizer)
 
 
+class ConvolutionCritic(nn.Module):
+    """DCCM's discriminator with its layers as the 1 x 1 convolutions that they are.
+
+    Better than the usual form, which lays the deep vector beside the map of each pair and convolves that.
+    """
+
+    def __init__(self, critic: nn.Module) -> None:
+        super().__init__()
+        self.layers = critic
+
+    def forward(self, deep_BC: Tensor, shallow_BFHW: Tensor, partner_PB: Tensor) -> Tensor:
+        """(P, B, H, W): the score of each image's deep vector with the shallow map of each of its partners."""
+        layers = self.layers
+        vector_QE11 = layers.on_deep(deep_BC)[:, :, None, None].repeat(len(partner_PB), 1, 1, 1)
+        maps_BEHW = layers.on_shallow(shallow_BFHW)
+        hidden_QEHW = maps_BEHW.index_select(0, partner_PB.flatten()).add_(vector_QE11).relu_()
+        scores_Q1HW: Tensor = layers.third(layers.second(hidden_QEHW).relu_())
+        return scores_Q1HW.view(*partner_PB.shape, *shallow_BFHW.shape[2:])
+
+
 @dataclass(frozen=True)
 class Correlation:
     """DCCM's numbers."""

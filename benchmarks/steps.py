@@ -189,12 +189,13 @@ def dccm_case(given: Work) -> Case:
         config.label_loss_weight,
         config.mi_loss_weight,
     )
+    critic = plain.ConvolutionCritic(plain.usual(other.critic))
     usual = torch.optim.RMSprop(
-        [*plain.usual(other.model).parameters(), *plain.usual(other.critic).parameters()],
+        [*plain.usual(other.model).parameters(), *critic.parameters()],
         lr=config.optimizer.lr,
         alpha=config.optimizer.rmsprop_decay,
     )
-    theirs = plain.CorrelationLoop(given.images, other.model, other.critic, usual, numbers)
+    theirs = plain.CorrelationLoop(given.images, other.model, critic, usual, numbers)
     times = config.inner_repeats * config.augment_passes
     return Case(_epochs(lambda epoch: dccm._epoch(setup, epoch), len(given.data.train) * times), theirs.epoch)
 

@@ -155,3 +155,31 @@ def test_another_pretext_changes_every_address_after_it() -> None:
     )
     assert own.keys() == other.keys()
     assert all(own[slot][1] != other[slot][1] for slot in own)
+
+
+PAPER_PAGES = {
+    prefix: sorted((FOLDER / "papers").glob(f"{prefix}_*.yaml")) for prefix in ("uad", "deepcluster", "dccm")
+}
+
+
+@pytest.mark.parametrize("file", sum(PAPER_PAGES.values(), []), ids=lambda file: file.stem)
+def test_a_page_of_uad_or_dccm_trains_in_float32_on_every_machine(file: Path) -> None:
+    # auto is bf16 on GPUs with units for it; the papers trained in float32.
+    chosen = {
+        stage: config.compute.precision
+        for part, changes in load_study(file).bounds
+        for stage, config in configs(part, changes).items()
+        if hasattr(config, "compute")
+    }
+    assert chosen and set(chosen.values()) == {"float32"}, chosen
+
+
+def test_the_pages_of_uad_and_dccm_are_found() -> None:
+    assert len(PAPER_PAGES["uad"]) >= 9 and len(PAPER_PAGES["dccm"]) >= 12
+
+
+@pytest.mark.parametrize("file", PAPER_PAGES["uad"], ids=lambda file: file.stem)
+def test_a_page_of_uad_sees_a_window_of_224_px_of_256(file: Path) -> None:
+    # Tiny ImageNet too: the released code resizes every set to 256 px and takes 224. ImageNet has no squares.
+    spec = datasets.Spec(**load_study(file).dataset)
+    assert spec.size_px == 256 and spec.whole_pictures == (spec.name == "imagenet")

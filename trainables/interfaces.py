@@ -31,6 +31,8 @@ and, where there is something to say,
                       views of ``config.batch_size`` images
     SEEDED_BY = "pretext"
                       for a stage outside of the slot "pretext" that the pretext's seed decides
+    WHOLE_PICTURES = True
+                      it cuts its crops out of whole pictures where ``dataset.whole_pictures`` is true
     SPACES            of a pretext: which features it leaves, "head" and "backbone"
     spaces(config, shape)
                       of a pretext whose settings decide which of SPACES it leaves: those alone

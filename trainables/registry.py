@@ -39,7 +39,7 @@ REQUIRED: Mapping[str, str] = {
 """Name of the contract -> what to do where a stage lacks it."""
 
 LITERAL = ("NAMESPACE", "INPUTS", "TRAINS_ON_LABELS", "WEIGHTS", "ARRAYS", "FACTS")
-"""What is read from the text, and so must be written out; SEEDED_BY too, where it is there."""
+"""What is read from the text, and so must be written out; SEEDED_BY and WHOLE_PICTURES too, where they are there."""
 _PLAIN = (bool, int, float, str)
 OPTIONAL_FUNCTIONS = ("classifier", "figures", "limits_with", "sized")
 PRETEXT_SLOT = "pretext"
@@ -119,6 +119,11 @@ def leaves_backbone(name: str) -> bool:
 
 def trains_on_labels(name: str) -> bool:
     return bool(literals(name).get("TRAINS_ON_LABELS", False))
+
+
+def cuts_whole_pictures(name: str) -> bool:
+    """Whether a stage cuts its crops out of whole pictures where the data set keeps them."""
+    return bool(literals(name).get("WHOLE_PICTURES", False))
 
 
 @cache

@@ -1,6 +1,6 @@
 """What the data set's size forbids a study, found before anything starts."""
 
-from trainables import pipeline
+from trainables import pipeline, registry
 from trainables.interfaces import DataShape
 from trainables.label_metrics import PROBE_SUFFIX, looks_at_labels
 from trainables.maths.metrics import EVALUATION_METRICS
@@ -63,6 +63,21 @@ def _label_errors(study: Study, shape: DataShape, probed: DataShape | None) -> l
     return errors
 
 
+def _unread_pictures(study: Study) -> list[StudyError]:
+    """Whole pictures that are kept, and of which no stage of the study takes its crops."""
+    if not study.dataset.get("whole_pictures"):
+        return []
+    used = {name for part in study.parts for name in (*pipeline.stage_names(part.method), *part.probes)}
+    used |= {part.pretext for part in study.parts if part.pretext}
+    able = sorted(filter(registry.cuts_whole_pictures, registry.names()))
+    if used & set(able):
+        return []
+    sentence = (
+        f"whole_pictures: true is for stages that cut them ({', '.join(able)}); this study has none. Take it out."
+    )
+    return [study.document.error(("dataset", "whole_pictures"), sentence)]
+
+
 def _is_missing(metric: str, shape: DataShape, *, on_eval: bool) -> bool:
     """Whether a metric will not be reported for want of labels. on_eval: accuracies are of the evaluation images."""
     slot, _, name = metric.rpartition("/")
@@ -87,7 +102,7 @@ def data_errors(study: Study, shape: DataShape, probed: DataShape | None = None)
     Returns:
         Each error once, at its line of the study file.
     """
-    errors = _label_errors(study, shape, probed)
+    errors = _label_errors(study, shape, probed) + _unread_pictures(study)
     for part, changes in study.bounds:
         built = configs(part, changes)
         for name, sentence in pipeline.limits(part.method, part.pretext, built, shape, part.probes, probed):

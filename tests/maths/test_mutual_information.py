@@ -90,3 +90,20 @@ def test_the_loss_averages_over_the_places_of_the_map() -> None:
     negative = [math.log1p(math.exp(x)) for x in values[2:].flatten().tolist()]
     found = jsd_loss(values, torch.tensor([True, True]))
     assert float(found) == pytest.approx(sum(positive) / 36 + sum(negative) / 36, abs=1e-9)
+
+
+def by_pytorch(scores_PBHW: Tensor, usable_B: Tensor) -> Tensor:
+    """The same loss from PyTorch's own functions."""
+    positive_B = torch.nn.functional.softplus(-scores_PBHW[:2]).mean(dim=(0, 2, 3))
+    negative_B = torch.nn.functional.softplus(scores_PBHW[2:]).mean(dim=(0, 2, 3))
+    return torch.where(usable_B, positive_B + negative_B, 0).sum() / usable_B.sum().clamp(min=1)
+
+
+@pytest.mark.parametrize("usable", [[True] * 5, [True, False, True, True, False], [False] * 5])
+def test_value_and_gradient_are_those_of_pytorch(usable: list[bool]) -> None:
+    values = torch.randn(4, 5, 3, 2, generator=torch.Generator().manual_seed(1), dtype=torch.float64) * 4
+    mine, other = (values.clone().requires_grad_() for _ in range(2))
+    found, wanted = jsd_loss(mine, torch.tensor(usable)), by_pytorch(other, torch.tensor(usable))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-12)
+    gradients = [torch.autograd.grad(3 * loss, at)[0] for loss, at in ((found, mine), (wanted, other))]
+    torch.testing.assert_close(*gradients, rtol=0, atol=1e-12)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from trainables.interfaces import DataShape
-from trainables.nets.dccm import CorrelationNetwork, Discriminator, resolve
+from trainables.nets.dccm import CorrelationNetwork, Discriminator, GlobalMean, resolve
 
 
 def shape(size_px: int, channels: int = 1) -> DataShape:
@@ -75,3 +75,13 @@ def test_auto_goes_by_size_and_too_small_images_are_refused() -> None:
         resolve("dccm_c4", shape(8))
     with pytest.raises(ValueError, match="auto or one of dccm_c4, dccm_small, but is 'vgg'"):
         resolve("vgg", shape(8))
+
+
+@pytest.mark.parametrize("laid", [torch.contiguous_format, torch.channels_last])
+def test_the_gradient_of_the_global_mean_lies_in_memory_as_the_maps_do(laid: torch.memory_format) -> None:
+    maps = torch.rand(3, 5, 4, 4).to(memory_format=laid).requires_grad_()
+    mean = GlobalMean()(maps)
+    torch.testing.assert_close(mean, torch.nn.AdaptiveAvgPool2d(1)(maps))
+    (slope,) = torch.autograd.grad(mean.square().sum(), maps)
+    assert slope.is_contiguous(memory_format=laid)
+    torch.testing.assert_close(slope, (2 * mean / 16).expand_as(maps).detach())

@@ -43,3 +43,32 @@ def test_its_state_goes_on_where_it_was_saved() -> None:
 def test_an_alpha_it_cannot_hold_is_refused(alpha: float) -> None:
     with pytest.raises(ValueError, match="alpha"):
         rmsprop.fused([torch.nn.Parameter(torch.ones(1))], lr=0.1, alpha=alpha)
+
+
+@pytest.mark.parametrize("laid", [torch.contiguous_format, torch.channels_last])
+def test_weights_without_a_gradient_stay_and_the_others_descend_as_pytorchs_do(laid: torch.memory_format) -> None:
+    draw = torch.Generator().manual_seed(3)
+    layers = [torch.nn.Conv2d(3, 4, 3), torch.nn.Conv2d(3, 4, 3)]
+    ours, theirs = ([copy.deepcopy(layer).to(memory_format=laid) for layer in layers] for _ in range(2))
+    images = torch.randn(2, 3, 8, 8, generator=draw).to(memory_format=laid)
+    for (used, idle), kind in ((ours, rmsprop.fused), (theirs, torch.optim.RMSprop)):
+        optimizer = kind([*used.parameters(), *idle.parameters()], lr=0.05, alpha=0.9)  # type: ignore[operator]
+        for _ in range(4):
+            optimizer.zero_grad()
+            used(images).square().mean().backward()
+            optimizer.step()
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine.weight, other.weight, rtol=0, atol=1e-6)
+    assert torch.equal(ours[1].weight, layers[1].weight) and not torch.equal(ours[0].weight, layers[0].weight)
+
+
+def test_a_state_is_loaded_into_an_optimizer_that_has_made_steps_too() -> None:
+    weight = torch.nn.Parameter(torch.ones(5))
+    optimizer = rmsprop.fused([weight], lr=0.1, alpha=0.9)
+    descended(optimizer, weight, 1)
+    saved, value = copy.deepcopy(optimizer.state_dict()), weight.detach().clone()
+    expected = descended(optimizer, weight, 2).clone()
+    with torch.no_grad():
+        weight.copy_(value)
+    optimizer.load_state_dict(saved)
+    assert torch.equal(descended(optimizer, weight, 2), expected)

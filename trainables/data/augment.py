@@ -23,6 +23,8 @@ from .constants import constant
 
 MIN_SIZE_PX = 8
 _UNIT = (0, 1, 1)
+STANDARD_RANGES = (*geometry.crop_ranges((0.08, 1.0)), _UNIT)
+"""What ``standard`` draws: its crop, and whether it is mirrored."""
 PIECE_VALUES = 128 * 3 * 32 * 32
 LARGE_PX = 128
 """From this side on, crops are made on a CPU image by image in whole grey levels (256 px: five times as quick)."""
@@ -120,7 +122,7 @@ def judged(images_BCHW: Tensor, norm: Norm) -> Tensor:
 def standard(images_BCHW: Tensor, draws: BatchRandom, norm: Norm, strength: Strength = DEFAULT_STRENGTH) -> Tensor:
     """Random resized crop (area 0.08 to 1, ratio 3/4 to 4/3) and mirroring half the time."""
     _check(images_BCHW, draws, norm)
-    *cropped, flip_B1 = draws.uniforms(*geometry.crop_ranges((0.08, 1.0)), _UNIT)
+    *cropped, flip_B1 = draws.uniforms(*STANDARD_RANGES)
     crop_B4, flip_B = geometry.crops(cropped, _size(images_BCHW)), flip_B1[:, 0] < 0.5
     if _in_levels(images_BCHW):
         return _standard_in_levels(norm, images_BCHW, crop_B4, flip_B)

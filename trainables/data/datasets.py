@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .. import settings
-from ..interfaces import ImageData, Split
+from ..interfaces import WINDOWS_PX, ImageData, Split
 from . import features, fingerprints, folders, moments, public_sets, superclasses
 from .decoding import decoder
 from .decoding.workers import MANY, Decoders, FileImages
@@ -47,6 +47,7 @@ _BY_DEFAULT: Mapping[str, settings.Plain] = {
     "normalization": "data",
     "fit": "crop",
     "skip_unreadable": False,
+    "whole_pictures": False,
 }
 """Values of a Spec under which it means what it meant before it had these fields, and under which they are left out."""
 _PUBLIC = ("mnist", "cifar10", "cifar20", "cifar100", "stl10")
@@ -144,6 +145,13 @@ class Spec:
         when={"name": _TREES},
     )
 
+    whole_pictures: bool = settings.setting(
+        False,
+        "DeepCluster and UAD cut their standard crops, and the linear probe its ten, out of the whole pictures at full"
+        " resolution, as the released code does, and not out of the kept squares; needs stream: always and 256 px, and"
+        " decodes each crop when it is wanted",
+        when={"name": ("imagenet",)},
+    )
     keep_decoded: bool = settings.setting(
         True,
         "keep the decoded pixels of streamed images in the temporary folder (TMPDIR), on at most half of its free space"
@@ -166,6 +174,11 @@ class Spec:
             errors.append(("image_size", f"image_size must be 0 for features, but is {self.image_size}."))
         if self.stream == "always" and not self.size_px and self.name == "folder":
             errors.append(("stream", "stream: always needs an image_size above 0, so that all images have one size."))
+        if self.whole_pictures and self.name == "imagenet":
+            if self.stream != "always":
+                errors.append(("stream", f"whole_pictures: true needs stream: always, but stream is {self.stream}."))
+            if self.size_px not in WINDOWS_PX:
+                errors.append(("image_size", f"whole_pictures: true needs image_size: 256, but it is {self.size_px}."))
         if self.classes and self.labels not in ("", layout.FOLDERS):
             errors.append(("classes", f"classes names class folders, which labels: {self.labels} does not look at."))
         if errors:
@@ -288,7 +301,8 @@ def _tree(spec: Spec, root: Path, one_part: bool) -> Raw:
         choices = reader.Choices(spec.labels, spec.classes, one_part, spec.size_px, how, spec.skip_unreadable)
         return reader.read(root, choices)
     find = folders.imagenet if spec.name == "imagenet" else folders.tiny_imagenet
-    decoders = Decoders(spec.size_px, how=decoder.How(is_bicubic=is_bicubic))
+    how = decoder.How(is_bicubic=is_bicubic)
+    decoders = Decoders(spec.size_px, how=how, is_whole=spec.whole_pictures and spec.name == "imagenet")
     raw = reader.in_files(find(root, spec.classes), decoders, root)
     return replace(raw, mean=public_sets.IMAGENET_MEAN, std=public_sets.IMAGENET_STD)
 

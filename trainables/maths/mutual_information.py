@@ -6,12 +6,15 @@ Axes: B images of a batch, P partners of an image (two positive, two negative), 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 NUM_POSITIVE = 2
+_LAST_RESORT = -0.5
+"""The key of an image as its own partner: below every key that is drawn, and above that of what may not be chosen."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,8 @@ def draw_triplets(linked_BB: Tensor, keys_BB: Tensor) -> Triplets:
         linked_BB: bool, the diagonal set.
         keys_BB: independent and uniform in [0, 1).
     """
-    itself_B = torch.arange(len(linked_BB), device=linked_BB.device)
-    others_BB = linked_BB & (itself_B[:, None] != itself_B)
-    positive_B = torch.where(others_BB.any(dim=1), keys_BB.masked_fill(~others_BB, -1).argmax(dim=1), itself_B)
-    return _triplets(positive_B, keys_BB.masked_fill(linked_BB, -1), linked_BB)
+    positive_keys_BB = torch.where(linked_BB, keys_BB, -1).fill_diagonal_(_LAST_RESORT)
+    return _triplets(positive_keys_BB.argmax(dim=1), torch.where(linked_BB, -1, keys_BB))
 
 
 def reference_triplets(linked_BB: Tensor) -> Triplets:
@@ -47,17 +48,18 @@ def reference_triplets(linked_BB: Tensor) -> Triplets:
     """
     itself_B = torch.arange(len(linked_BB), device=linked_BB.device)
     place_B = (linked_BB & (itself_B[:, None] != itself_B)).int().argmax(dim=1)
-    first_keys_BB = (len(linked_BB) - itself_B).expand_as(linked_BB).masked_fill(linked_BB, -1)
-    return _triplets(torch.where(place_B > itself_B, place_B - 1, place_B), first_keys_BB, linked_BB)
+    first_keys_BB = torch.where(linked_BB, -1, len(linked_BB) - itself_B)
+    return _triplets(torch.where(place_B > itself_B, place_B - 1, place_B), first_keys_BB)
 
 
-def _triplets(positive_B: Tensor, negative_keys_BB: Tensor, linked_BB: Tensor) -> Triplets:
-    first_B = negative_keys_BB.argmax(dim=1)
-    second_B = negative_keys_BB.scatter(1, first_B[:, None], -1).argmax(dim=1)
-    num_negative_B = (~linked_BB).sum(dim=1)
-    second_B = torch.where(num_negative_B >= 2, second_B, first_B)
-    itself_B = torch.arange(len(linked_BB), device=linked_BB.device)
-    return Triplets(torch.stack([itself_B, positive_B, first_B, second_B]), num_negative_B > 0)
+def _triplets(positive_B: Tensor, negative_keys_BB: Tensor) -> Triplets:
+    """negative_keys_BB: at least 0 among the unlinked images, -1 elsewhere."""
+    key_B2, negative_B2 = negative_keys_BB.topk(2, dim=1)
+    first_B, second_B = negative_B2.unbind(1)
+    has_first_B, has_second_B = (key_B2 >= 0).unbind(1)
+    itself_B = torch.arange(len(positive_B), device=positive_B.device)
+    partner_PB = torch.stack([itself_B, positive_B, first_B, torch.where(has_second_B, second_B, first_B)])
+    return Triplets(partner_PB, has_first_B)
 
 
 def jsd_loss(scores_PBHW: Tensor, usable_B: Tensor) -> Tensor:
@@ -67,6 +69,25 @@ def jsd_loss(scores_PBHW: Tensor, usable_B: Tensor) -> Tensor:
         scores_PBHW: the discriminator's T, in the order of ``Triplets.partner_PB``.
         usable_B: bool; the other images do not count.
     """
-    positive_B = functional.softplus(-scores_PBHW[:NUM_POSITIVE]).mean(dim=(0, 2, 3))
-    negative_B = functional.softplus(scores_PBHW[NUM_POSITIVE:]).mean(dim=(0, 2, 3))
-    return torch.where(usable_B, positive_B + negative_B, 0).sum() / usable_B.sum().clamp(min=1)
+    loss: Tensor = _JensenShannon.apply(scores_PBHW, usable_B)
+    return loss
+
+
+class _JensenShannon(torch.autograd.Function):
+    """See ``jsd_loss``; written with its gradient, as the losses of ``correlation`` are."""
+
+    @staticmethod
+    def forward(ctx: Any, scores_PBHW: Tensor, usable_B: Tensor) -> Tensor:
+        signed_PBHW = scores_PBHW.clone()
+        signed_PBHW[:NUM_POSITIVE].neg_()
+        counts_B = usable_B.to(scores_PBHW.dtype)
+        weight_B = counts_B / (counts_B.sum().clamp_(min=1) * (NUM_POSITIVE * scores_PBHW[0, 0].numel()))
+        ctx.save_for_backward(signed_PBHW, weight_B)
+        return functional.softplus(signed_PBHW).sum(dim=(0, 2, 3)) @ weight_B
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        signed_PBHW, weight_B = ctx.saved_tensors
+        slope_PBHW = signed_PBHW.sigmoid()
+        slope_PBHW[:NUM_POSITIVE].neg_()
+        return slope_PBHW.mul_((weight_B * gradient)[:, None, None]), None

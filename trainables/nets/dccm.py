@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from ..interfaces import DataShape, State
 
@@ -108,6 +109,17 @@ class ClusterModel(nn.Module):
         return outputs.predictions_BC
 
 
+class GlobalMean(nn.Module):
+    """The mean over height and width, whose gradient lies in memory as the maps do.
+
+    That of ``AdaptiveAvgPool2d(1)`` does not, and the layers before it would go through maps channel by channel.
+    """
+
+    def forward(self, maps_BCHW: Tensor) -> Tensor:
+        """(B, C, 1, 1)."""
+        return functional.avg_pool2d(maps_BCHW, list(maps_BCHW.shape[2:]))
+
+
 class Discriminator(nn.Module):
     """Three 1 x 1 convolutions without biases over a shallow map with a deep vector at every place.
 
@@ -130,13 +142,19 @@ class Discriminator(nn.Module):
 
     def forward(self, deep_BC: Tensor, shallow_BFHW: Tensor, partner_PB: Tensor) -> Tensor:
         """(P, B, H, W): the score of each image's deep vector with the shallow map of each of its partners."""
-        maps_BEHW, vector_BE11 = self.on_shallow(shallow_BFHW), self.on_deep(deep_BC)[:, :, None, None]
-        # In place, and rows selected rather than indexed, whose backward adds element by element: these maps are the
-        # largest tensors of a step.
-        vector_QE11 = vector_BE11.repeat(len(partner_PB), 1, 1, 1)
-        hidden_QEHW = maps_BEHW.index_select(0, partner_PB.flatten()).add_(vector_QE11).relu_()
-        scores_Q1HW = self.third(self.second(hidden_QEHW).relu_())
-        return scores_Q1HW.view(*partner_PB.shape, *shallow_BFHW.shape[2:])  # type: ignore[no-any-return]
+        # Matrix products over places as rows: what follows reads the maps, the largest tensors of a step, in the order
+        # in which they lie, and a convolution onto one channel is many times slower than such a product.
+        places_BXE = self._linear(self.on_shallow, shallow_BFHW.permute(0, 2, 3, 1).flatten(1, 2))
+        vector_Q1E = self.on_deep(deep_BC).repeat(len(partner_PB), 1)[:, None]
+        # In place, and rows selected rather than indexed, whose backward adds element by element.
+        hidden_QXE = places_BXE.index_select(0, partner_PB.flatten()).add_(vector_Q1E).relu_()
+        scores_QX1 = self._linear(self.third, self._linear(self.second, hidden_QXE).relu_())
+        return scores_QX1.view(*partner_PB.shape, *shallow_BFHW.shape[2:])
+
+    @staticmethod
+    def _linear(layer: nn.Conv2d, rows_XC: Tensor) -> Tensor:
+        """A 1 x 1 convolution without bias, of places whose channels lie last."""
+        return functional.linear(rows_XC, layer.weight.flatten(1))
 
 
 class Scored(nn.Module):
@@ -182,7 +200,7 @@ def layers(name: str, in_channels: int, image_size_px: int, *, has_statistics: b
         *convolution(width, 2 * width),
         nn.MaxPool2d(2),
         *convolution(2 * width, 4 * width),
-        nn.AdaptiveAvgPool2d(1),
+        GlobalMean(),
         nn.Flatten(),
         _truncated_identity(4 * width, FEATURE_WIDTH),
         nn.BatchNorm1d(FEATURE_WIDTH, track_running_stats=has_statistics),

@@ -374,7 +374,9 @@ def _step(setup: _Setup, images: Sequence[Tensor], targets: _Targets, triplets: 
 
 def _outputs_of_batch(setup: _Setup, images_BCHW: Tensor) -> dccm.Outputs:
     """The network's outputs for the global batch."""
-    return dccm.Outputs(*(setup.runtime.gather(part) for part in setup.trained(images_BCHW)))
+    # The first convolution wants them so forwards and backwards.
+    lying_BCHW = images_BCHW.contiguous(memory_format=torch.channels_last)
+    return dccm.Outputs(*(setup.runtime.gather(part) for part in setup.trained(lying_BCHW)))
 
 
 def _terms(config: Config, predictions_BC: Tensor, targets: _Targets) -> tuple[Tensor, Tensor, Tensor]:

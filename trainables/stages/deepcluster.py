@@ -29,6 +29,7 @@ METRICS = deepcluster.METRICS
 CRITERION = ("assignment_nmi", "max")
 
 TRAINS_ON_LABELS = False
+WHOLE_PICTURES = True
 WEIGHTS = ("backbone", "clustering")
 ARRAYS = ("pseudo_labels", "distances", "weights", "probabilities_train", "probabilities_eval")
 FACTS = ("network", "sobel", "fusion")

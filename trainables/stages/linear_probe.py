@@ -5,7 +5,8 @@ AlexNet). Source: Zhang et al. 2016 and DeepCluster's linear evaluation: SGD wit
 lr / sqrt(1 + lr * weight_decay * steps), ten crops at the end; UAD's table captions.
 SwAV's linear evaluation is ``schedule: cosine`` with a rate of 0.3, a decay of 1e-6 and 100 epochs, layer "output".
 Differs: the last epoch is reported, where DeepCluster's code reports the epoch that suits the evaluation labels best;
-crops of 7/8 of the side are enlarged to the images' size; other networks than AlexNet are pooled to about as much.
+crops of 7/8 of the side are enlarged to the images' size; ten crops are of the middle square unless
+``dataset.whole_pictures`` is true; other networks than AlexNet are pooled to about as much.
 
 Axes: B batch, C channels, H height, W width, Y classes.
 """
@@ -40,6 +41,7 @@ METRICS = (
 CRITERION = None  # It looks at labels.
 
 TRAINS_ON_LABELS = True
+WHOLE_PICTURES = True
 WEIGHTS = ("heads",)
 ARRAYS: tuple[str, ...] = ()
 FACTS = ("layers",)

@@ -45,6 +45,7 @@ METRICS = (*deepcluster.METRICS, "weight_mean", "weight_std", "high_level_share"
 CRITERION = ("assignment_nmi", "max")
 
 TRAINS_ON_LABELS = False
+WHOLE_PICTURES = True
 WEIGHTS = ("backbone", "clustering")
 ARRAYS = ("pseudo_labels", "distances", "weights", "probabilities_train", "probabilities_eval")
 FACTS = ("network", "sobel", "fusion")

@@ -7,8 +7,9 @@ clustered, and weights each image's loss by how near it is to its centroid.
 Source: Caron et al. 2018 (DeepCluster) sections 3 and 4.1; UAD Eq. 7-15 and Alg. 1.
 Differs from DeepCluster's code: the top layer's outputs keep the clusters' numbers where some are empty; k-means starts
 from greedy k-means++ points; directions of the PCA without spread become zero; the features' order and all draws come
-from the seed; of a large picture the middle square is kept at 256 px, and all crops are cut out of that, where the code
-cuts random crops out of the whole picture at full resolution, and ten crops out of the whole rectangle.
+from the seed; of a large picture the middle square is kept at 256 px, and all crops are cut out of that unless
+``dataset.whole_pictures`` is true, where the code cuts random crops out of the whole picture at full resolution, and
+ten crops out of the whole rectangle (docs/methods.md has the size of the difference).
 
 Axes: N images, B batch, C clusters, D feature width, E width of a clustered point.
 """
@@ -27,7 +28,7 @@ from ..data.batch_random import BatchRandom
 from ..interfaces import Clustering, DataShape, Epoch, ImageData, NetworkSize, Result, Runtime, State, Whitening
 from ..maths import cluster_sampling, metrics, uncertainty
 from ..nets import alexnet, backbones, feature_maps, sizes
-from . import clustering, deepcluster_model, loop
+from . import clustering, deepcluster_model, loop, whole_pictures
 from .deepcluster_classifier import Classifier, Learner
 from .deepcluster_features import Extractor, Fusion
 from .deepcluster_settings import DeepClusterConfig
@@ -256,8 +257,9 @@ def _epoch(learner: Learner, clustered: _Round, weighting: Weighting | None, epo
     drawn = _drawn(config, clustered, runtime, epoch)
     trained.train()
     loss_sum, steps = torch.zeros((), device=runtime.device), 0
-    order = runtime.batches(len(drawn), config.batch_size, epoch, drop_last=False)
-    for batch in batches.announced(data.train, drawn, order):
+    order, kept = runtime.batches(len(drawn), config.batch_size, epoch, drop_last=False), data.train.images_NCHW
+    is_whole = whole_pictures.are_whole(kept) and config.augmentation == "standard"
+    for batch in order if is_whole else batches.announced(data.train, drawn, order):
         rows_B = drawn[batch.rows_B]
         weights_B = clustered.weights_N[rows_B]
         if form == "normalized":
@@ -265,7 +267,10 @@ def _epoch(learner: Learner, clustered: _Round, weighting: Weighting | None, epo
             weights_B = weights_B / runtime.gather(weights_B).mean().clamp(min=SMALLEST_MEAN_WEIGHT)
         draws = BatchRandom(views, batch.total, batch.start, len(rows_B))
         alexnet.feed_dropout(trained, BatchRandom(dropped, batch.total, batch.start, len(rows_B)))
-        images = augment.AUGMENTATIONS[config.augmentation](data.train.images_NCHW[rows_B], draws, norm, strength)
+        if is_whole and whole_pictures.are_whole(kept):
+            images = whole_pictures.standard(kept, rows_B, draws, norm)
+        else:
+            images = augment.AUGMENTATIONS[config.augmentation](kept[rows_B], draws, norm, strength)
         terms_B = uncertainty.cross_entropies(trained(images), clustered.labels_N[rows_B], weights_B, form)
         # Ranks hold equal shares of the batch, so the mean of their gradients is that of the global mean.
         loop.step(terms_B.mean(), learner.optimizer, top_optimizer)

@@ -18,7 +18,7 @@ from ..data import augment, batches, geometry
 from ..data.batch_random import BatchRandom
 from ..interfaces import DataShape, Epoch, ImageData, Result, Runtime, Split
 from ..nets import alexnet, backbones, feature_maps
-from . import loop
+from . import loop, whole_pictures
 
 CROP_SHARE = 7 / 8
 """Side of a crop as a share of the kept image's: 224 of 256 px. Crops of smaller images are enlarged to their size."""
@@ -247,18 +247,33 @@ def accuracies(probe: Probe, heads: nn.Module, batch_size: int, *, ten_crops: bo
     rows_N, labels_N = labeled_rows(data.eval).to(device), data.eval.labels_N.to(device)
     right_L = torch.zeros(len(probe.layers), device=device)
     heads.eval()
-    batches.announce(data.eval, rows_N)
+    if not (ten_crops and whole_pictures.are_whole(data.eval.images_NCHW)):
+        batches.announce(data.eval, rows_N)
     for rows_B in rows_N.split(batch_size):
-        kept_BCHW, share_LBY = data.eval.images_NCHW[rows_B].to(device), torch.zeros((), device=device)
-        for crop_4, mirrored in _ten_crops(data.eval.images_NCHW.shape[-1]) if ten_crops else [(None, False)]:
-            crops_B4 = flip_B = None
-            if crop_4 is not None:
-                crops_B4 = torch.tensor(crop_4, device=device).expand(len(rows_B), 4)
-                flip_B = torch.full((len(rows_B),), mirrored, device=device)
-            share_LBY = share_LBY + heads(probe.maps(probe.images(kept_BCHW, crops_B4, flip_B))).softmax(2)
+        share_LBY = torch.zeros((), device=device)
+        for images_BCHW in _judged(probe, rows_B, ten_crops):
+            share_LBY = share_LBY + heads(probe.maps(images_BCHW)).softmax(2)
         right_L += (share_LBY.argmax(2) == labels_N[rows_B]).sum(1)
     shares = (right_L / len(rows_N)).tolist()
     return {f"{layer}_acc": share for layer, share in zip(probe.layers, shares, strict=True)}
+
+
+def _judged(probe: Probe, rows_B: Tensor, ten_crops: bool) -> Iterator[Tensor]:
+    """The views by which evaluation images are judged: the ten crops one after another, or the images themselves."""
+    kept, device = probe.data.eval.images_NCHW, probe.runtime.device
+    if ten_crops and whole_pictures.are_whole(kept):
+        norm = augment.Norm(probe.data.mean, probe.data.std)
+        for mirrored in (False, True):
+            for place in _PLACES:
+                yield whole_pictures.window(kept, rows_B, place, mirrored, norm)
+        return
+    kept_BCHW = kept[rows_B].to(device)
+    if not ten_crops:
+        yield probe.images(kept_BCHW, None, None)
+        return
+    for crop_4, mirrored in _ten_crops(kept.shape[-1]):
+        crops_B4 = torch.tensor(crop_4, device=device).expand(len(rows_B), 4)
+        yield probe.images(kept_BCHW, crops_B4, torch.full((len(rows_B),), mirrored, device=device))
 
 
 def known_layers(probed: Result, shape: DataShape, wanted: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -277,9 +292,12 @@ def _random_crops(draws: BatchRandom, size_px: int) -> Tensor:
     return torch.cat([corner_B2, torch.full_like(corner_B2, side)], dim=1)
 
 
+_PLACES = ((0.0, 0.0), (0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.5, 0.5))
+"""Where in its room a crop lies, down and across: the four corners and the middle."""
+
+
 def _ten_crops(size_px: int) -> list[tuple[tuple[int, int, int, int], bool]]:
     """The four corners and the middle, each also mirrored: (top, left, height, width) and whether mirrored."""
     side = _crop_px(size_px)
-    end, middle = size_px - side, (size_px - side) // 2
-    corners = [(0, 0), (0, end), (end, 0), (end, end), (middle, middle)]
+    corners = [(int(down * (size_px - side)), int(across * (size_px - side))) for down, across in _PLACES]
     return [((top, left, side, side), mirrored) for mirrored in (False, True) for top, left in corners]

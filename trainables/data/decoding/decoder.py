@@ -4,10 +4,10 @@ As a program this file is run by its path, so that it starts in a moment: it imp
 
     python -I decoder.py RING_FD SIZE_PX FIT AS_SHOWN IS_BICUBIC [KEPT_FD FIRST_BYTE]
 
-reads jobs from stdin, [[slot, path, place], ...] as one line of JSON each, writes the pixels of each file into its slot
-of the ring, and answers a job with one line on stdout: a JSON list of its errors, [[path, sentence], ...]. It ends with
-its stdin, and so with its owner, however that ends. Pixels with a place also go to the file of kept images (see
-``cache``).
+reads jobs from stdin, [[slot, name, place], ...] as one line of JSON each, writes the pixels of each file, or of a part
+of it (see ``part_name``), into its slot of the ring, and answers a job with one line on stdout: a JSON list of its
+errors, [[name, sentence], ...]. It ends with its stdin, and so with its owner, however that ends. Pixels with a place
+also go to the file of kept images (see ``cache``).
 
 Source: resizing the shorter side and keeping the middle, as ImageNet's recipes do (He et al. 2016, section 3.4).
 Differs: a JPEG whose shorter side is at least twice the size wanted is reduced by a power of two inside its decoder.
@@ -15,12 +15,14 @@ Axes: H height, W width.
 """
 
 import json
+import math
 import mmap
 import os
 import signal
 import struct
 import sys
 import zlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,6 +57,9 @@ class How(NamedTuple):
 
 
 AS_PUBLISHED = How()
+_END_OF_PATH = "\0"
+_WINDOW = 4
+_WIDEST = 4 / 3
 
 
 def decoded(path: str, size_px: int, how: How = AS_PUBLISHED) -> Image.Image:
@@ -139,6 +144,59 @@ def _padded(image: Image.Image, size_px: int, kernel: Image.Resampling) -> Image
 _FITS = {"crop": _middle_square, "stretch": _stretched, "pad": _padded}
 
 
+def part_name(path: str, numbers: Sequence[float]) -> str:
+    """The name of a part of a picture, for ``part``. numbers: 22 of a random crop, or 4 of a window.
+
+    A random crop has ten areas (shares of the picture's), ten logarithms of width / height, and where in its room the
+    crop lies, down and across, in [0, 1): the first area and ratio that fit are taken, else the largest crop in the
+    middle. A window has the side in pixels to which the picture's shorter side is resized, whether the picture is
+    mirrored then, and where in its room the window lies, down and across, in [0, 1].
+    """
+    return f"{path}{_END_OF_PATH}{json.dumps(list(numbers))}"
+
+
+def part(name: str, size_px: int, how: How = AS_PUBLISHED) -> Image.Image:
+    """A square of ``size_px`` out of the whole picture at its full resolution, as torchvision cuts Pillow images.
+
+    Args:
+        name: from ``part_name``; a path alone means ``decoded``.
+
+    Raises:
+        Unreadable: as ``decoded``.
+
+    Source: torchvision RandomResizedCrop; Resize and TenCrop.
+    """
+    path, has_part, numbers = name.partition(_END_OF_PATH)
+    if not has_part:
+        return decoded(path, size_px, how)
+    picture, values = decoded(path, 0, how), json.loads(numbers)
+    kernel = Image.Resampling.BICUBIC if how.is_bicubic else Image.Resampling.BILINEAR
+    if len(values) > _WINDOW:
+        # Cut out first: the kernel must not see what lies around the crop.
+        return picture.crop(_crop_box(*picture.size, values)).resize((size_px, size_px), kernel)
+    side, is_mirrored, down, across = values
+    short = min(picture.size)
+    width, height = (int(side) if length == short else int(side * length / short) for length in picture.size)
+    left, top = round(across * (width - size_px)), round(down * (height - size_px))
+    resized = picture.resize((width, height), kernel)
+    shown = ImageOps.mirror(resized) if is_mirrored else resized
+    return shown.crop((left, top, left + size_px, top + size_px))
+
+
+def _crop_box(width: int, height: int, values: Sequence[float]) -> tuple[int, int, int, int]:
+    *shapes, down, across = values
+    for share, log_ratio in zip(shapes[: len(shapes) // 2], shapes[len(shapes) // 2 :], strict=True):
+        area, ratio = share * width * height, math.exp(log_ratio)
+        wide, high = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < wide <= width and 0 < high <= height:
+            left = min(int(across * (width - wide + 1)), width - wide)
+            top = min(int(down * (height - high + 1)), height - high)
+            return left, top, left + wide, top + high
+    wide, high = min(width, round(height * _WIDEST)), min(height, round(width * _WIDEST))
+    left, top = (width - wide) // 2, (height - high) // 2
+    return left, top, left + wide, top + high
+
+
 def main(ring_fd: int, size_px: int, how: How, kept_fd: int = -1, first_byte: int = 0) -> None:
     """Serve decoding jobs until stdin ends.
 
@@ -154,11 +212,11 @@ def main(ring_fd: int, size_px: int, how: How, kept_fd: int = -1, first_byte: in
     ring_SHWC = np.frombuffer(mmap.mmap(ring_fd, 0), dtype=np.uint8).reshape(-1, size_px, size_px, 3)
     for line in sys.stdin.buffer:
         errors = []
-        for slot, path, place in json.loads(line):
+        for slot, name, place in json.loads(line):
             try:
-                ring_SHWC[slot] = np.asarray(decoded(path, size_px, how))
+                ring_SHWC[slot] = np.asarray(part(name, size_px, how))
             except Unreadable as error:
-                errors.append([path, str(error)])
+                errors.append([name, str(error)])
                 continue
             if kept_fd >= 0 and place >= 0 and not _keep(kept_fd, first_byte, place, ring_SHWC[slot]):
                 kept_fd = -1

@@ -76,6 +76,17 @@ class FileImages:
             images_BCHW = self.decoders.take([self.paths[row] for row in rows.tolist()])
         return images_BCHW.to(self.device)
 
+    def parts(self, rows: Tensor, numbers_BX: Tensor, size_px: int) -> Tensor:
+        """Parts of the whole pictures, decoded when they are asked for: uint8 (B, 3, size_px, size_px).
+
+        Args:
+            rows: int64 (B,).
+            numbers_BX: what of each picture (see ``decoder.part_name``).
+        """
+        numbered = zip(rows.tolist(), numbers_BX.tolist(), strict=True)
+        names = [decoder.part_name(self.paths[row], numbers) for row, numbers in numbered]
+        return self.decoders.of_parts(size_px).take(names).to(self.device)
+
     def announce(self, rows: Tensor) -> None:
         """Decode these rows next, in this order, as far as there is room; an earlier announcement is forgotten.
 
@@ -111,11 +122,14 @@ class Decoders:
         size_px: side of the decoded images; 0 where images keep their sizes, and then nothing can be decoded here.
         num_workers: 0 takes as many as torch has threads at the first request, which is what a trial's CPUs are.
         how: they become squares and RGB.
+        is_whole: whether who can shall take parts of the whole pictures instead (see ``training.whole_pictures``).
     """
 
-    def __init__(self, size_px: int, num_workers: int = 0, *, how: How = AS_PUBLISHED) -> None:
+    def __init__(self, size_px: int, num_workers: int = 0, *, how: How = AS_PUBLISHED, is_whole: bool = False) -> None:
         self.size_px = size_px
         self.how = how
+        self.is_whole = is_whole
+        self._of_parts: Decoders | None = None
         self.num_workers = num_workers
         self._kept: Kept | None = None
         self._work: _Work | None = None
@@ -132,6 +146,12 @@ class Decoders:
         self._kept = cache.opened(paths, self.size_px, how)
         if self._kept is not None:
             weakref.finalize(self, self._kept.close)
+
+    def of_parts(self, size_px: int) -> "Decoders":
+        """Those of the parts of the same pictures, with workers of their own."""
+        if self._of_parts is None or self._of_parts.size_px != size_px:
+            self._of_parts = Decoders(size_px, self.num_workers, how=self.how)
+        return self._of_parts
 
     @property
     def num_slots(self) -> int:
