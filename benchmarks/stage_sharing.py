@@ -2,8 +2,8 @@
 
 Run: python -m benchmarks.stage_sharing          (from the repository's root; about five minutes on two cores)
 
-Six settings of SPC's refinement with two seeds each, on digits, a third of the epochs of search_spaces/spc.yaml. Both
-sides run the same command with the same warm processes, from an empty storage:
+Six settings of SPC's refinement with two seeds each, on digits, a third of the epochs of search_spaces/ladder.yaml.
+Both sides run the same command with the same warm processes, from an empty storage:
 
     ours       SimCLR, neighbors and SCAN are computed once per seed, then twelve refinements
     baseline   every setting also has its own learning rate of SimCLR, different in the seventh digit: the same work

@@ -65,7 +65,7 @@ TINY: Mapping[str, settings.Plain] = {
     "inner_repeats": 1,
     "augment_passes": 1,
     "epochs": 1,
-    "optimizer.lr": 2e-5,
+    "optimizer.lr": 1e-5,
 }
 
 EVALUATION_BATCH = 1000
