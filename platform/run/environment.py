@@ -156,8 +156,11 @@ def refuse_dead_address(address: str) -> None:
     way_out = "start Ray there (ray start --head), correct --address or RAY_ADDRESS, or leave it out to start a cluster"
     try:
         with socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE_S) as wire:
-            wire.sendall(_GREETING)
-            frame = wire.recv(9, socket.MSG_WAITALL)
+            try:
+                wire.sendall(_GREETING)
+                frame = wire.recv(9, socket.MSG_WAITALL)
+            except ConnectionError:  # closed before it was read: not what Ray does
+                frame = b""
     except OSError as error:
         what = error.strerror or str(error)
         raise Unusable(f"--address {address}: no Ray cluster answers there ({what}); {way_out}") from error

@@ -26,7 +26,14 @@ import numpy as np
 import ray
 import torch
 from numpy.typing import NDArray
-from ray.exceptions import ActorUnschedulableError, GetTimeoutError, ObjectLostError, RayActorError, RayTaskError
+from ray.exceptions import (
+    ActorUnavailableError,
+    ActorUnschedulableError,
+    GetTimeoutError,
+    ObjectLostError,
+    RayActorError,
+    RayTaskError,
+)
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ..interfaces import Clustering, Metric, Whitening
@@ -43,6 +50,7 @@ INLINE_BYTES = 100_000
 _HASHED_AT_ONCE = 2**20
 ATTEMPTS = 3
 RESTART_LIMIT_S = 30.0
+_BETWEEN_PINGS_S = 0.2
 CALLS_AT_ONCE = 32
 
 FOLLOW_EVERY_S = 10.0
@@ -285,12 +293,20 @@ class SharedSearch:
         return self._actors[name]
 
     def _await_restart(self, name: str) -> None:
-        try:
-            if name in self._actors:
-                ray.get(self._actors[name].ping.remote(), timeout=RESTART_LIMIT_S)
-        except (*_GONE, GetTimeoutError):
-            # Beyond restarting: the next attempt finds or opens another one under the name.
-            self._actors.pop(name, None)
+        """Return when the actor answers again, or is known to be beyond restarting: then the next attempt finds or
+        opens another one under the name."""
+        until = time.monotonic() + RESTART_LIMIT_S
+        while name in self._actors:
+            try:
+                ray.get(self._actors[name].ping.remote(), timeout=max(0.0, until - time.monotonic()))
+                return
+            except ActorUnavailableError:
+                # Its process has gone, and the next one is not there yet.
+                if time.monotonic() > until:
+                    self._actors.pop(name, None)
+                time.sleep(_BETWEEN_PINGS_S)
+            except (*_GONE, GetTimeoutError):
+                self._actors.pop(name, None)
 
 
 def _found(name: str) -> Any:
