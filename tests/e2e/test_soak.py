@@ -45,9 +45,10 @@ def look(pid: int, storage: Path, scratch: Path) -> Look | None:
         descriptors, threads = (len(os.listdir(f"/proc/{pid}/{name}")) for name in ("fd", "task"))
     except (OSError, StopIteration):
         return None
-    files = [storage / "ledger.db", storage / "ledger.db-wal"]
-    size = sum(path.stat().st_size for path in files if path.exists())
-    return Look(len(ends(storage)), memory, descriptors, threads, sum(1 for _ in scratch.rglob("*")), size)
+    ledger = [storage / "ledger.db", storage / "ledger.db-wal"]
+    size = sum(path.stat().st_size for path in ledger if path.exists())
+    temporary = sum(len(folders) + len(files) for _, folders, files in os.walk(scratch))  # whatever goes meanwhile
+    return Look(len(ends(storage)), memory, descriptors, threads, temporary, size)
 
 
 @pytest.fixture(scope="module")
