@@ -54,9 +54,9 @@ def peer_python() -> Path:
     return python
 
 
-def ours(name: str, data: ImageData, args: argparse.Namespace) -> tuple[float, list[int]]:
+def ours(name: str, data: ImageData, args: argparse.Namespace, seed: int) -> tuple[float, list[int]]:
     started = time.perf_counter()
-    runtime = local(seed=args.seed, threads=args.threads)
+    runtime = local(seed=seed, threads=args.threads)
     coded = finished(autoencoder, {"epochs": args.epochs}, data, {}, runtime)
     settings = {
         "epochs": args.clustering_epochs, "optimizer.name": "adam", "optimizer.lr": 1e-4, "tolerance": 0.0,
@@ -76,12 +76,12 @@ def finished(stage: Any, settings: dict[str, Any], data: ImageData, inputs: dict
             return result
 
 
-def theirs(name: str, data: ImageData, args: argparse.Namespace) -> tuple[float, list[int]]:
+def theirs(name: str, data: ImageData, args: argparse.Namespace, seed: int) -> tuple[float, list[int]]:
     values_ND = data.train.images_NCHW[:].flatten(1).float().numpy() / 255
     with tempfile.NamedTemporaryFile(suffix=".npz") as file:
         np.savez(file, values=values_ND)
         file.flush()
-        numbers = map(str, (args.epochs, args.clustering_epochs, args.threads, args.seed))
+        numbers = map(str, (args.epochs, args.clustering_epochs, args.threads, seed))
         script = str(Path(__file__).with_name("_peer_process.py"))
         command = [str(peer_python()), script, name, file.name, *numbers]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
@@ -99,7 +99,7 @@ def measured(name: str, data: ImageData, args: argparse.Namespace) -> dict[str, 
     acc: dict[str, list[float]] = {"ours": [], "ClustPy": []}
     for seed in range(args.repeats):
         for who, run in (("ours", ours), ("ClustPy", theirs)):
-            took_s, clusters = run(name, data, argparse.Namespace(**{**vars(args), "seed": seed}))
+            took_s, clusters = run(name, data, args, seed)
             seconds[who].append(took_s)
             acc[who].append(round(accuracy(clusters, data), 4))
     return {who: {"s": round(statistics.median(seconds[who]), 1), "acc": acc[who]} for who in seconds}

@@ -29,7 +29,7 @@ from trainables.maths.assignments import top_two
 from trainables.seeds import label as seed_label
 from trainables.store.artifacts import Store
 
-from .console import leave
+from .console import OK, WRONG, leave
 from .ledger.ledger import Ledger, place_of
 from .ledger.outcomes import closing_stages
 from .ledger.rows import DONE, Trial
@@ -41,7 +41,6 @@ from .reports.assignments.table import Assignments
 from .reports.assignments.thumbnails import Pixels
 from .study.errors import StudyErrors, did_you_mean
 
-OK, WRONG = 0, 2
 FOLDER = "assigned"
 """Below the storage: the answers of this command, by model and folder of images."""
 _RUN = re.compile(r"[0-9a-f]{32}")

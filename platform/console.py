@@ -17,8 +17,8 @@ from typing import NoReturn
 
 from .study.errors import printable, redacted
 
-UNEXPECTED = 1
-NOTHING_STARTED = 2
+OK, UNEXPECTED, WRONG = 0, 1, 2
+"""WRONG: the command or a file is, and nothing was started."""
 INTERRUPTED = 130
 READER_GONE = 141
 """As a shell shows SIGPIPE."""
@@ -88,7 +88,7 @@ def while_loading(kind: type[BaseException], error: BaseException, _: TracebackT
     """Exit from a command whose libraries could not be loaded: ``sys.excepthook`` until its main runs in ``leave``."""
     if isinstance(error, Exception):
         print(in_words(error), file=sys.stderr, flush=True)
-    os._exit(NOTHING_STARTED if isinstance(error, Exception) else INTERRUPTED)
+    os._exit(WRONG if isinstance(error, Exception) else INTERRUPTED)
 
 
 def in_words(error: Exception) -> str:

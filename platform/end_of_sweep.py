@@ -19,7 +19,7 @@ from trainables.store import leases
 from trainables.store.artifacts import Store
 from trainables.vector_search import service
 
-from .console import in_words
+from .console import OK, WRONG, in_words
 from .ledger import databases
 from .ledger.launches import StudyChanged, StudyHeld
 from .ledger.ledger import Ledger, place_of
@@ -44,7 +44,7 @@ from .tracking import mlflow_model, optuna_export
 from .tracking.mlflow import Tracker
 from .tracking.sync import TARGET
 
-OK, SOME_FAILED, WRONG = 0, 1, 2
+SOME_FAILED = 1
 _CLOSING_S = 60.0
 """Time the tracker gets at the end; what it cannot send by then is sent by the next run of the same command."""
 _HURRIED_S = 10.0

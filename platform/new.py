@@ -14,12 +14,11 @@ import torch
 
 from trainables.data.loaded import DataError
 
-from .console import leave
+from .console import OK, WRONG, leave
 from .study.errors import StudyErrors
 from .study.starting_page import page, recipe
 from .study.starting_page.survey import Survey, surveyed
 
-OK, WRONG = 0, 2
 PAGES = Path("search_spaces")
 
 

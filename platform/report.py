@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from trainables.settings import Plain
 
-from .console import leave
+from .console import OK, WRONG, leave
 from .ledger.ledger import Ledger, place_of
 from .ledger.schema import LedgerError
 from .ledger.storage import Storage, named
@@ -21,8 +21,6 @@ from .study.yaml_reader import read
 
 if TYPE_CHECKING:
     from .reports.summary import Summary
-
-OK, WRONG = 0, 2
 
 
 class Unknown(Exception):

@@ -15,10 +15,9 @@ from trainables import pipeline, registry, settings
 from trainables.interfaces import Stage
 from trainables.settings import Plain, Rule
 
-from .console import leave
+from .console import OK, WRONG, leave
 from .study.errors import did_you_mean
 
-OK, WRONG = 0, 2
 _INTRODUCTION = """\
 # Settings
 

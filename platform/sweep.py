@@ -21,7 +21,7 @@ from trainables.interfaces import ImageData
 from trainables.registry import BrokenStage
 from trainables.settings import Plain
 
-from .console import in_words, leave
+from .console import OK, WRONG, in_words, leave
 from .ledger.storage import Storage, named
 from .study import checkpoints, memory, placement
 from .study.data_limits import data_errors, probe_data_errors
@@ -30,7 +30,6 @@ from .study.plan import rows
 from .study.smoke import smoke_study
 from .study.study import Study, configs, load_study
 
-OK, WRONG = 0, 2
 SMOKE_FOLDER = "smoke"
 """Below the storage; holds everything of the studies that ran under ``--smoke``."""
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from .console import leave
+from .console import OK, WRONG, leave
 from .ledger.storage import named
 
 HOST = "127.0.0.1"
 DATABASE = "mlflow.db"
-OK, FAILED, WRONG = 0, 1, 2
+FAILED = 1
 
 _PATIENCE_S = 90.0
 _FAREWELL_S = 10.0

@@ -67,8 +67,7 @@ def _unread_pictures(study: Study) -> list[StudyError]:
     """Whole pictures that are kept, and of which no stage of the study takes its crops."""
     if not study.dataset.get("whole_pictures"):
         return []
-    used = {name for part in study.parts for name in (*pipeline.stage_names(part.method), *part.probes)}
-    used |= {part.pretext for part in study.parts if part.pretext}
+    used = {pipeline.name_of(stage) for part in study.parts for stage in part.stages.values()}
     able = sorted(filter(registry.cuts_whole_pictures, registry.names()))
     if used & set(able):
         return []

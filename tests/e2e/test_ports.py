@@ -4,11 +4,12 @@
 newer Ray opens is judged too.
 """
 
+import http.client
 import os
 import stat
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,9 +79,7 @@ def over_http(port: Port) -> tuple[int, str]:
             return answer.status, answer.read().decode(errors="replace")
     except urllib.error.HTTPError as error:
         return error.code, ""
-    except (OSError, ValueError, urllib.error.URLError):
-        return 0, ""
-    except Exception:  # what it sent is no HTTP
+    except (OSError, http.client.HTTPException):
         return 0, ""
 
 
@@ -97,29 +96,45 @@ def over_grpc(port: Port) -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class Left:
+    """A finished sweep. answers: of each of its ports while it ran, over HTTP and over gRPC. said: all its output."""
+
+    sweep: Sweep
+    home: Path
+    answers: dict[Port, tuple[tuple[int, str], dict[str, str]]]
+    said: str
+
+    @property
+    def token_file(self) -> Path:
+        return self.home / ".ray" / "auth_token"
+
+    @property
+    def secrets(self) -> list[str]:
+        return [self.token_file.read_text().strip(), *SECRETS.values()]
+
+
 @pytest.fixture(scope="module")
-def left(kept_sweep: Callable[[], Sweep], tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sweep, Path]]:
-    """A sweep that ran with secrets in its environment, asked at all its ports while it ran; and its TMPDIR."""
-    sweep, scratch = kept_sweep(), tmp_path_factory.mktemp("t")
-    home = tmp_path_factory.mktemp("home")
-    sweep.environment |= {**SECRETS, "HOME": str(home), "TMPDIR": str(scratch)}
+def left(kept_sweep: Callable[[], Sweep], tmp_path_factory: pytest.TempPathFactory) -> Left:
+    """A sweep that ran with secrets in its environment, and was asked at all its ports."""
+    sweep, home = kept_sweep(), tmp_path_factory.mktemp("home")
+    sweep.environment |= {**SECRETS, "HOME": str(home), "TMPDIR": str(tmp_path_factory.mktemp("t"))}
     process = sweep.start()
     sweep.wait_until(lambda: bool(sweep.trials("RUNNING")) or bool(sweep.trials()), process)
     answers = {port: (over_http(port), over_grpc(port)) for port in ports(process.pid)}
     out, error = process.communicate(timeout=240)
     assert process.returncode == 0, error
-    sweep.answers, sweep.said = answers, out + error  # type: ignore[attr-defined]
-    yield sweep, home
+    return Left(sweep, home, answers, out + error)
 
 
-def test_a_sweep_listens_at_the_ports_that_ray_needs(left: tuple[Sweep, Path]) -> None:
-    commands = " ".join(port.process for port in left[0].answers)  # type: ignore[attr-defined]
+def test_a_sweep_listens_at_the_ports_that_ray_needs(left: Left) -> None:
+    commands = " ".join(port.process for port in left.answers)
     for part in ("driver", "gcs_server", "raylet", "ray::"):
         assert part in commands
 
 
-def test_no_port_does_anything_without_the_token(left: tuple[Sweep, Path]) -> None:
-    for port, ((status, text), calls) in left[0].answers.items():  # type: ignore[attr-defined]
+def test_no_port_does_anything_without_the_token(left: Left) -> None:
+    for port, ((status, text), calls) in left.answers.items():
         if status == 200:  # figures for Prometheus, which are no secret
             assert text.startswith("# HELP"), port
             assert set(calls.values()) <= {"UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN", "INTERNAL"}, port
@@ -130,22 +145,18 @@ def test_no_port_does_anything_without_the_token(left: tuple[Sweep, Path]) -> No
             assert set(calls.values()) <= {"UNAUTHENTICATED", "UNIMPLEMENTED"}, (port, calls)
 
 
-def test_what_anybody_may_read_at_a_port_holds_no_secret(left: tuple[Sweep, Path]) -> None:
-    sweep, home = left
-    token = (home / ".ray" / "auth_token").read_text().strip()
-    texts = [text for (_, text), _ in sweep.answers.values()]  # type: ignore[attr-defined]
-    assert not [secret for secret in (token, *SECRETS.values()) if any(secret in text for text in texts)]
+def test_what_anybody_may_read_at_a_port_holds_no_secret(left: Left) -> None:
+    texts = [text for (_, text), _ in left.answers.values()]
+    assert not [secret for secret in left.secrets if any(secret in text for text in texts)]
 
 
-def test_no_file_and_no_output_of_a_sweep_holds_a_secret(left: tuple[Sweep, Path]) -> None:
-    sweep, home = left
-    token_file = home / ".ray" / "auth_token"
-    assert stat.S_IMODE(token_file.stat().st_mode) == 0o600
-    secrets = [value.encode() for value in (token_file.read_text().strip(), *SECRETS.values())]
-    folders = (sweep.storage, sweep.ray, Path(sweep.environment["TMPDIR"]), home)
-    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path != token_file]
+def test_no_file_and_no_output_of_a_sweep_holds_a_secret(left: Left) -> None:
+    assert stat.S_IMODE(left.token_file.stat().st_mode) == 0o600
+    sweep = left.sweep
+    folders = (sweep.storage, sweep.ray, Path(sweep.environment["TMPDIR"]), left.home)
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file() and path != left.token_file]
     assert any(path.name == "ledger.db" for path in files) and any(path.suffix == ".log" for path in files)
     lines = [(path, line) for path in files for line in path.read_bytes().splitlines()]
-    holders = [(str(path), line[:300]) for path, line in lines if any(secret in line for secret in secrets)]
-    assert not holders
-    assert not [secret for secret in secrets if secret.decode() in sweep.said]  # type: ignore[attr-defined]
+    secrets = [secret.encode() for secret in left.secrets]
+    assert not [(str(path), line[:300]) for path, line in lines if any(secret in line for secret in secrets)]
+    assert not [secret for secret in left.secrets if secret in left.said]

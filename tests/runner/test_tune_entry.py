@@ -156,6 +156,7 @@ def test_the_device_is_what_ray_gave(  # noqa: PLR0913
     monkeypatch.setattr(tune_entry.ray, "get_gpu_ids", lambda: given)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: usable)
     assert tune_entry.given_device().type == expected
+    tune_entry.keep_to_share(tune_entry.given_device())
     assert limited == limits
 
 

@@ -41,11 +41,11 @@ def confusion(counts_CY: NDArray[np.int64], class_names: Sequence[str], class_gr
     place_Y = np.argsort(order_Y)
     class_C = metrics.hungarian_map(counts_CY)
     order_C = np.argsort(np.where(class_C < 0, counts_CY.shape[1], place_Y[class_C]), kind="stable")
-    if (groups_Y < 0).any():  # these classes come first, and their clusters
+    num_hidden = int((groups_Y < 0).sum())
+    if num_hidden:  # these classes come first, and their clusters
         is_shown_C = (class_C[order_C] >= 0) & (groups_Y[class_C[order_C]] >= 0)
         order_C = order_C[is_shown_C] if is_shown_C.any() else order_C
-        order_Y = order_Y[(groups_Y < 0).sum() :]
-        place_Y = place_Y - (groups_Y < 0).sum()
+        order_Y, place_Y = order_Y[num_hidden:], place_Y - num_hidden
     share_YC = (counts_CY / np.maximum(counts_CY.sum(axis=0), 1)).T[order_Y][:, order_C]
     rows, columns = share_YC.shape
     figure, axes = framed(_inches(columns), _inches(rows), left=1.5, right=1.1, top=0.4, bottom=0.75)

@@ -81,6 +81,7 @@ def runner_of(storage: str, threads: int) -> PipelineRunner:
     torch.set_num_threads(threads)
     if storage not in _runners:
         own = SingleProcess(given_device())
+        keep_to_share(own.device)
         _runners[storage] = PipelineRunner(storage, own, SharedSearch(threads), leases_of(storage))
     return _runners[storage]
 
@@ -102,11 +103,15 @@ def given_device() -> torch.device:
         raise NoUsableGpu(
             f"{socket.gethostname()}: Ray gave GPU {given[0]} to this trial, but {cuda_errors.why_no_gpu()}"
         )
-    share = float(ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
-    if share < 1:
-        # A trial that takes more than its share fails by itself, and not the others on this GPU.
-        torch.cuda.set_per_process_memory_fraction(share)
     return torch.device("cuda")
+
+
+def keep_to_share(device: torch.device) -> None:
+    """Limit this process to its share of a GPU's memory: who takes more fails by itself, and not the others there."""
+    if device.type == "cuda" and ray.is_initialized():
+        share = float(ray.get_runtime_context().get_assigned_resources().get("GPU", 1.0))
+        if share < 1:
+            torch.cuda.set_per_process_memory_fraction(share)
 
 
 def leases_of(storage: str) -> SharedLeases | None:

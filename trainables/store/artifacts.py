@@ -294,7 +294,9 @@ class Store:
         written.remove(self.root / ".progress" / name)
         if self.remote is not None:
             self.remote.drop_progress(name)
-        self._remember(name, result)
+        # As if it had been read: nothing stays on a GPU until the next trial of this process.
+        on_cpu = {part: _on_cpu(values) for part, values in result.weights.items()}
+        self._remember(name, replace(result, weights=on_cpu))
 
     @contextmanager
     def flight(self, name: str, patience_s: float = 0.1) -> Iterator[None]:
@@ -322,8 +324,6 @@ class Store:
             yield
 
     def _remember(self, name: str, result: Result) -> None:
-        """Keep a result for the next trials of this process, as if it had been read: nothing stays on a GPU."""
-        result = replace(result, weights={part: _on_cpu(values) for part, values in result.weights.items()})
         size = sum(array.nbytes for array in result.arrays.values())
         size += sum(
             value.numel() * value.element_size()

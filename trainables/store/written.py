@@ -37,10 +37,11 @@ class _Digesting(io.RawIOBase):
 
     def close(self) -> None:
         """Close the file once it is on the disk."""
-        if not self.closed:
-            os.fsync(self._file.fileno())
-            self._file.close()
+        if self.closed:
+            return
         super().close()
+        with self._file:
+            os.fsync(self._file.fileno())
 
     def hexdigest(self) -> str:
         return self._sha.hexdigest()

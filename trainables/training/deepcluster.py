@@ -258,8 +258,8 @@ def _epoch(learner: Learner, clustered: _Round, weighting: Weighting | None, epo
     trained.train()
     loss_sum, steps = torch.zeros((), device=runtime.device), 0
     order, kept = runtime.batches(len(drawn), config.batch_size, epoch, drop_last=False), data.train.images_NCHW
-    is_whole = whole_pictures.are_whole(kept) and config.augmentation == "standard"
-    for batch in order if is_whole else batches.announced(data.train, drawn, order):
+    whole = kept if whole_pictures.are_whole(kept) and config.augmentation == "standard" else None
+    for batch in order if whole is not None else batches.announced(data.train, drawn, order):
         rows_B = drawn[batch.rows_B]
         weights_B = clustered.weights_N[rows_B]
         if form == "normalized":
@@ -267,8 +267,8 @@ def _epoch(learner: Learner, clustered: _Round, weighting: Weighting | None, epo
             weights_B = weights_B / runtime.gather(weights_B).mean().clamp(min=SMALLEST_MEAN_WEIGHT)
         draws = BatchRandom(views, batch.total, batch.start, len(rows_B))
         alexnet.feed_dropout(trained, BatchRandom(dropped, batch.total, batch.start, len(rows_B)))
-        if is_whole and whole_pictures.are_whole(kept):
-            images = whole_pictures.standard(kept, rows_B, draws, norm)
+        if whole is not None:
+            images = whole_pictures.standard(whole, rows_B, draws, norm)
         else:
             images = augment.AUGMENTATIONS[config.augmentation](kept[rows_B], draws, norm, strength)
         terms_B = uncertainty.cross_entropies(trained(images), clustered.labels_N[rows_B], weights_B, form)
